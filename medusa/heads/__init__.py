@@ -1,0 +1,49 @@
+"""Medusa heads: small networks on the model's last hidden state that guess the next tokens.
+
+`load_heads` reads a heads file, checks that it fits the base model, and gives back something that
+proposes. weights.py holds the file format, numpy_heads.py the forward pass.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from medusa.base_weights import BaseWeights, fingerprint
+from medusa.heads.numpy_heads import NumpyHeads
+from medusa.heads.weights import HeadWeights, read_heads
+from medusa.llama import Model
+from medusa.tree import Proposals
+
+__all__ = ["Heads", "HeadWeights", "NumpyHeads", "load_heads"]
+
+
+class Heads(Protocol):
+    """Something that guesses the tokens after the next one."""
+
+    @property
+    def n_heads(self) -> int:
+        """How many tokens ahead it guesses."""
+        ...
+
+    def propose(self, hidden: np.ndarray) -> list[Proposals]:
+        """Guesses for several slots at once. hidden: [n_slots, n_embd] float32."""
+        ...
+
+
+def load_heads(path: Path, model: Model) -> NumpyHeads:
+    """Read Medusa heads for `model`.
+
+    Raises:
+        ModelLoadError: the file cannot be read.
+        HeadsMismatchError: the heads were made for another base model.
+    """
+    weights = read_heads(path)
+    base = BaseWeights(model.path)
+    weights.check_fits(
+        n_embd=model.n_embd,
+        n_vocab=model.n_vocab,
+        base_fingerprint=fingerprint(model, base),
+        base_name=model.metadata("general.name") or model.path.name,
+    )
+    return NumpyHeads(weights, lm_head=None if weights.outputs is not None else base.lm_head)

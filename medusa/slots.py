@@ -1,0 +1,77 @@
+"""Slots: the places in which requests run, each with its own part of the KV cache."""
+
+from collections.abc import Sequence
+
+from medusa.generation import Generation
+from medusa.labels import SlotLabels
+from medusa.tree import TokenTree
+
+
+class Slot:
+    """A place for one running request. Its KV cells outlive the request, for prefix reuse.
+
+    `tokens` are exactly the tokens whose cells the slot holds.
+    """
+
+    def __init__(self, index: int, labels: SlotLabels) -> None:
+        self.index = index
+        self.labels = labels
+        self.tokens: list[int] = []
+        self.generation: Generation | None = None
+        self.tree: TokenTree | None = None  # to verify next; set once the prompt is prefilled
+        self.last_used = 0  # the scheduler's clock, for eviction
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request runs here."""
+        return self.generation is None
+
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether a request runs here whose prompt is not in the KV cache yet."""
+        return self.generation is not None and self.tree is None
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether a request runs here that takes part in the next decode."""
+        return self.tree is not None
+
+    @property
+    def to_prefill(self) -> Sequence[int]:
+        """Tokens still missing in the KV cache; the last one is left for the first decode."""
+        assert self.generation is not None
+        return self.generation.tokens[len(self.tokens) : -1]
+
+    def reuse(self, length: int) -> None:
+        """Keep the first `length` cached tokens only."""
+        self.labels.truncate(length)
+        del self.tokens[length:]
+
+    def share(self, source: "Slot", length: int) -> None:
+        """Take over the first `length` cached tokens of another slot."""
+        self.labels.share_prefix(source.labels, length)
+        self.tokens = source.tokens[:length]
+
+    def start(self, generation: Generation) -> None:
+        """Begin to run a request; the cached tokens must be a proper prefix of its own."""
+        assert self.is_idle
+        assert self.tokens == generation.tokens[: len(self.tokens)]
+        assert len(self.tokens) < len(generation.tokens)
+        self.generation = generation
+        generation.mark_admitted(len(self.tokens))
+
+    def prefilled(self, tokens: Sequence[int]) -> None:
+        """Note that these tokens were decoded under the primary sequence id."""
+        self.labels.extend(len(tokens))
+        self.tokens.extend(tokens)
+
+    def settle(self, path: Sequence[int]) -> None:
+        """Keep the accepted nodes of the tree just decoded, drop the others."""
+        assert self.tree is not None
+        self.labels.settle(self.tree, path)
+        self.tokens.extend(self.tree.tokens[node] for node in path)
+
+    def release(self) -> Generation | None:
+        """End the run, keeping the cached tokens; returns what ran."""
+        generation, self.generation, self.tree = self.generation, None, None
+        return generation

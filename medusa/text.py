@@ -1,0 +1,54 @@
+"""From token bytes to text that is safe to show: whole characters, no part of a stop string."""
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Text that may be shown now, and whether a stop string ended the text."""
+
+    text: str
+    stopped: bool
+
+
+class TextStream:
+    """Turns a request's tokens into text as they come.
+
+    Bytes of an unfinished UTF-8 character wait for the rest. Text that could be the beginning of a
+    stop string waits until it is one (it and all after it are dropped) or is not.
+
+    Args:
+        stop: strings that end the text; they are not part of it.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._stop = tuple(s for s in stop if s)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def feed(self, piece: bytes) -> TextChunk:
+        """Add one token's bytes."""
+        return self._release(self._held + self._decoder.decode(piece), final=False)
+
+    def finish(self) -> TextChunk:
+        """The rest, when no more tokens will come; half a character becomes U+FFFD."""
+        return self._release(self._held + self._decoder.decode(b"", final=True), final=True)
+
+    def _release(self, text: str, *, final: bool) -> TextChunk:
+        found = [i for i in (text.find(s) for s in self._stop) if i >= 0]
+        if found:
+            self._held = ""
+            return TextChunk(text[: min(found)], True)
+        keep = 0 if final else max((_overlap(text, s) for s in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return TextChunk(text[: len(text) - keep], False)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a proper beginning of `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

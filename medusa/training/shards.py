@@ -1,0 +1,92 @@
+"""Recorded answers on disk: what the model wrote and the hidden states it wrote it from."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+HELD_OUT_EVERY = 20
+"""Every 20th prompt is never trained on."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One recorded answer: token i was sampled from hidden state i."""
+
+    prompt: int  # index of its prompt
+    tokens: np.ndarray  # [n] int32
+    hidden: np.ndarray  # [n, n_embd] float16
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the answer is kept for measuring; a split by prompt."""
+        return self.prompt % HELD_OUT_EVERY == 0
+
+
+def load_prompts(path: Path) -> list[str]:
+    """Read prompts from JSON lines, one object with a string "prompt" a line.
+
+    Raises:
+        ValueError: a line is something else; says which.
+    """
+    prompts = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                prompt = json.loads(line)["prompt"]
+            except (ValueError, KeyError, TypeError):
+                prompt = None
+            if not isinstance(prompt, str) or not prompt:
+                raise ValueError(f'{path}:{number}: expected {{"prompt": "text"}}')
+            prompts.append(prompt)
+    if not prompts:
+        raise ValueError(f"{path} holds no prompts")
+    return prompts
+
+
+class ShardStore:
+    """A folder of shards. A shard is written at once, so an interrupted run loses one at most."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, answers: Sequence[Answer]) -> None:
+        """Add a shard."""
+        path = self.folder / f"shard-{len(self._paths()):05d}.npz"
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                prompts=np.array([a.prompt for a in answers], np.int32),
+                lengths=np.array([len(a.tokens) for a in answers], np.int32),
+                tokens=np.concatenate([a.tokens for a in answers]),
+                hidden=np.concatenate([a.hidden for a in answers]),
+            )
+        partial.replace(path)
+
+    def read(self) -> Iterator[Answer]:
+        """All answers, shard by shard."""
+        for path in self._paths():
+            with np.load(path) as shard:
+                prompts, lengths = shard["prompts"], shard["lengths"]
+                tokens, hidden = shard["tokens"], shard["hidden"]
+            ends = np.cumsum(lengths)
+            for prompt, start, end in zip(prompts, ends - lengths, ends, strict=True):
+                yield Answer(int(prompt), tokens[start:end], hidden[start:end])
+
+    def progress(self) -> tuple[int, int]:
+        """Tokens recorded so far, and the number of prompts that have been answered."""
+        n_tokens, n_prompts = 0, 0
+        for path in self._paths():
+            with np.load(path) as shard:
+                n_tokens += int(shard["lengths"].sum())
+                n_prompts = max(n_prompts, int(shard["prompts"].max()) + 1)
+        return n_tokens, n_prompts
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("shard-*.npz"))

@@ -1,0 +1,215 @@
+"""Candidate trees: which guesses are verified together, and which leaves each node leads to.
+
+Node 0 is the root: the newest accepted token, which is not in the KV cache yet. A node at depth d
+holds a guess for the token d places after the root. Pure data; no model needed.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+Choice = tuple[int, ...]
+"""A node named as in the Medusa paper: the rank taken at each depth, e.g. (0, 2) is the third
+best guess of head 1 below the best guess of head 0."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the heads guess for one slot, best first."""
+
+    tokens: np.ndarray  # [n_heads, top_k] int32
+    probs: np.ndarray  # [n_heads, top_k] float32
+
+    @property
+    def depth(self) -> int:
+        """How many tokens ahead the heads guess."""
+        return self.tokens.shape[0]
+
+    @property
+    def width(self) -> int:
+        """How many guesses there are at each depth."""
+        return self.tokens.shape[1]
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """Tokens to verify in one decode. Parents come before their children."""
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]  # the root's is -1
+
+    def __post_init__(self) -> None:
+        assert self.parents[0] == -1
+        assert all(0 <= p < i for i, p in enumerate(self.parents[1:], start=1))
+
+    @classmethod
+    def root_only(cls, token: int) -> "TokenTree":
+        """A tree without guesses: plain decoding of one token."""
+        return cls((token,), (-1,))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def n_drafts(self) -> int:
+        """Nodes that are guesses, i.e. all but the root."""
+        return len(self.tokens) - 1
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Distance of each node from the root."""
+        depths = [0]
+        for parent in self.parents[1:]:
+            depths.append(depths[parent] + 1)
+        return tuple(depths)
+
+    @cached_property
+    def leaves(self) -> tuple[int, ...]:
+        """Nodes without children, in node order."""
+        inner = set(self.parents)
+        return tuple(node for node in range(len(self)) if node not in inner)
+
+    @cached_property
+    def leaf_sets(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the indices into `leaves` of all leaves at or below it, ascending."""
+        sets: list[list[int]] = [[] for _ in self.tokens]
+        for index, leaf in enumerate(self.leaves):
+            node = leaf
+            while node >= 0:
+                sets[node].append(index)
+                node = self.parents[node]
+        return tuple(map(tuple, sets))
+
+    @cached_property
+    def _children(self) -> dict[tuple[int, int], int]:
+        return {
+            (parent, token): node
+            for node, (parent, token) in enumerate(zip(self.parents, self.tokens, strict=True))
+            if node
+        }
+
+    def child(self, node: int, token: int) -> int | None:
+        """The child of `node` that guesses `token`, if there is one."""
+        return self._children.get((node, token))
+
+
+@dataclass(frozen=True)
+class TreeLimits:
+    """How large one slot's tree may get."""
+
+    max_nodes: int  # guesses, the root not counted
+    max_leaves: int
+    max_depth: int
+
+
+class TreeShape(Protocol):
+    """A rule that picks the guesses worth verifying."""
+
+    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
+        """Choices within the limits, every one after its parent. probs: [n_heads, top_k]."""
+        ...
+
+
+@dataclass(frozen=True)
+class StaticShape:
+    """A fixed list of choices, as the Medusa paper uses (Cai et al. 2024, section 2.3.3).
+
+    Raises:
+        ValueError: a choice is empty, negative, or lacks its parent.
+    """
+
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        known = set(self.choices) | {()}
+        for choice in self.choices:
+            if not choice or min(choice) < 0:
+                raise ValueError(f"a tree choice is a non-empty list of ranks >= 0, not {choice}")
+            if choice[:-1] not in known:
+                raise ValueError(f"tree choice {choice} lacks its parent {choice[:-1]}")
+
+    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
+        """The list's choices that the heads can fill, shallow ones first."""
+        n_heads, top_k = probs.shape
+        picked = _LimitedChoices(limits)
+        for choice in sorted(self.choices, key=lambda c: (len(c), c)):
+            if len(choice) <= n_heads and max(choice) < top_k:
+                picked.add(choice)
+        return picked.choices
+
+
+@dataclass(frozen=True)
+class BestFirstShape:
+    """The likeliest nodes first: a node's chance is the product of the probabilities on its path.
+
+    min_probability stops the growth early: a less likely node is not worth a row of the batch.
+    """
+
+    min_probability: float = 0.0
+
+    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
+        """Grow from the root, always by the likeliest node not taken yet."""
+        n_heads, top_k = probs.shape
+        table = probs.tolist()
+        picked = _LimitedChoices(limits)
+        frontier: list[tuple[float, Choice, float]] = []  # (-chance, choice, parent's chance)
+
+        def consider(choice: Choice, parent_chance: float) -> None:
+            depth, rank = len(choice), choice[-1]
+            if depth <= min(n_heads, limits.max_depth) and rank < top_k:
+                chance = parent_chance * table[depth - 1][rank]
+                if chance > 0.0 and chance >= self.min_probability:
+                    heapq.heappush(frontier, (-chance, choice, parent_chance))
+
+        consider((0,), 1.0)
+        while frontier and len(picked.choices) < limits.max_nodes:
+            negative, choice, parent_chance = heapq.heappop(frontier)
+            if picked.add(choice):
+                consider((*choice, 0), -negative)
+            consider((*choice[:-1], choice[-1] + 1), parent_chance)
+        return picked.choices
+
+
+class _LimitedChoices:
+    """Collects choices as long as the limits and the parents allow."""
+
+    def __init__(self, limits: TreeLimits) -> None:
+        self.choices: list[Choice] = []
+        self._limits = limits
+        self._taken: set[Choice] = {()}
+        self._inner: set[Choice] = set()
+        self._n_leaves = 1  # the root alone is a leaf
+
+    def add(self, choice: Choice) -> bool:
+        parent = choice[:-1]
+        branches = parent in self._inner
+        fits = (
+            parent in self._taken
+            and len(self.choices) < self._limits.max_nodes
+            and len(choice) <= self._limits.max_depth
+            and self._n_leaves + branches <= self._limits.max_leaves
+        )
+        if fits:
+            self.choices.append(choice)
+            self._taken.add(choice)
+            self._inner.add(parent)
+            self._n_leaves += branches
+        return fits
+
+
+def build_tree(
+    root: int, proposals: Proposals, choices: Sequence[Choice]
+) -> TokenTree:
+    """Fill choices with the heads' tokens. Choices must come after their parents."""
+    index: dict[Choice, int] = {(): 0}
+    tokens, parents = [root], [-1]
+    guesses = proposals.tokens.tolist()
+    for choice in choices:
+        index[choice] = len(tokens)
+        parents.append(index[choice[:-1]])
+        tokens.append(guesses[len(choice) - 1][choice[-1]])
+    return TokenTree(tuple(tokens), tuple(parents))
