@@ -2,29 +2,26 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from medusa.errors import EngineStoppedError, InvalidRequestError, ModelLoadError, QueueFullError
 from medusa.generation import Generation
 from medusa.heads import Heads
 from medusa.labels import SlotLabels
-from medusa.llama import MAX_SEQUENCES, Batch, Context, ContextParams, Model, Outputs
+from medusa.llama import MAX_SEQUENCES, Batch, Context, ContextParams, Model
 from medusa.requests import EventSink, GenerationRequest
 from medusa.scheduler import HEADROOM, PrefillPacer, Scheduler
 from medusa.slots import Slot
-from medusa.tree import BestFirstShape, TokenTree, TreeLimits, TreeShape, build_tree
-from medusa.verify import walk
+from medusa.step import StepRunner, fail
+from medusa.step_clock import StepObserver
+from medusa.tree import BestFirstShape, TreeShape
 
 log = logging.getLogger("medusa.engine")
 
 _MAX_LEAVES = 16
-_SCORED_CHUNK = 64
-"""Prompt tokens decoded at once when their logits are wanted."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,9 @@ class EngineConfig:
     n_ctx is the size of the KV cache that all slots share; draft_nodes the number of guesses
     verified in a step, shared by the running requests; max_stall the seconds for which a prefill
     may hold up requests that are decoding.
+
+    Raises:
+        ModelLoadError: the sizes contradict each other.
     """
 
     n_slots: int = 8
@@ -42,7 +42,7 @@ class EngineConfig:
     n_threads: int = 2
     max_queue: int = 128
     draft_nodes: int = 8
-    tree_shape: TreeShape = BestFirstShape(min_probability=0.05)
+    tree_shape: TreeShape = field(default_factory=lambda: BestFirstShape(min_probability=0.05))
     max_stall: float = 0.25
     flash_attention: bool | None = None
 
@@ -58,25 +58,6 @@ class EngineConfig:
     def max_leaves(self) -> int:
         """Sequence ids of each slot: the most branches its tree may have."""
         return max(1, min(MAX_SEQUENCES // self.n_slots, _MAX_LEAVES, self.draft_nodes))
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did. Times in seconds; `llama_seconds` and `heads_seconds` are parts of
-    `seconds`, the rest is the engine's own."""
-
-    seconds: float
-    llama_seconds: float
-    heads_seconds: float
-    n_decoding: int
-    batch_tokens: int
-    prefilled_tokens: int
-    emitted_tokens: int
-    drafts_proposed: int
-    drafts_accepted: int
-
-
-StepObserver = Callable[[StepReport], None]
 
 
 class Ticket:
@@ -114,7 +95,6 @@ class Engine:
     ) -> None:
         self.model = model
         self.config = config = config or EngineConfig()
-        self._heads = heads
         self._observer = observer
         leaves = config.max_leaves
         self._context = Context(
@@ -127,16 +107,20 @@ class Engine:
                 flash_attention=config.flash_attention,
             ),
         )
-        self._batch = Batch(config.n_batch, leaves)
-        self._scheduler = Scheduler(
-            [
-                Slot(index, SlotLabels(self._context, index * leaves, leaves))
-                for index in range(config.n_slots)
-            ],
-            config.n_ctx,
+        slots = [
+            Slot(SlotLabels(self._context, index * leaves, leaves))
+            for index in range(config.n_slots)
+        ]
+        self._scheduler = Scheduler(slots, config.n_ctx)
+        self._runner = StepRunner(
+            self._context,
+            Batch(config.n_batch, leaves),
+            self._scheduler,
+            heads,
+            config.tree_shape,
+            config.draft_nodes,
+            PrefillPacer(max_stall=config.max_stall, largest=config.n_batch),
         )
-        self._pacer = PrefillPacer(max_stall=config.max_stall, largest=config.n_batch)
-        self._clock = _StepClock()
         self._inbox: list[Generation] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -197,7 +181,9 @@ class Engine:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-        self._fail_all(EngineStoppedError("the server is shutting down"))
+        unfinished = [*self._scheduler.reset(), *self._scheduler.waiting, *self._inbox]
+        for generation in unfinished:
+            fail(generation, EngineStoppedError("the server is shutting down"))
         self._context.close()
 
     def _validate(self, request: GenerationRequest) -> None:
@@ -227,259 +213,33 @@ class Engine:
                     self._step()
                 except Exception as error:
                     log.exception("a step failed; all running requests end with an error")
-                    self._fail_running(error)
+                    self._start_afresh(error)
 
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the engine is closing."""
+        scheduler = self._scheduler
         with self._changed:
-            while not (
-                self._stopping
-                or self._inbox
-                or self._scheduler.waiting
-                or self._scheduler.running
-            ):
+            while not (self._stopping or self._inbox or scheduler.waiting or scheduler.running):
                 self._changed.wait()
-            self._scheduler.waiting.extend(self._inbox)
+            scheduler.waiting.extend(self._inbox)
             self._inbox.clear()
             return not self._stopping
 
     def _step(self) -> None:
-        self._clock.start()
-        self._drop_cancelled()
+        runner = self._runner
+        runner.clock.start()
+        self._scheduler.drop_cancelled()
         self._scheduler.admit()
-        self._prefill()
-        outputs = self._decode()
+        runner.prefill()
+        outputs = runner.decode()
         if outputs is not None:
-            survivors = self._verify(outputs)
-            self._draft(survivors)
+            runner.draft(runner.verify(outputs))
+        report = runner.clock.stop()
         if self._observer is not None:
-            self._observer(self._clock.report())
+            self._observer(report)
 
-    def _drop_cancelled(self) -> None:
-        waiting = self._scheduler.waiting
-        if any(generation.cancelled for generation in waiting):
-            alive = [generation for generation in waiting if not generation.cancelled]
-            waiting.clear()
-            waiting.extend(alive)
-        for slot in self._scheduler.running:
-            if slot.generation is not None and slot.generation.cancelled:
-                self._scheduler.finish(slot)
-
-    def _prefill(self) -> None:
-        """Bring prompts into the KV cache, all but their last token."""
-        for slot in self._scheduler.running:
-            if slot.is_prefilling:
-                self._score_prompt(slot)
-        budget = self._pacer.budget(others_decode=bool(self._scheduler.decoding))
-        self._scheduler.make_room(budget)
-        chunks = self._scheduler.plan_prefill(budget)
-        if chunks:
-            self._batch.clear()
-            for chunk in chunks:
-                start = len(chunk.slot.tokens)
-                self._batch.add_run(
-                    chunk.tokens, start, chunk.slot.labels.primary, output=False
-                )
-            with self._clock.llama() as timer:
-                self._context.prefill(self._batch)
-            self._pacer.observe(self._batch.size, timer.seconds)
-            self._clock.prefilled_tokens += self._batch.size
-            for chunk in chunks:
-                chunk.slot.prefilled(chunk.tokens)
-        for slot in self._scheduler.running:
-            if slot.is_prefilling and not slot.to_prefill:
-                self._begin_decoding(slot)
-
-    def _score_prompt(self, slot: Slot) -> None:
-        """Decode one piece of a prompt whose log probabilities are wanted."""
-        generation = slot.generation
-        assert generation is not None
-        if not generation.wants_prompt_logprobs:
-            return
-        tokens = slot.to_prefill[:_SCORED_CHUNK]
-        start = len(slot.tokens)
-        self._scheduler.make_room(len(tokens))
-        self._batch.clear()
-        self._batch.add_run(tokens, start, slot.labels.primary, output=True)
-        with self._clock.llama():
-            outputs = self._context.decode(self._batch)
-        self._clock.prefilled_tokens += len(tokens)
-        slot.prefilled(tokens)
-        generation.score_prompt(outputs.logits, start)
-
-    def _begin_decoding(self, slot: Slot) -> None:
-        generation = slot.generation
-        assert generation is not None
-        slot.tree = TokenTree.root_only(generation.tokens[-1])
-        if generation.finish_reason is not None:
-            self._conclude(slot, generation)
-
-    def _decode(self) -> Outputs | None:
-        """One llama_decode over the candidate trees of all slots."""
-        needed = sum(len(slot.tree) for slot in self._scheduler.decoding if slot.tree)
-        self._scheduler.make_room(needed)
-        slots = self._scheduler.decoding
-        if not slots:
-            return None
-        self._batch.clear()
-        for slot in slots:
-            tree, generation = slot.tree, slot.generation
-            assert tree is not None and generation is not None
-            slot.labels.prepare(len(tree.leaves))
-            position = len(slot.tokens)
-            for token, depth, seqs in zip(
-                tree.tokens, tree.depths, slot.labels.node_ids(tree), strict=True
-            ):
-                self._batch.add(token, position + depth, seqs, output=True)
-            generation.mark_step(tree.n_drafts)
-        self._clock.n_decoding = len(slots)
-        self._clock.batch_tokens = self._batch.size
-        self._clock.drafts_proposed = self._batch.size - len(slots)
-        with self._clock.llama():
-            return self._context.decode(self._batch)
-
-    def _verify(self, outputs: Outputs) -> list[tuple[Slot, np.ndarray]]:
-        """Walk every slot's tree; returns the slots that go on, with their new hidden state."""
-        survivors = []
-        row = 0
-        for slot in self._scheduler.decoding:
-            tree, generation = slot.tree, slot.generation
-            assert tree is not None and generation is not None
-            rows = slice(row, row + len(tree))
-            row = rows.stop
-            try:
-                path = self._accept(
-                    generation, tree, outputs.logits[rows], outputs.hidden[rows]
-                )
-                generation.deliver()
-            except Exception as error:
-                log.exception("a request failed; the others go on")
-                slot.settle([0])
-                self._scheduler.finish(slot)
-                _fail(generation, error)
-                continue
-            slot.settle(path)
-            if generation.finish_reason is not None:
-                self._scheduler.finish(slot)
-            else:
-                survivors.append((slot, outputs.hidden[rows][path[-1]]))
-        return survivors
-
-    def _accept(
-        self, generation: Generation, tree: TokenTree, logits: np.ndarray, hidden: np.ndarray
-    ) -> list[int]:
-        """Emit tokens along the tree; returns the accepted nodes, the root first."""
-        path = []
-        for node, _ in walk(tree, lambda node: generation.sample(logits[node], hidden[node])):
-            path.append(node)
-            if generation.finish_reason is not None:
-                break
-        generation.accepted_drafts += len(path) - 1
-        self._clock.emitted_tokens += len(path)
-        self._clock.drafts_accepted += len(path) - 1
-        return path
-
-    def _draft(self, survivors: list[tuple[Slot, np.ndarray]]) -> None:
-        """Give every slot its next tree, from the heads' guesses where there are heads."""
-        budget = self.config.draft_nodes // max(1, len(survivors))
-        proposals = None
-        if self._heads is not None and budget and survivors:
-            with self._clock.heads():
-                proposals = self._heads.propose(np.stack([hidden for _, hidden in survivors]))
-        for index, (slot, _) in enumerate(survivors):
-            generation = slot.generation
-            assert generation is not None
-            root = generation.tokens[-1]
-            if proposals is None:
-                slot.tree = TokenTree.root_only(root)
-                continue
-            limits = TreeLimits(
-                max_nodes=budget,
-                max_leaves=slot.labels.max_leaves,
-                max_depth=generation.remaining - 1,
-            )
-            choices = self.config.tree_shape.choose(proposals[index].probs, limits)
-            slot.tree = build_tree(root, proposals[index], choices)
-
-    def _conclude(self, slot: Slot, generation: Generation) -> None:
-        self._scheduler.finish(slot)
-        generation.deliver()
-
-    def _fail_running(self, error: Exception) -> None:
-        """End all running requests and start from an empty cache."""
-        for slot in self._scheduler.running:
-            generation = slot.release()
-            assert generation is not None
-            _fail(generation, error)
-        for slot in self._scheduler.slots:
-            slot.reuse(0)
+    def _start_afresh(self, error: Exception) -> None:
+        """End all running requests and empty the KV cache, whose state is not known any more."""
+        for generation in self._scheduler.reset():
+            fail(generation, error)
         self._context.clear()
-
-    def _fail_all(self, error: Exception) -> None:
-        self._fail_running(error)
-        for generation in [*self._scheduler.waiting, *self._inbox]:
-            _fail(generation, error)
-        self._scheduler.waiting.clear()
-        self._inbox.clear()
-
-
-def _fail(generation: Generation, error: Exception) -> None:
-    """Report an error to a request's owner, who may be gone."""
-    try:
-        generation.fail(error)
-    except Exception:
-        log.exception("an error could not be delivered")
-
-
-class _Timer:
-    """Adds the time of a with-block to a running total."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.seconds = 0.0
-        self._started = 0.0
-
-    def __enter__(self) -> "_Timer":
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._started
-        self.total += self.seconds
-
-
-class _StepClock:
-    """Gathers one step's figures."""
-
-    def __init__(self) -> None:
-        self.start()
-
-    def start(self) -> None:
-        self._began = time.perf_counter()
-        self._llama = _Timer()
-        self._heads = _Timer()
-        self.n_decoding = 0
-        self.batch_tokens = 0
-        self.prefilled_tokens = 0
-        self.emitted_tokens = 0
-        self.drafts_proposed = 0
-        self.drafts_accepted = 0
-
-    def llama(self) -> _Timer:
-        return self._llama
-
-    def heads(self) -> _Timer:
-        return self._heads
-
-    def report(self) -> StepReport:
-        return StepReport(
-            seconds=time.perf_counter() - self._began,
-            llama_seconds=self._llama.total,
-            heads_seconds=self._heads.total,
-            n_decoding=self.n_decoding,
-            batch_tokens=self.batch_tokens,
-            prefilled_tokens=self.prefilled_tokens,
-            emitted_tokens=self.emitted_tokens,
-            drafts_proposed=self.drafts_proposed,
-            drafts_accepted=self.drafts_accepted,
-        )

@@ -84,8 +84,7 @@ class Generation:
     def wants_prompt_logprobs(self) -> bool:
         """Whether the prompt must be decoded with logits, and that is not done yet."""
         return (
-            self.request.prompt_logprobs is not None
-            and len(self._prompt_logprobs) < self.n_prompt
+            self.request.prompt_logprobs is not None and len(self._prompt_logprobs) < self.n_prompt
         )
 
     def mark_admitted(self, cached_tokens: int) -> None:
@@ -106,7 +105,7 @@ class Generation:
         top = self.request.prompt_logprobs or 0
         for offset, row in enumerate(logits):
             following = start + offset + 1
-            if following < self.n_prompt:
+            if len(self._prompt_logprobs) == following < self.n_prompt:
                 self._prompt_logprobs.append(token_logprob(row, self.tokens[following], top))
 
     def sample(self, logits: np.ndarray, hidden: np.ndarray) -> int:

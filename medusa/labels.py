@@ -100,9 +100,7 @@ class SlotLabels:
             self._trim(leaf, start + shared[leaf])
         if self._lengths[0] < kept:
             winner = tree.leaf_sets[path[-1]][0]
-            self._store.copy_sequence(
-                self._first + winner, self.primary, self._lengths[0], kept
-            )
+            self._store.copy_sequence(self._first + winner, self.primary, self._lengths[0], kept)
             self._lengths[0] = kept
 
     def _trim(self, index: int, length: int) -> None:

@@ -24,7 +24,7 @@ MAX_SEQUENCES = 256
 _LOG_LEVELS = {3: logging.WARNING, 4: logging.ERROR}
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _forward_log(level: int, text: bytes, _user_data: object) -> None:
     message = text.decode("utf-8", "replace").rstrip()
     if message:
@@ -94,9 +94,7 @@ class Model:
     def metadata(self, key: str) -> str | None:
         """The value of a scalar GGUF metadata key, as text."""
         buffer = ctypes.create_string_buffer(4096)
-        length = llama_cpp.llama_model_meta_val_str(
-            self.handle, key.encode(), buffer, len(buffer)
-        )
+        length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
     @cached_property

@@ -45,9 +45,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def probabilities(
-    logits: np.ndarray, params: SamplingParams
-) -> tuple[np.ndarray, np.ndarray]:
+def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
     """The distribution that temperature, top-k, top-p and min-p leave over.
 
     Args:

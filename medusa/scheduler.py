@@ -100,9 +100,14 @@ class Scheduler:
         return [slot for slot in self.slots if slot.is_decoding]
 
     @property
+    def prefilling(self) -> list[Slot]:
+        """Slots whose prompt is not in the KV cache yet."""
+        return [slot for slot in self.slots if slot.is_prefilling]
+
+    @property
     def free_cells(self) -> int:
-        """Cells not in use; shared cells count once for each slot, so this errs on the low side."""
-        return self._n_cells - sum(len(slot.tokens) for slot in self.slots)
+        """Cells nobody has a claim to; shared ones count for each slot, which errs low."""
+        return self._n_cells - sum(slot.claimed_cells for slot in self.slots)
 
     def admit(self) -> None:
         """Move waiting requests into idle slots, in order, as long as slots and cells allow."""
@@ -119,9 +124,8 @@ class Scheduler:
         """
         chunks = []
         for slot in self._oldest_first():
-            generation = slot.generation
-            assert generation is not None
-            if slot.is_prefilling and not generation.wants_prompt_logprobs and budget > 0:
+            scored = slot.generation.wants_prompt_logprobs
+            if slot.is_prefilling and not scored and budget > 0:
                 tokens = slot.to_prefill[:budget]
                 if tokens:
                     chunks.append(Chunk(slot, tokens))
@@ -138,10 +142,23 @@ class Scheduler:
             if len(running) <= 1:
                 return
             youngest = running[-1]
-            generation = youngest.release()
-            assert generation is not None
+            self.waiting.appendleft(youngest.release())
             youngest.reuse(0)
-            self.waiting.appendleft(generation)
+
+    def drop_cancelled(self) -> None:
+        """Forget requests that nobody wants any more, waiting or running."""
+        if any(generation.cancelled for generation in self.waiting):
+            self.waiting = deque(g for g in self.waiting if not g.cancelled)
+        for slot in self.running:
+            if slot.generation.cancelled:
+                self.finish(slot)
+
+    def reset(self) -> list[Generation]:
+        """Forget all running requests and all cached tokens; returns what ran."""
+        stopped = [slot.release() for slot in self.running]
+        for slot in self.slots:
+            slot.reuse(0)
+        return stopped
 
     def finish(self, slot: Slot) -> None:
         """Free a slot whose request ended; its cells stay for prefix reuse."""
@@ -181,7 +198,6 @@ class Scheduler:
         """Whether a slot is prefilling a prompt that shares much more than is cached now."""
         return any(
             slot.is_prefilling
-            and slot.generation is not None
             and common_prefix(slot.generation.tokens[:-1], wanted) >= reusable + _WORTH_WAITING
             for slot in self.slots
         )

@@ -201,9 +201,7 @@ class _LimitedChoices:
         return fits
 
 
-def build_tree(
-    root: int, proposals: Proposals, choices: Sequence[Choice]
-) -> TokenTree:
+def build_tree(root: int, proposals: Proposals, choices: Sequence[Choice]) -> TokenTree:
     """Fill choices with the heads' tokens. Choices must come after their parents."""
     index: dict[Choice, int] = {(): 0}
     tokens, parents = [root], [-1]

@@ -15,7 +15,7 @@ from medusa.heads.weights import HeadWeights, read_heads
 from medusa.llama import Model
 from medusa.tree import Proposals
 
-__all__ = ["Heads", "HeadWeights", "NumpyHeads", "load_heads"]
+__all__ = ["HeadWeights", "Heads", "NumpyHeads", "load_heads"]
 
 
 class Heads(Protocol):

@@ -150,7 +150,7 @@ class _HeadsReader:
             raise ModelLoadError(
                 f"{self._path} is a GGUF of architecture {architecture!r}, not of Medusa heads"
             )
-        variant = Variant(self._field("medusa.variant"))
+        variant = Variant(str(self._field("medusa.variant")))
         n_heads = int(self._field("medusa.head_count"))
         n_layers = int(self._field("medusa.layer_count"))
         n_embd = int(self._field("medusa.embedding_length"))

@@ -1,0 +1,92 @@
+"""`llama-medusa serve`."""
+
+import dataclasses
+
+import uvicorn
+from rich.console import Console
+
+from app.options import ModelOptions, ServerOptions
+from app.served import ServedModel, open_served
+from app.server import create_app
+from medusa.step_clock import StepObserver
+from models import resolve
+
+GRACE_SECONDS = 5
+
+
+def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        ModelNotFoundError: the model is unknown.
+        MedusaError: the model or its heads cannot be loaded.
+    """
+    console = Console()
+    files = resolve(model_options.model)
+    failures: list[Exception] = []
+
+    def load(observer: StepObserver) -> ServedModel:
+        served = open_served(model_options, observer)
+        return dataclasses.replace(served, name=options.model_name or files.name)
+
+    def on_failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = create_app(
+        load,
+        api_key=options.api_key,
+        on_ready=lambda served: announce(console, served, options),
+        on_failed=on_failed,
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    console.print(f"loading {files.model.name} ...", highlight=False)
+    server.run()
+    if failures:
+        raise failures[0]
+
+
+def announce(console: Console, served: ServedModel, options: ServerOptions) -> None:
+    """Print what runs and how to try it."""
+    for line in describe(served):
+        console.print(line, highlight=False)
+    url = f"http://{options.host}:{options.port}"
+    key = "" if options.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
+    console.print(
+        f"\n[bold]ready:[/] {url}/v1   (API reference: {url}/docs)\ntry:\n"
+        f"  curl -N {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
+        '    -d \'{"messages": [{"role": "user", "content": "Why is the sky blue?"}], '
+        '"stream": true}\'',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def describe(served: ServedModel) -> list[str]:
+    """What is served, one property a line."""
+    engine, model, heads = served.engine, served.model, served.heads
+    config = engine.config
+    if heads is None:
+        heads_text = "none (plain decoding)"
+    else:
+        weights = heads.weights
+        heads_text = (
+            f"{weights.n_heads} Medusa heads, {weights.variant.value} output matrix, "
+            f"{weights.n_draft:,} draft tokens; up to {config.draft_nodes} drafts a step"
+        )
+    offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
+    return [
+        f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
+        f"heads:    {heads_text}",
+        f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
+        f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
+        f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
+    ]

@@ -1,0 +1,65 @@
+"""Prometheus metrics of one server."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from medusa.engine import Engine
+from medusa.step_clock import StepReport
+
+_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
+
+
+class Metrics:
+    """All metrics, in a registry of their own so that several servers can live in a process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"llama_medusa_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"llama_medusa_{name}", text, registry=self.registry, buckets=buckets)
+
+        self.requests = counter("requests", "Generations ended, by outcome", ("outcome",))
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of finished generations")
+        self.cached_tokens = counter("cached_prompt_tokens", "Of these, found in the KV cache")
+        self.generated_tokens = counter("generated_tokens", "Tokens generated")
+        self.prefilled_tokens = counter("prefilled_tokens", "Prompt tokens computed")
+        self.drafts_proposed = counter("draft_tokens_proposed", "Draft tokens verified")
+        self.drafts_accepted = counter("draft_tokens_accepted", "Draft tokens accepted")
+        self.steps = counter("decode_steps", "Batched decodes")
+        self.ttft = histogram(
+            "time_to_first_token_seconds", "From arrival to first token", _SECONDS
+        )
+        self.inter_token = histogram(
+            "inter_token_seconds", "Between tokens of a generation", _SECONDS
+        )
+        self.batch_tokens = histogram("batch_tokens", "Rows of a decode: roots and drafts", _ROWS)
+        self.batch_requests = histogram("batch_requests", "Requests in a decode", _ROWS)
+        self._queue = Gauge(
+            "llama_medusa_queue_length", "Requests waiting for a slot", registry=self.registry
+        )
+        self._active = Gauge("llama_medusa_active_slots", "Slots in use", registry=self.registry)
+        self._slots = Gauge("llama_medusa_slots", "Slots in all", registry=self.registry)
+
+    def watch(self, engine: Engine) -> None:
+        """Read queue length and slots from the engine whenever metrics are scraped."""
+        self._queue.set_function(lambda: engine.n_waiting)
+        self._active.set_function(lambda: engine.n_running)
+        self._slots.set(engine.config.n_slots)
+
+    def observe_step(self, report: StepReport) -> None:
+        """Count one engine step; called in the engine's thread."""
+        self.prefilled_tokens.inc(report.prefilled_tokens)
+        if report.n_decoding:
+            self.steps.inc()
+            self.generated_tokens.inc(report.emitted_tokens)
+            self.drafts_proposed.inc(report.drafts_proposed)
+            self.drafts_accepted.inc(report.drafts_accepted)
+            self.batch_tokens.observe(report.batch_tokens)
+            self.batch_requests.observe(report.n_decoding)
+
+    def render(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
