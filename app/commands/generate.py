@@ -41,7 +41,7 @@ def run_generate(
                 case Delta(text=text):
                     print(text, end="", flush=True)
                 case Finished(usage=usage):
-                    print()
+                    print(flush=True)
                     console.print(statistics(usage), style="dim", highlight=False)
                     return
                 case Failed(error=error):

@@ -7,12 +7,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from app.schemas.common import MAX_LOGPROBS, ChunkBody, GenerationBody
+from app.schemas.common import MAX_LOGPROBS, GenerationBody, UsageBody, UsageIfSet
 
 
 class TextPart(BaseModel):
@@ -32,6 +34,16 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: str | None = None
+
+    @field_validator("content", mode="wrap")
+    @classmethod
+    def _only_text(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(
+                "must be a string or a list of text parts; other kinds of content are not supported"
+            ) from None
 
     def for_template(self) -> dict[str, str]:
         """The message as chat templates expect it."""
@@ -119,11 +131,15 @@ class ChatChoice(BaseModel):
     finish_reason: Literal["stop", "length"]
 
 
-class ChatCompletion(ChunkBody):
+class ChatCompletion(UsageIfSet):
     """The whole response."""
 
+    id: str
     object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
     choices: list[ChatChoice]
+    usage: UsageBody | None = None
 
 
 class MessageDelta(BaseModel):
@@ -147,8 +163,12 @@ class ChunkChoice(BaseModel):
     finish_reason: Literal["stop", "length"] | None = None
 
 
-class ChatChunk(ChunkBody):
+class ChatChunk(UsageIfSet):
     """One chunk of a streamed response."""
 
+    id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
     choices: list[ChunkChoice]
+    usage: UsageBody | None = None

@@ -121,13 +121,8 @@ class UsageBody(BaseModel):
     completion_tokens_details: CompletionTokensDetails
 
 
-class ChunkBody(BaseModel):
-    """A response or chunk whose usage appears only where it was set, be it to null."""
-
-    id: str
-    created: int
-    model: str
-    usage: UsageBody | None = None
+class UsageIfSet(BaseModel):
+    """A response or chunk whose `usage` is sent only where it was set, be it to null."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from pydantic import (
     model_validator,
 )
 
-from app.schemas.common import MAX_CHOICES, MAX_LOGPROBS, ChunkBody, GenerationBody
+from app.schemas.common import MAX_CHOICES, MAX_LOGPROBS, GenerationBody, UsageBody, UsageIfSet
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
-Prompt = str | TokenIds | Annotated[list[str], Field(min_length=1)] | list[TokenIds]
+Texts = Annotated[list[str], Field(min_length=1)]
+TokenLists = Annotated[list[TokenIds], Field(min_length=1)]
+Prompt = str | TokenIds | Texts | TokenLists
 
 
 class CompletionBody(GenerationBody):
@@ -93,8 +95,12 @@ class CompletionChoice(BaseModel):
     finish_reason: Literal["stop", "length"] | None = None
 
 
-class Completion(ChunkBody):
+class Completion(UsageIfSet):
     """The response, whole or as a chunk."""
 
+    id: str
     object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
     choices: list[CompletionChoice]
+    usage: UsageBody | None = None
