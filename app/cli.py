@@ -13,6 +13,7 @@ import models
 from app import cli_options as opt
 from app.options import ModelOptions, ServerOptions, TrainOptions
 from medusa.errors import MedusaError
+from medusa.llama import CacheType
 from models import DEFAULT_MODEL, ModelNotFoundError
 
 cli = typer.Typer(
@@ -46,6 +47,7 @@ def serve(
     max_queue: opt.MaxQueue = 128,
     max_stall: opt.MaxStall = 250.0,
     chat_template: opt.ChatTemplateFile = None,
+    cache_type: opt.CacheTypeOption = CacheType.F16,
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +76,7 @@ def serve(
             max_queue=max_queue,
             max_stall_ms=max_stall,
             chat_template=chat_template,
+            cache_type=cache_type,
         ),
         ServerOptions(host, port, api_key, model_name),
     )
@@ -107,6 +110,7 @@ def generate(
     draft_nodes: opt.DraftNodes = 8,
     tree: opt.Tree = None,
     chat_template: opt.ChatTemplateFile = None,
+    cache_type: opt.CacheTypeOption = CacheType.F16,
     verbose: opt.Verbose = False,
 ) -> None:
     """Answer one prompt on the terminal, then say how fast that was."""
@@ -127,6 +131,7 @@ def generate(
             draft_nodes=draft_nodes,
             tree=tree,
             chat_template=chat_template,
+            cache_type=cache_type,
         ),
         prompt=arguments[-1],
         system=system,

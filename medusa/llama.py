@@ -8,6 +8,7 @@ import ctypes
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
@@ -242,6 +243,21 @@ class Outputs:
     hidden: np.ndarray  # [n_rows, n_embd] float32, after the final norm (the input of lm_head)
 
 
+class CacheType(StrEnum):
+    """Number format of the KV cache."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
+
+
+_GGML_TYPES = {
+    CacheType.F32: llama_cpp.GGML_TYPE_F32,
+    CacheType.F16: llama_cpp.GGML_TYPE_F16,
+    CacheType.Q8_0: llama_cpp.GGML_TYPE_Q8_0,
+}
+
+
 @dataclass(frozen=True)
 class ContextParams:
     """How a context is set up. Lengths are in tokens."""
@@ -251,6 +267,7 @@ class ContextParams:
     n_batch: int
     n_threads: int
     flash_attention: bool | None = None  # None: llama.cpp decides
+    cache_type: CacheType = CacheType.F16
 
 
 class Context:
@@ -269,6 +286,7 @@ class Context:
         c.embeddings = True
         c.kv_unified = True
         c.no_perf = True
+        c.type_k = c.type_v = _GGML_TYPES[params.cache_type]
         c.flash_attn_type = {
             None: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
             False: llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
