@@ -1,0 +1,213 @@
+// The product of quantised weights with quantised activations.
+//
+// Weight rows are the vector lanes. Each thread owns a contiguous range of panels (kPanel rows); it unpacks a few
+// blocks of a panel into L1 and runs every tile of activation columns over them, so weights are read and unpacked
+// once however many columns there are.
+//
+// Exactness: the sum of one (row, column) is
+//     for b = 0, 1, ...:  sum = fma(float(integer dot of block b), scale_b * d_b, sum)   [then fma(min_b, s_b, sum)]
+// in this order in every kernel. Integer dots are exact in any order. Hence a result depends on its row and
+// column alone: not on n, tile widths, threads, or the instruction set.
+#pragma once
+
+#include "activations.h"
+#include "quant_types.h"
+#include "scratch.h"
+
+namespace ISA_NAMESPACE {
+
+using medusa::MatMul;
+using medusa::RunState;
+using medusa::Worker;
+
+constexpr int kPanel = kLanes;
+
+// Adds blocks blocks to the sums of a tile of width columns. sums: [width][kLanes]
+template <class T, int width>
+void multiply_tile(const PanelBlock * panel, int blocks, const uint8_t * record, float * sums) {
+    constexpr int kGroupDwords = 8 / T::kGroups;
+    F32 sum[width];
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) sum[c] = load_f(sums + c * kLanes);
+    for (int b = 0; b < blocks; b++, panel++, record += width * (36 + 4 * T::kGroups)) {
+        const char * q = (const char *) record;
+        const float * d = (const float *) (record + 32 * width);
+        const int32_t * offset = (const int32_t *) (record + 36 * width);
+        const float * sum_q = (const float *) offset;
+        #pragma GCC unroll 2
+        for (int g = 0; g < T::kGroups; g++) {
+            I32 w[kGroupDwords];
+            #pragma GCC unroll 8
+            for (int j = 0; j < kGroupDwords; j++) w[j] = load(panel->w[g * kGroupDwords + j]);
+            const F32 scale = load_f(panel->scale[g]);
+            #pragma GCC unroll 16
+            for (int c = 0; c < width; c++) {
+                const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
+                const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w, q + 32 * c + 4 * g * kGroupDwords);
+                sum[c] = fma(to_f(x), mul(scale, set_f(d[c])), sum[c]);
+                if constexpr (T::kHasMin) sum[c] = fma(load_f(panel->min), set_f(sum_q[c]), sum[c]);
+            }
+        }
+    }
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) store_f(sums + c * kLanes, sum[c]);
+}
+
+template <class T> using TileKernel = void (*)(const PanelBlock *, int, const uint8_t *, float *);
+
+template <class T> TileKernel<T> tile_kernel(int width) {
+    switch (width) {
+        case 1: return multiply_tile<T, 1>;
+        case 2: return multiply_tile<T, 2>;
+        case 3: return multiply_tile<T, 3>;
+        case 4: return multiply_tile<T, 4>;
+    }
+    if constexpr (kMaxTile > 4) {
+        switch (width) {
+            case 5: return multiply_tile<T, 5>;
+            case 6: return multiply_tile<T, 6>;
+            case 7: return multiply_tile<T, 7>;
+            case 8: return multiply_tile<T, 8>;
+            case 10: return multiply_tile<T, 10>;
+            case 12: return multiply_tile<T, 12>;
+            case 14: return multiply_tile<T, 14>;
+            case 16: return multiply_tile<T, 16>;
+        }
+    }
+    __builtin_unreachable();
+}
+
+// Unpacks count <= T::kUnit blocks of kLanes rows.
+template <class T> void unpack(const uint8_t * rows, size_t stride, int count, PanelBlock * out) {
+    if (count == T::kUnit) return T::template unpack<T::kUnit>(rows, stride, out);
+    if constexpr (T::kBlocksPerSuper == 1) {
+        if constexpr (T::kUnit > 4) {
+            if (count & 4) {
+                T::template unpack<4>(rows, stride, out);
+                rows += 4 * T::kBlockBytes, out += 4;
+            }
+        }
+        if constexpr (T::kUnit > 2) {
+            if (count & 2) {
+                T::template unpack<2>(rows, stride, out);
+                rows += 2 * T::kBlockBytes, out += 2;
+            }
+        }
+        if constexpr (T::kUnit > 1) {
+            if (count & 1) T::template unpack<1>(rows, stride, out);
+        }
+    }
+}
+
+INLINE void prefetch(const uint8_t * p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T0);
+}
+
+// Far enough ahead to cover memory latency: the next panel's first blocks lie all over its rows.
+constexpr size_t kPrefetchAhead = 6 * 1024;
+
+template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }
+
+template <class T> class PanelRunner {
+public:
+    PanelRunner(const MatMul & mm, const Activations & act)
+        : mm_(mm), act_(act), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)) {}
+
+    // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
+    void run(int64_t first) {
+        const int64_t start = first + kPanel <= mm_.m ? first : mm_.m - kPanel;
+        const uint8_t * rows = mm_.weights + start * mm_.row_bytes;
+        const bool last = start + kPanel == mm_.m;
+        const int64_t tiles = act_.tiles();
+        std::memset(sums_, 0, tiles * kMaxTile * kLanes * sizeof(float));
+        const uint8_t * ahead = rows + kPanel * mm_.row_bytes + kPrefetchAhead;
+        for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
+            const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
+            const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
+            const size_t bytes = count / T::kBlocksPerSuper * T::kBlockBytes;
+            prefetch(ahead, kPanel * bytes);
+            ahead += kPanel * bytes;
+            if (last && count < T::kUnit) {
+                unpack_at_end(rows + offset, bytes, count);
+            } else {
+                unpack<T>(rows + offset, mm_.row_bytes, count, panel_);
+            }
+            for (int64_t t = 0; t < tiles; t++) {
+                tile_kernel<T>(act_.width(t))(panel_, count, act_.record(t, b), sums_ + t * kMaxTile * kLanes);
+            }
+        }
+        store(start, first - start);
+    }
+
+private:
+    // The last row of the tensor must not be over-read: unpack from a padded copy.
+    void unpack_at_end(const uint8_t * rows, size_t bytes, int count) {
+        constexpr size_t stride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
+        uint8_t copy[kPanel * stride];
+        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, rows + r * mm_.row_bytes, bytes);
+        unpack<T>(copy, stride, count, panel_);
+    }
+
+    void store(int64_t start, int skip) {
+        for (int64_t c = 0; c < mm_.n; c++) {
+            float * out = mm_.dst + c * mm_.dst_stride + start;
+            const float * sum = sums_ + c * kLanes;
+            if (skip == 0) {
+                store_f(out, load_f(sum));
+            } else {
+                for (int r = skip; r < kLanes; r++) out[r] = sum[r];
+            }
+        }
+    }
+
+    const MatMul & mm_;
+    const Activations & act_;
+    float * sums_;  // [n padded to tiles][kLanes]
+    PanelBlock panel_[T::kUnit];
+};
+
+// Up to this many blocks each thread quantises for itself: cheaper than a barrier.
+constexpr int64_t kPrivateBlocks = 128;
+
+// What a thread's private activations hold.
+struct PrivateKey {
+    uint64_t run;
+    const void * source;
+    int format;
+};
+inline thread_local PrivateKey private_key;
+
+// Activations of mm in the format of T, quantised at most once per source, format and computation.
+template <class T>
+Activations activations(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
+    Activations act = {format_of<T>(), mm.n, mm.k / 32, shared};
+    const int64_t items = padded_columns(act) * act.blocks;
+    const int format = act.format.id();
+    if (items <= kPrivateBlocks) {
+        act.data = thread_scratch<uint8_t>(kActivationsSlot, kPrivateBlocks * 64);
+        PrivateKey & key = private_key;
+        if (key.run != run.id || key.source != mm.source || key.format != format) {
+            quantize(act, mm.src, mm.src_stride, 0, items);
+            key = {run.id, mm.source, format};
+        }
+        return act;
+    }
+    if (run.shared_source != mm.source || run.shared_format != format) {
+        quantize(act, mm.src, mm.src_stride, worker.begin(items), worker.end(items));
+        worker.wait();
+        if (worker.ith == 0) run.shared_source = mm.source, run.shared_format = format;
+    }
+    return act;
+}
+
+template <class T>
+void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
+    const int64_t panels = (mm.m + kPanel - 1) / kPanel;
+    const int64_t begin = worker.begin(panels), end = worker.end(panels);
+    prefetch(mm.weights + begin * kPanel * mm.row_bytes, kPanel * mm.row_bytes);
+    const Activations act = activations<T>(mm, worker, run, shared);
+    PanelRunner<T> runner(mm, act);
+    for (int64_t p = begin; p < end; p++) runner.run(p * kPanel);
+}
+
+}  // namespace ISA_NAMESPACE

@@ -1,0 +1,215 @@
+// How each ggml weight type unpacks into the one form that the matrix kernel reads.
+//
+// A weight row is cut into blocks of 32 elements. For kLanes rows a block unpacks to a PanelBlock:
+//     w[j], lane r   = elements 4j..4j+3 of row r as four unsigned bytes
+//     weight         = scale * (byte - kOffset)      for types without a minimum
+//     weight         = scale * byte + min            for types with one
+// A row is read as a stream of dwords, 16 bytes of every row at a time, transposed in registers. kUnit blocks
+// are the least that end on 16 bytes; shorter remainders over-read by up to 15 bytes, which the caller permits
+// or prevents (see matmul.h).
+#pragma once
+
+#include "ggml_abi.h"
+
+namespace ISA_NAMESPACE {
+
+struct alignas(64) PanelBlock {
+    uint8_t w[8][4 * kLanes];
+    float scale[2][kLanes];  // per kGroups halves of the block; [1] unused if kGroups is 1
+    float min[kLanes];       // unused without a minimum
+};
+
+// Dword at a byte offset of the transposed stream; offsets are even, lanes hold dwords.
+INLINE I32 dword_at(const I32 * v, int offset) {
+    return offset % 4 == 0 ? v[offset / 4] : middle(v[offset / 4], v[offset / 4 + 1]);
+}
+
+INLINE F32 half_at(const I32 * v, int offset) {
+    return half_to_f(offset % 4 == 0 ? v[offset / 4] : shift_right<16>(v[offset / 4]));
+}
+
+INLINE I32 low_nibbles(I32 v) { return bit_and(v, set_i(0x0F0F0F0F)); }
+INLINE I32 high_nibbles(I32 v) { return bit_and(shift_right<4>(v), set_i(0x0F0F0F0F)); }
+
+// The one-level types: {d f16, [m f16], [fifth bits 4 B], quants}, 32 elements a block.
+// Of 4 quant bits, byte i holds element i in the low and element i + 16 in the high nibble.
+template <int bits, bool has_min> struct Simple {
+    static constexpr bool kHasMin = has_min;
+    static constexpr int kGroups = 1;
+    static constexpr bool kSigned = bits == 8 && !kBiasSignedWeights;
+    static constexpr int kOffset = has_min || kSigned ? 0 : 1 << (bits - 1);
+    static constexpr int kMaxWeight = (1 << bits) - 1;
+    static constexpr int kHead = has_min ? 4 : 2;  // bytes before the fifth bits
+    static constexpr int kQuants = kHead + (bits == 5 ? 4 : 0);
+    static constexpr int kBlockBytes = kQuants + (bits == 8 ? 32 : 16);
+    static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
+    static constexpr int kBlocksPerSuper = 1;
+
+    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+        constexpr int chunks = (blocks * kBlockBytes + 15) / 16;
+        I32 v[4 * chunks + 1];
+        #pragma GCC unroll 32
+        for (int c = 0; c < chunks; c++) load_transposed(rows + 16 * c, stride, v + 4 * c);
+        #pragma GCC unroll 8
+        for (int b = 0; b < blocks; b++) unpack_block(v, b * kBlockBytes, out[b]);
+    }
+
+    INLINE static void unpack_block(const I32 * v, int offset, PanelBlock & out) {
+        store_f(out.scale[0], half_at(v, offset));
+        if constexpr (has_min) store_f(out.min, half_at(v, offset + 2));
+        if constexpr (bits == 8) {
+            #pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                const I32 q = dword_at(v, offset + kQuants + 4 * j);
+                store(out.w[j], kSigned ? q : bit_xor(q, set_i(int32_t(0x80808080))));
+            }
+        } else {
+            I32 w[8];
+            #pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const I32 q = dword_at(v, offset + kQuants + 4 * j);
+                w[j] = low_nibbles(q);
+                w[j + 4] = high_nibbles(q);
+            }
+            if constexpr (bits == 5) add_fifth_bits(w, dword_at(v, offset + kHead));
+            #pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) store(out.w[j], w[j]);
+        }
+    }
+
+    INLINE static void add_fifth_bits(I32 * w, I32 b) {
+        w[0] = spread_fifth_bit<0>(w[0], b), w[1] = spread_fifth_bit<1>(w[1], b);
+        w[2] = spread_fifth_bit<2>(w[2], b), w[3] = spread_fifth_bit<3>(w[3], b);
+        w[4] = spread_fifth_bit<4>(w[4], b), w[5] = spread_fifth_bit<5>(w[5], b);
+        w[6] = spread_fifth_bit<6>(w[6], b), w[7] = spread_fifth_bit<7>(w[7], b);
+    }
+};
+
+// Q4_K and Q5_K: super-blocks of 256 {d f16, dmin f16, 8 x (6-bit scale, 6-bit min) in 12 B, [fifth bits 32 B],
+// quants 128 B}; weight = d * scale * q - dmin * min. 32 quant bytes hold two blocks: low nibbles, high nibbles.
+// Bit i of fifth-bit byte l belongs to element l of block i.
+template <int bits> struct SuperWithMin {
+    static constexpr bool kHasMin = true;
+    static constexpr int kGroups = 1;
+    static constexpr bool kSigned = false;
+    static constexpr int kOffset = 0;
+    static constexpr int kMaxWeight = (1 << bits) - 1;
+    static constexpr int kQuants = bits == 5 ? 48 : 16;
+    static constexpr int kBlockBytes = kQuants + 128;  // of a super-block
+    static constexpr int kUnit = 8;
+    static constexpr int kBlocksPerSuper = 8;
+
+    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+        static_assert(blocks == 8);
+        I32 head[4];
+        load_transposed(rows, stride, head);
+        const F32 d = half_to_f(head[0]), neg_dmin = mul(half_to_f(shift_right<16>(head[0])), set_f(-1.0f));
+        const I32 six = set_i(0x3F3F3F3F), two = set_i(0x03030303);
+        // Byte i of *_lo belongs to block i, of *_hi to block 4 + i.
+        const I32 scale_lo = bit_and(head[1], six), min_lo = bit_and(head[2], six);
+        const I32 scale_hi = bit_or(low_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[1]), two)));
+        const I32 min_hi = bit_or(high_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[2]), two)));
+        store_scales(d, neg_dmin, scale_lo, min_lo, out);
+        store_scales(d, neg_dmin, scale_hi, min_hi, out + 4);
+
+        I32 fifth[8];
+        if constexpr (bits == 5) {
+            load_transposed(rows + 16, stride, fifth);
+            load_transposed(rows + 32, stride, fifth + 4);
+        }
+        unpack_pair<0>(rows, stride, fifth, out);
+        unpack_pair<1>(rows, stride, fifth, out + 2);
+        unpack_pair<2>(rows, stride, fifth, out + 4);
+        unpack_pair<3>(rows, stride, fifth, out + 6);
+    }
+
+    template <int pair>
+    INLINE static void unpack_pair(const uint8_t * rows, size_t stride, const I32 * fifth, PanelBlock * out) {
+        I32 q[8];
+        load_transposed(rows + kQuants + 32 * pair, stride, q);
+        load_transposed(rows + kQuants + 32 * pair + 16, stride, q + 4);
+        #pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            I32 lo = low_nibbles(q[j]), hi = high_nibbles(q[j]);
+            if constexpr (bits == 5) {
+                const I32 bit = set_i(0x01010101);
+                lo = bit_or(lo, shift_left<4>(bit_and(shift_right<2 * pair>(fifth[j]), bit)));
+                hi = bit_or(hi, shift_left<4>(bit_and(shift_right<2 * pair + 1>(fifth[j]), bit)));
+            }
+            store(out[0].w[j], lo);
+            store(out[1].w[j], hi);
+        }
+    }
+
+    INLINE static void store_scales(F32 d, F32 neg_dmin, I32 scale, I32 min, PanelBlock * out) {
+        const I32 byte = set_i(0xFF);
+        store_f(out[0].scale[0], mul(d, to_f(bit_and(scale, byte))));
+        store_f(out[1].scale[0], mul(d, to_f(bit_and(shift_right<8>(scale), byte))));
+        store_f(out[2].scale[0], mul(d, to_f(bit_and(shift_right<16>(scale), byte))));
+        store_f(out[3].scale[0], mul(d, to_f(shift_right<24>(scale))));
+        store_f(out[0].min, mul(neg_dmin, to_f(bit_and(min, byte))));
+        store_f(out[1].min, mul(neg_dmin, to_f(bit_and(shift_right<8>(min), byte))));
+        store_f(out[2].min, mul(neg_dmin, to_f(bit_and(shift_right<16>(min), byte))));
+        store_f(out[3].min, mul(neg_dmin, to_f(shift_right<24>(min))));
+    }
+};
+
+// Q6_K: super-blocks of 256 {low 4 bits 128 B, high 2 bits 64 B, 16 int8 scales, d f16};
+// weight = d * scale * (q - 32), a scale for every 16 elements. In each half of 128 elements, block i takes the
+// low (i < 2) or high nibbles of bytes 32 * (i % 2).. and bits 2i, 2i + 1 of the 32 high-bit bytes.
+struct Super6 {
+    static constexpr bool kHasMin = false;
+    static constexpr int kGroups = 2;
+    static constexpr bool kSigned = false;
+    static constexpr int kOffset = 32;
+    static constexpr int kMaxWeight = 63;
+    static constexpr int kBlockBytes = 210;
+    static constexpr int kUnit = 8;
+    static constexpr int kBlocksPerSuper = 8;
+
+    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+        static_assert(blocks == 8);
+        I32 scales[4];
+        load_transposed(rows + 192, stride, scales);
+        const F32 d = half_to_f(shift_right<16>(gather(rows + 206, stride)));
+        #pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            store_f(out[2 * i].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<24>(scales[i])))));
+            store_f(out[2 * i].scale[1], mul(d, to_f(shift_right_signed<24>(shift_left<16>(scales[i])))));
+            store_f(out[2 * i + 1].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<8>(scales[i])))));
+            store_f(out[2 * i + 1].scale[1], mul(d, to_f(shift_right_signed<24>(scales[i]))));
+        }
+        unpack_half(rows, rows + 128, stride, out);
+        unpack_half(rows + 64, rows + 160, stride, out + 4);
+    }
+
+    INLINE static void unpack_half(const uint8_t * low, const uint8_t * high, size_t stride, PanelBlock * out) {
+        #pragma GCC unroll 2
+        for (int part = 0; part < 2; part++) {  // bytes 16 * part .. of each 32
+            I32 h[4], a[4], b[4];
+            load_transposed(high + 16 * part, stride, h);
+            load_transposed(low + 16 * part, stride, a);
+            load_transposed(low + 32 + 16 * part, stride, b);
+            const I32 mask = set_i(0x30303030);
+            #pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                const int j = 4 * part + i;
+                store(out[0].w[j], bit_or(low_nibbles(a[i]), bit_and(shift_left<4>(h[i]), mask)));
+                store(out[1].w[j], bit_or(low_nibbles(b[i]), bit_and(shift_left<2>(h[i]), mask)));
+                store(out[2].w[j], bit_or(high_nibbles(a[i]), bit_and(h[i], mask)));
+                store(out[3].w[j], bit_or(high_nibbles(b[i]), bit_and(shift_right<2>(h[i]), mask)));
+            }
+        }
+    }
+};
+
+using Q4_0 = Simple<4, false>;
+using Q4_1 = Simple<4, true>;
+using Q5_0 = Simple<5, false>;
+using Q5_1 = Simple<5, true>;
+using Q8_0 = Simple<8, false>;
+using Q4_K = SuperWithMin<4>;
+using Q5_K = SuperWithMin<5>;
+using Q6_K = Super6;
+
+}  // namespace ISA_NAMESPACE
