@@ -46,8 +46,8 @@ class Ggml:
     """The ggml libraries in one folder, loaded."""
 
     def __init__(self, folder: Path) -> None:
-        self.base = ctypes.CDLL(str(folder / "libggml-base.so"))
-        self.cpu = ctypes.CDLL(str(folder / "libggml-cpu.so"))
+        self.base = ctypes.CDLL(str(folder / "libggml-base.so.0"))
+        self.cpu = ctypes.CDLL(str(folder / "libggml-cpu.so.0"))
         pointer, i64, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
 
         def declare(lib: ctypes.CDLL, name: str, result: object, *args: object) -> None:
