@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -74,16 +75,16 @@ bool as_mat_mul(const ggml::Tensor & dst, MatMul & mm) {
     if (w.ne[2] != 1 || w.ne[3] != 1 || w.ne[0] % 64 != 0 || w.ne[1] < 16) return false;
     if (!rows_evenly_spaced(x) || !rows_evenly_spaced(dst)) return false;
     mm.type = w.type;
-    mm.weights = static_cast<const uint8_t *>(w.data);
-    mm.row_bytes = w.nb[1];
+    mm.weights = {static_cast<const uint8_t *>(w.data), w.nb[1], w.ne[1]};
     mm.src = static_cast<const float *>(x.data);
     mm.src_stride = x.nb[1] / 4;
     mm.dst = static_cast<float *>(dst.data);
     mm.dst_stride = dst.nb[1] / 4;
-    mm.m = w.ne[1];
     mm.k = w.ne[0];
     mm.n = x.ne[1] * x.ne[2] * x.ne[3];
     mm.source = &x;
+    mm.next = mm.weights;
+    mm.follows = false;
     return mm.n > 0;
 }
 
@@ -106,9 +107,18 @@ bool as_attention(ggml::Tensor & dst, Attention & a) {
     return true;
 }
 
-// What our kernels need of the work buffer: attention scratch at its start, matrix scratch before the RunState.
-size_t work_size(ggml::Graph * graph, int n_threads, size_t stock) {
-    size_t start = stock, end = 0;
+// What our kernels need of the work buffer. From its start: attention scratch (any operation may overwrite it); at
+// its end, after everything that stock operations use: matrix scratch, list of products, RunState.
+struct Needs {
+    size_t start = 0, products = 0, mat_mul = 0;
+
+    size_t total() const {
+        return align(start) + align(mat_mul) + align(products * sizeof(ggml::Tensor *)) + 2 * 64 + kRunStateRoom;
+    }
+};
+
+Needs needs(ggml::Graph * graph, int n_threads) {
+    Needs need;
     const int nodes = original.graph_n_nodes(graph);
     for (int i = 0; i < nodes; i++) {
         ggml::Tensor * node = original.graph_node(graph, i);
@@ -116,15 +126,42 @@ size_t work_size(ggml::Graph * graph, int n_threads, size_t stock) {
             MatMul mm;
             if (!as_mat_mul(*node, mm)) continue;
             const size_t bytes = kernels->mat_mul_scratch(mm.type, mm.n, mm.k);
-            end = bytes > end ? bytes : end;
+            need.mat_mul = std::max(need.mat_mul, bytes);
+            need.products++;
         } else if (node->op == op_flash_attn_ext) {
             Attention a;
             if (!as_attention(*node, a)) continue;
-            const size_t bytes = kernels->attention_scratch(a, n_threads);
-            start = bytes > start ? bytes : start;
+            need.start = std::max(need.start, kernels->attention_scratch(a, n_threads));
         }
     }
-    return align(start) + align(end) + 64 + kRunStateRoom;
+    return need;
+}
+
+void list_products(ggml::Graph * graph, size_t count, RunState & run) {
+    const uintptr_t end = reinterpret_cast<uintptr_t>(&run) - align(count * sizeof(ggml::Tensor *));
+    run.products = reinterpret_cast<const ggml::Tensor **>(end);
+    const int nodes = original.graph_n_nodes(graph);
+    for (int i = 0; i < nodes; i++) {
+        const ggml::Tensor * node = original.graph_node(graph, i);
+        MatMul mm;
+        if (node->op == op_mul_mat && as_mat_mul(*node, mm)) run.products[run.n_products++] = node;
+    }
+}
+
+// Fills in what follows and precedes a product. Threads meet all products in order, so each keeps its own place.
+void find_neighbours(const RunState & run, const ggml::Tensor * dst, MatMul & mm) {
+    static thread_local struct {
+        uint64_t run;
+        int64_t index;
+    } place = {};
+    if (place.run != run.id) place = {run.id, 0};
+    const int64_t i = place.index;
+    if (i >= run.n_products || run.products[i] != dst) return;
+    place.index++;
+    mm.follows = i > 0;
+    if (i + 1 == run.n_products) return;
+    const ggml::Tensor & w = *run.products[i + 1]->src[0];
+    mm.next = {static_cast<const uint8_t *>(w.data), w.nb[1], w.ne[1]};
 }
 
 void check_pool(const ggml::ComputeParams * params) {
@@ -168,7 +205,9 @@ EXPORT void ggml_barrier(ggml::ThreadPool * pool) {
 EXPORT ggml::Plan ggml_graph_plan(const ggml::Graph * graph, int n_threads, ggml::ThreadPool * pool) {
     ggml::Plan plan = original.graph_plan(graph, n_threads, pool);
     if (enabled.load() & (medusa::kMatMul | medusa::kAttention)) {
-        plan.work_size = work_size(const_cast<ggml::Graph *>(graph), plan.n_threads, plan.work_size);
+        Needs need = needs(const_cast<ggml::Graph *>(graph), plan.n_threads);
+        need.start = std::max(need.start, plan.work_size);
+        plan.work_size = need.total();
     }
     return plan;
 }
@@ -176,8 +215,14 @@ EXPORT ggml::Plan ggml_graph_plan(const ggml::Graph * graph, int n_threads, ggml
 EXPORT int ggml_graph_compute(ggml::Graph * graph, ggml::Plan * plan) {
     if (RunState * run = run_state_at(plan->work_data, plan->work_size)) {
         const uint32_t now = enabled.load();
-        const bool fits = now && plan->work_size >= work_size(graph, plan->n_threads, 0);
-        *run = {fits ? RunState::kMagic : 0, next_run.fetch_add(1), now, 0, nullptr};
+        *run = {0, next_run.fetch_add(1), now, 0, nullptr, nullptr, 0};
+        if (now) {
+            const Needs need = needs(graph, plan->n_threads);
+            if (plan->work_size >= need.total()) {
+                run->magic = RunState::kMagic;
+                list_products(graph, need.products, *run);
+            }
+        }
     }
     return original.graph_compute(graph, plan);
 }
@@ -190,7 +235,8 @@ EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggm
     if (params->ith == 0) calls[0].fetch_add(1, std::memory_order_relaxed);
     const Worker worker = {params->ith, params->nth, params->threadpool, ggml_barrier};
     const size_t bytes = kernels->mat_mul_scratch(mm.type, mm.n, mm.k);
-    const uintptr_t scratch = (reinterpret_cast<uintptr_t>(run) - bytes) / 64 * 64;
+    const uintptr_t scratch = (reinterpret_cast<uintptr_t>(run->products) - bytes) / 64 * 64;
+    find_neighbours(*run, dst, mm);
     kernels->mat_mul(mm, worker, *run, reinterpret_cast<uint8_t *>(scratch));
 }
 

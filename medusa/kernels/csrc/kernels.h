@@ -27,22 +27,31 @@ struct RunState {
     uint64_t id;             // unique among all computations
     uint32_t enabled;        // bits of Enable, constant during the computation
     int32_t shared_format;   // what the shared scratch holds: activations in this format ...
-    const void * shared_source;  // ... of this tensor
+    const void * shared_source;        // ... of this tensor
+    const ggml::Tensor ** products;    // the matrix products that are ours, in the order of computation
+    int64_t n_products;
 };
 
 enum Enable : uint32_t { kMatMul = 1, kAttention = 2, kBarrier = 4 };
 
+struct Weights {
+    const uint8_t * data;
+    size_t row_bytes;
+    int64_t rows;
+};
+
 // dst[n][m] = sum over k of weights[m][k] * src[n][k]
 struct MatMul {
     ggml::Type type;
-    const uint8_t * weights;  // [m] rows of row_bytes
-    size_t row_bytes;
-    const float * src;        // [n] rows, src_stride floats apart
+    Weights weights;
+    const float * src;   // [n] rows, src_stride floats apart
     int64_t src_stride;
-    float * dst;              // [n] rows, dst_stride floats apart
+    float * dst;         // [n] rows, dst_stride floats apart
     int64_t dst_stride;
-    int64_t m, n, k;
-    const void * source;      // identity of src within one computation
+    int64_t n, k;
+    const void * source;  // identity of src within one computation
+    Weights next;         // of the product to come, worth prefetching; these weights again if there is none
+    bool follows;         // whether an earlier product prefetched the start of this one
 };
 
 // dst[token][head] = softmax(scale * q . k + mask) v, per stream

@@ -77,60 +77,72 @@ template <class T> TileKernel<T> tile_kernel(int width) {
     __builtin_unreachable();
 }
 
-// Unpacks count <= T::kUnit blocks of kLanes rows.
-template <class T> void unpack(const uint8_t * rows, size_t stride, int count, PanelBlock * out) {
-    if (count == T::kUnit) return T::template unpack<T::kUnit>(rows, stride, out);
+// Unpacks count <= T::kUnit blocks.
+template <class T> void unpack(RowReader in, int count, PanelBlock * out) {
+    if (count == T::kUnit) return T::template unpack<T::kUnit>(in, out);
     if constexpr (T::kBlocksPerSuper == 1) {
         if constexpr (T::kUnit > 4) {
             if (count & 4) {
-                T::template unpack<4>(rows, stride, out);
-                rows += 4 * T::kBlockBytes, out += 4;
+                T::template unpack<4>(in, out);
+                in.rows += 4 * T::kBlockBytes, out += 4;
             }
         }
         if constexpr (T::kUnit > 2) {
             if (count & 2) {
-                T::template unpack<2>(rows, stride, out);
-                rows += 2 * T::kBlockBytes, out += 2;
+                T::template unpack<2>(in, out);
+                in.rows += 2 * T::kBlockBytes, out += 2;
             }
         }
         if constexpr (T::kUnit > 1) {
-            if (count & 1) T::template unpack<1>(rows, stride, out);
+            if (count & 1) T::template unpack<1>(in, out);
         }
     }
 }
+
+// A thread's share of a weight matrix, as one stretch of memory.
+struct Share {
+    const uint8_t * begin, * end;
+
+    Share(const medusa::Weights & w, const Worker & worker) {
+        const int64_t panels = (w.rows + kPanel - 1) / kPanel;
+        begin = w.data + worker.begin(panels) * kPanel * w.row_bytes;
+        end = w.data + worker.end(panels) * kPanel * w.row_bytes;
+    }
+};
+
+// Prefetching runs kPrefetchAhead beyond the panel after the current one, since the first blocks of a panel lie all
+// over its rows; past the end of the share it goes on in the thread's share of the next matrix.
+constexpr size_t kPrefetchAhead = 6 * 1024;
 
 INLINE void prefetch(const uint8_t * p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T0);
 }
 
-// Far enough ahead to cover memory latency: the next panel's first blocks lie all over its rows.
-constexpr size_t kPrefetchAhead = 6 * 1024;
-
 template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }
 
 template <class T> class PanelRunner {
 public:
-    PanelRunner(const MatMul & mm, const Activations & act)
-        : mm_(mm), act_(act), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)) {}
+    PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
+        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)) {}
 
     // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
     void run(int64_t first) {
-        const int64_t start = first + kPanel <= mm_.m ? first : mm_.m - kPanel;
-        const uint8_t * rows = mm_.weights + start * mm_.row_bytes;
-        const bool last = start + kPanel == mm_.m;
+        const int64_t start = first + kPanel <= mm_.weights.rows ? first : mm_.weights.rows - kPanel;
+        const uint8_t * rows = mm_.weights.data + start * mm_.weights.row_bytes;
+        const bool last = start + kPanel == mm_.weights.rows;
         const int64_t tiles = act_.tiles();
         std::memset(sums_, 0, tiles * kMaxTile * kLanes * sizeof(float));
-        const uint8_t * ahead = rows + kPanel * mm_.row_bytes + kPrefetchAhead;
+        size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes + kPrefetchAhead;
         for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
             const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
             const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
             const size_t bytes = count / T::kBlocksPerSuper * T::kBlockBytes;
-            prefetch(ahead, kPanel * bytes);
-            ahead += kPanel * bytes;
+            const RowReader in = {rows + offset, mm_.weights.row_bytes, ahead(position)};
+            position += kPanel * bytes;
             if (last && count < T::kUnit) {
-                unpack_at_end(rows + offset, bytes, count);
+                unpack_at_end(in, bytes, count);
             } else {
-                unpack<T>(rows + offset, mm_.row_bytes, count, panel_);
+                unpack<T>(in, count, panel_);
             }
             for (int64_t t = 0; t < tiles; t++) {
                 tile_kernel<T>(act_.width(t))(panel_, count, act_.record(t, b), sums_ + t * kMaxTile * kLanes);
@@ -140,12 +152,19 @@ public:
     }
 
 private:
+    const uint8_t * ahead(size_t position) const {
+        const size_t size = share_.end - share_.begin;
+        return position < size ? share_.begin + position : next_.begin + (position - size);
+    }
+
     // The last row of the tensor must not be over-read: unpack from a padded copy.
-    void unpack_at_end(const uint8_t * rows, size_t bytes, int count) {
+    void unpack_at_end(RowReader in, size_t bytes, int count) {
         constexpr size_t stride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
         uint8_t copy[kPanel * stride];
-        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, rows + r * mm_.row_bytes, bytes);
-        unpack<T>(copy, stride, count, panel_);
+        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, in.rows + r * in.stride, bytes);
+        in.rows = copy;
+        in.stride = stride;
+        unpack<T>(in, count, panel_);
     }
 
     void store(int64_t start, int skip) {
@@ -162,6 +181,7 @@ private:
 
     const MatMul & mm_;
     const Activations & act_;
+    const Share share_, next_;
     float * sums_;  // [n padded to tiles][kLanes]
     PanelBlock panel_[T::kUnit];
 };
@@ -202,12 +222,12 @@ Activations activations(const MatMul & mm, const Worker & worker, RunState & run
 
 template <class T>
 void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
-    const int64_t panels = (mm.m + kPanel - 1) / kPanel;
-    const int64_t begin = worker.begin(panels), end = worker.end(panels);
-    prefetch(mm.weights + begin * kPanel * mm.row_bytes, kPanel * mm.row_bytes);
+    const int64_t panels = (mm.weights.rows + kPanel - 1) / kPanel;
+    const Share share(mm.weights, worker), next(mm.next, worker);
+    if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes + kPrefetchAhead);
     const Activations act = activations<T>(mm, worker, run, shared);
-    PanelRunner<T> runner(mm, act);
-    for (int64_t p = begin; p < end; p++) runner.run(p * kPanel);
+    PanelRunner<T> runner(mm, act, share, next);
+    for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p * kPanel);
 }
 
 }  // namespace ISA_NAMESPACE

@@ -19,6 +19,22 @@ struct alignas(64) PanelBlock {
     float min[kLanes];       // unused without a minimum
 };
 
+// kLanes rows of weights as a stream to read, while prefetching another stretch of weights at the same pace: spread
+// over the work, prefetches never fill the core's miss buffers, which would stall the loads behind them.
+struct RowReader {
+    const uint8_t * rows;
+    size_t stride;
+    const uint8_t * ahead;
+
+    // Four dwords from byte offset of each row: out[i], lane r = dword i of row r.
+    INLINE void read(int offset, I32 * out) {
+        #pragma GCC unroll 4
+        for (int i = 0; i < 16 * kLanes; i += 64) _mm_prefetch((const char *) ahead + i, _MM_HINT_T0);
+        ahead += 16 * kLanes;
+        load_transposed(rows + offset, stride, out);
+    }
+};
+
 // Dword at a byte offset of the transposed stream; offsets are even, lanes hold dwords.
 INLINE I32 dword_at(const I32 * v, int offset) {
     return offset % 4 == 0 ? v[offset / 4] : middle(v[offset / 4], v[offset / 4 + 1]);
@@ -45,11 +61,11 @@ template <int bits, bool has_min> struct Simple {
     static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
     static constexpr int kBlocksPerSuper = 1;
 
-    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
         constexpr int chunks = (blocks * kBlockBytes + 15) / 16;
         I32 v[4 * chunks + 1];
         #pragma GCC unroll 32
-        for (int c = 0; c < chunks; c++) load_transposed(rows + 16 * c, stride, v + 4 * c);
+        for (int c = 0; c < chunks; c++) in.read(16 * c, v + 4 * c);
         #pragma GCC unroll 8
         for (int b = 0; b < blocks; b++) unpack_block(v, b * kBlockBytes, out[b]);
     }
@@ -99,10 +115,10 @@ template <int bits> struct SuperWithMin {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
 
-    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
         static_assert(blocks == 8);
         I32 head[4];
-        load_transposed(rows, stride, head);
+        in.read(0, head);
         const F32 d = half_to_f(head[0]), neg_dmin = mul(half_to_f(shift_right<16>(head[0])), set_f(-1.0f));
         const I32 six = set_i(0x3F3F3F3F), two = set_i(0x03030303);
         // Byte i of *_lo belongs to block i, of *_hi to block 4 + i.
@@ -114,20 +130,20 @@ template <int bits> struct SuperWithMin {
 
         I32 fifth[8];
         if constexpr (bits == 5) {
-            load_transposed(rows + 16, stride, fifth);
-            load_transposed(rows + 32, stride, fifth + 4);
+            in.read(16, fifth);
+            in.read(32, fifth + 4);
         }
-        unpack_pair<0>(rows, stride, fifth, out);
-        unpack_pair<1>(rows, stride, fifth, out + 2);
-        unpack_pair<2>(rows, stride, fifth, out + 4);
-        unpack_pair<3>(rows, stride, fifth, out + 6);
+        unpack_pair<0>(in, fifth, out);
+        unpack_pair<1>(in, fifth, out + 2);
+        unpack_pair<2>(in, fifth, out + 4);
+        unpack_pair<3>(in, fifth, out + 6);
     }
 
     template <int pair>
-    INLINE static void unpack_pair(const uint8_t * rows, size_t stride, const I32 * fifth, PanelBlock * out) {
+    INLINE static void unpack_pair(RowReader & in, const I32 * fifth, PanelBlock * out) {
         I32 q[8];
-        load_transposed(rows + kQuants + 32 * pair, stride, q);
-        load_transposed(rows + kQuants + 32 * pair + 16, stride, q + 4);
+        in.read(kQuants + 32 * pair, q);
+        in.read(kQuants + 32 * pair + 16, q + 4);
         #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
             I32 lo = low_nibbles(q[j]), hi = high_nibbles(q[j]);
@@ -167,11 +183,11 @@ struct Super6 {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
 
-    template <int blocks> INLINE static void unpack(const uint8_t * rows, size_t stride, PanelBlock * out) {
+    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
         static_assert(blocks == 8);
         I32 scales[4];
-        load_transposed(rows + 192, stride, scales);
-        const F32 d = half_to_f(shift_right<16>(gather(rows + 206, stride)));
+        in.read(192, scales);
+        const F32 d = half_to_f(shift_right<16>(gather(in.rows + 206, in.stride)));
         #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             store_f(out[2 * i].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<24>(scales[i])))));
@@ -179,17 +195,17 @@ struct Super6 {
             store_f(out[2 * i + 1].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<8>(scales[i])))));
             store_f(out[2 * i + 1].scale[1], mul(d, to_f(shift_right_signed<24>(scales[i]))));
         }
-        unpack_half(rows, rows + 128, stride, out);
-        unpack_half(rows + 64, rows + 160, stride, out + 4);
+        unpack_half(in, 0, 128, out);
+        unpack_half(in, 64, 160, out + 4);
     }
 
-    INLINE static void unpack_half(const uint8_t * low, const uint8_t * high, size_t stride, PanelBlock * out) {
+    INLINE static void unpack_half(RowReader & in, int low, int high, PanelBlock * out) {
         #pragma GCC unroll 2
         for (int part = 0; part < 2; part++) {  // bytes 16 * part .. of each 32
             I32 h[4], a[4], b[4];
-            load_transposed(high + 16 * part, stride, h);
-            load_transposed(low + 16 * part, stride, a);
-            load_transposed(low + 32 + 16 * part, stride, b);
+            in.read(high + 16 * part, h);
+            in.read(low + 16 * part, a);
+            in.read(low + 32 + 16 * part, b);
             const I32 mask = set_i(0x30303030);
             #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
