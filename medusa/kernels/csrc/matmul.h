@@ -115,7 +115,7 @@ struct Share {
 constexpr size_t kPrefetchAhead = 6 * 1024;
 
 INLINE void prefetch(const uint8_t * p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T0);
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T1);
 }
 
 template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }

@@ -20,7 +20,8 @@ struct alignas(64) PanelBlock {
 };
 
 // kLanes rows of weights as a stream to read, while prefetching another stretch of weights at the same pace: spread
-// over the work, prefetches never fill the core's miss buffers, which would stall the loads behind them.
+// over the work, prefetches never fill the core's miss buffers, which would stall the loads behind them. They stop at
+// L2: a panel, its successor and the unpacked blocks together do not fit L1.
 struct RowReader {
     const uint8_t * rows;
     size_t stride;
@@ -29,7 +30,7 @@ struct RowReader {
     // Four dwords from byte offset of each row: out[i], lane r = dword i of row r.
     INLINE void read(int offset, I32 * out) {
         #pragma GCC unroll 4
-        for (int i = 0; i < 16 * kLanes; i += 64) _mm_prefetch((const char *) ahead + i, _MM_HINT_T0);
+        for (int i = 0; i < 16 * kLanes; i += 64) _mm_prefetch((const char *) ahead + i, _MM_HINT_T1);
         ahead += 16 * kLanes;
         load_transposed(rows + offset, stride, out);
     }
