@@ -24,6 +24,7 @@ using medusa::Worker;
 
 constexpr int kTile = 16;        // cells
 constexpr int kMaxQueries = 8;   // a block
+constexpr int kRowsTogether = kLanes == 16 ? 3 : 2;  // query rows that share a load of keys
 constexpr int kSumLanes = 8;
 constexpr double kSumStart = 1.5 * (1 << 20);
 
@@ -109,9 +110,9 @@ public:
             for (int64_t i = 0; i < list_.queries; i++) {
                 const uint32_t live = list_.live[t * list_.queries + i];
                 if (!live) continue;
+                score_rows(query + i * group_ * dim, keys, group_, out);
                 for (int64_t g = 0; g < group_; g++, out += kTile) {
                     const int64_t r = i * group_ + g;
-                    score_tile(query + r * dim, keys, out);
                     max_score[r] = std::fmax(max_score[r], finish_scores(i, list_.tile[t], live, out));
                 }
             }
@@ -156,10 +157,19 @@ private:
                                    list_.stream * kv.nb[3]);
     }
 
+    // out: [dim][kTile] f32, the tile's keys with cells in lanes
     void convert_keys(int64_t tile, float * out) const {
-        for (int i = 0; i < kTile; i++, out += dim) {
-            const uint16_t * k = cell(*a_.k, tile, i);
-            for (int d = 0; d < dim; d += kLanes) store_f(out + d, load_halves(k + d));
+        for (int c = 0; c < kTile; c += kLanes) {
+            const uint8_t * keys = (const uint8_t *) cell(*a_.k, tile, c);
+            for (int d = 0; d < dim; d += 8) {
+                I32 pairs[4];  // dimensions d + 2i in the low, d + 2i + 1 in the high halves
+                load_transposed(keys + 2 * d, a_.k->nb[1], pairs);
+                #pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    store_f(out + (d + 2 * i) * kTile + c, half_to_f(pairs[i]));
+                    store_f(out + (d + 2 * i + 1) * kTile + c, half_to_f(shift_right<16>(pairs[i])));
+                }
+            }
         }
     }
 
@@ -170,19 +180,37 @@ private:
         }
     }
 
-    // Each cell's sum folds 16 lanes in the same tree, whichever its place among the four.
-    static void score_tile(const float * query, const float * keys, float * out) {
-        for (int i = 0; i < kTile; i += 4) {
-            __m128 s[4];
+    // Scores of rows consecutive query rows for the tile's cells; out: [rows][kTile]. A score is the sum of four
+    // sums over every fourth dimension.
+    template <int rows> static void score_tile(const float * query, const float * keys, float * out) {
+        for (int c = 0; c < kTile; c += kLanes) {
+            F32 sum[rows][4];
             #pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                const __m256 p = dot_partial<dim>(query, keys + (i + j) * dim);
-                s[j] = _mm_add_ps(_mm256_castps256_ps128(p), _mm256_extractf128_ps(p, 1));
+            for (int r = 0; r < rows; r++) {
+                #pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) sum[r][i] = zero_f();
             }
-            const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
-            const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
-            _mm_storeu_ps(out + i, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+            for (int d = 0; d < dim; d += 4) {
+                #pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    const F32 key = load_f(keys + (d + i) * kTile + c);
+                    #pragma GCC unroll 4
+                    for (int r = 0; r < rows; r++) sum[r][i] = fma(set_f(query[r * dim + d + i]), key, sum[r][i]);
+                }
+            }
+            #pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                store_f(out + r * kTile + c, add(add(sum[r][0], sum[r][1]), add(sum[r][2], sum[r][3])));
+            }
         }
+    }
+
+    static void score_rows(const float * query, const float * keys, int64_t rows, float * out) {
+        for (; rows >= kRowsTogether; rows -= kRowsTogether) {
+            score_tile<kRowsTogether>(query, keys, out);
+            query += kRowsTogether * dim, out += kRowsTogether * kTile;
+        }
+        for (; rows > 0; rows--, query += dim, out += kTile) score_tile<1>(query, keys, out);
     }
 
     // Adds the mask; dead cells get -infinity. Returns the largest score.

@@ -78,7 +78,9 @@ template <class T> TileKernel<T> tile_kernel(int width) {
 }
 
 // Unpacks count <= T::kUnit blocks.
-template <class T> void unpack(RowReader in, int count, PanelBlock * out) {
+template <class T>
+void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, PanelBlock * out) {
+    RowReader in = {rows, stride, ahead};
     if (count == T::kUnit) return T::template unpack<T::kUnit>(in, out);
     if constexpr (T::kBlocksPerSuper == 1) {
         if constexpr (T::kUnit > 4) {
@@ -130,19 +132,19 @@ public:
         const int64_t start = first + kPanel <= mm_.weights.rows ? first : mm_.weights.rows - kPanel;
         const uint8_t * rows = mm_.weights.data + start * mm_.weights.row_bytes;
         const bool last = start + kPanel == mm_.weights.rows;
-        const int64_t tiles = act_.tiles();
-        std::memset(sums_, 0, tiles * kMaxTile * kLanes * sizeof(float));
+        const int64_t tiles = act_.tiles(), columns = padded_columns(act_);
+        for (int64_t c = 0; c < columns; c++) store_f(sums_ + c * kLanes, zero_f());
         size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes + kPrefetchAhead;
         for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
             const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
             const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
             const size_t bytes = count / T::kBlocksPerSuper * T::kBlockBytes;
-            const RowReader in = {rows + offset, mm_.weights.row_bytes, ahead(position)};
+            const uint8_t * ahead = prefetch_from(position);
             position += kPanel * bytes;
             if (last && count < T::kUnit) {
-                unpack_at_end(in, bytes, count);
+                unpack_at_end(rows + offset, ahead, bytes, count);
             } else {
-                unpack<T>(in, count, panel_);
+                unpack<T>(rows + offset, mm_.weights.row_bytes, ahead, count, panel_);
             }
             for (int64_t t = 0; t < tiles; t++) {
                 tile_kernel<T>(act_.width(t))(panel_, count, act_.record(t, b), sums_ + t * kMaxTile * kLanes);
@@ -152,19 +154,17 @@ public:
     }
 
 private:
-    const uint8_t * ahead(size_t position) const {
+    const uint8_t * prefetch_from(size_t position) const {
         const size_t size = share_.end - share_.begin;
         return position < size ? share_.begin + position : next_.begin + (position - size);
     }
 
     // The last row of the tensor must not be over-read: unpack from a padded copy.
-    void unpack_at_end(RowReader in, size_t bytes, int count) {
+    void unpack_at_end(const uint8_t * rows, const uint8_t * ahead, size_t bytes, int count) {
         constexpr size_t stride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
         uint8_t copy[kPanel * stride];
-        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, in.rows + r * in.stride, bytes);
-        in.rows = copy;
-        in.stride = stride;
-        unpack<T>(in, count, panel_);
+        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, rows + r * mm_.weights.row_bytes, bytes);
+        unpack<T>(copy, stride, ahead, count, panel_);
     }
 
     void store(int64_t start, int skip) {

@@ -157,16 +157,6 @@ INLINE uint32_t live_cells(const uint16_t * mask) {
     return ~_mm_movemask_epi8(bytes) & 0xFFFF;
 }
 
-template <int dim> INLINE __m256 dot_partial(const float * a, const float * b) {
-    F32 lo = mul(load_f(a), load_f(b)), hi = mul(load_f(a + 8), load_f(b + 8));
-    #pragma GCC unroll 8
-    for (int i = 16; i < dim; i += 16) {
-        lo = fma(load_f(a + i), load_f(b + i), lo);
-        hi = fma(load_f(a + i + 8), load_f(b + i + 8), hi);
-    }
-    return _mm256_add_ps(lo, hi);
-}
-
 INLINE F32 round_f(F32 v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE I32 to_i(F32 v) { return _mm256_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {

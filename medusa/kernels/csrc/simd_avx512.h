@@ -131,14 +131,6 @@ INLINE uint32_t live_cells(const uint16_t * mask) {
     return _mm256_cmpneq_epi16_mask(_mm256_loadu_si256((const __m256i *) mask), _mm256_set1_epi16(int16_t(0xFC00)));
 }
 
-// Sum over dimensions of a * b as 8 partial sums: lane i holds dimensions i mod 16 and (i + 8) mod 16.
-template <int dim> INLINE __m256 dot_partial(const float * a, const float * b) {
-    F32 sum = mul(load_f(a), load_f(b));
-    #pragma GCC unroll 8
-    for (int i = 16; i < dim; i += 16) sum = fma(load_f(a + i), load_f(b + i), sum);
-    return _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
-}
-
 INLINE F32 round_f(F32 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE I32 to_i(F32 v) { return _mm512_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {
