@@ -6,8 +6,10 @@ ones, through the very call path (graph plan, thread team, operation) that a mod
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,25 @@ class Ggml:
             out = self.base.ggml_mul_mat(ctx.pointer, w, ctx.tensor(Type.F32, (k, n), x))
             return ctx.compute(out, (n, len(weights)), threads)
 
+    @contextlib.contextmanager
+    def repeated_mul_mat(
+        self, kind: Type, weights: npt.NDArray[np.uint8], x: FloatArray, matrices: int
+    ) -> Iterator[Callable[[int], None]]:
+        """A function that computes x times several copies of weights with that many threads.
+
+        It keeps a work buffer for every call, so call it a few hundred times at most.
+        """
+        n, k = x.shape
+        size = matrices * (weights.nbytes + 4 * n * len(weights)) + x.nbytes + 256 * (100 * n * k)
+        with _Context(self, size) as ctx:
+            columns = ctx.tensor(Type.F32, (k, n), x)
+            graph = self.base.ggml_new_graph(ctx.pointer)
+            for _ in range(matrices):
+                w = ctx.tensor(kind, (k, len(weights)), weights)
+                out = self.base.ggml_mul_mat(ctx.pointer, w, columns)
+                self.base.ggml_build_forward_expand(graph, out)
+            yield lambda threads: ctx.run(graph, threads)
+
     def attention(
         self,
         q: FloatArray,
@@ -139,8 +160,11 @@ class _Context:
     def compute(self, result: int, shape: tuple[int, ...], threads: int) -> FloatArray:
         graph = self._ggml.base.ggml_new_graph(self.pointer)
         self._ggml.base.ggml_build_forward_expand(graph, result)
-        if self._ggml.cpu.ggml_graph_compute_with_ctx(self.pointer, graph, threads) != 0:
-            raise RuntimeError("ggml could not compute the graph")
+        self.run(graph, threads)
         address = self._ggml.base.ggml_get_data(result)
         values = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
         return np.ctypeslib.as_array(values, shape=shape).copy()
+
+    def run(self, graph: int, threads: int) -> None:
+        if self._ggml.cpu.ggml_graph_compute_with_ctx(self.pointer, graph, threads) != 0:
+            raise RuntimeError("ggml could not compute the graph")
