@@ -13,8 +13,17 @@ from . import KernelStatus
 from .ggml import Ggml, Type
 from .library import Enable, ggml_folder
 
-FEATURES = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl")
-FEATURES += ("avx512_vnni",)
+FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512dq",
+    "avx512vl",
+    "avx512_vnni",
+)
 
 
 def cpu_model() -> str:

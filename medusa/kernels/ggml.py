@@ -11,6 +11,7 @@ import ctypes
 import enum
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +144,7 @@ class _Context:
         self._ggml = ggml
         self.pointer: int = ggml.base.ggml_init(_InitParams(size + (8 << 20), None, False))
 
-    def __enter__(self) -> _Context:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

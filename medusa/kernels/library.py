@@ -75,6 +75,9 @@ class Library:
         self._lib.medusa_kernels_isa.restype = ctypes.c_char_p
         self._lib.medusa_kernels_enable.restype = None
         self._lib.medusa_kernels_enable.argtypes = [ctypes.c_uint32]
+        for name in ("medusa_kernels_read_bandwidth", "medusa_kernels_peak_products"):
+            getattr(self._lib, name).restype = ctypes.c_double
+            getattr(self._lib, name).argtypes = [ctypes.c_int]
         self._lib.medusa_kernels_count.restype = ctypes.c_uint64
         self._lib.medusa_kernels_count.argtypes = [ctypes.c_int]
 
@@ -93,6 +96,14 @@ class Library:
     def enable(self, what: Enable) -> None:
         """Takes effect with the next graph; not to be called while one is being computed."""
         self._lib.medusa_kernels_enable(what)
+
+    def read_bandwidth(self, threads: int) -> float:
+        """Bytes a second that memory gives; for the benchmark's floor."""
+        return float(self._lib.medusa_kernels_read_bandwidth(threads))
+
+    def peak_products(self, threads: int) -> float:
+        """Integer products a second with operands in registers; for the benchmark's floor."""
+        return float(self._lib.medusa_kernels_peak_products(threads))
 
     @property
     def mat_mul_calls(self) -> int:

@@ -55,7 +55,9 @@ def _mat_mul(ggml: Ggml, library: Library, kind: Type, rng: np.random.Generator)
     called = library.mat_mul_calls > before
     alone = ggml.mul_mat(kind, weights, x[n - 1 :], 1)
     exact = np.array_equal(ours[n - 1 :], alone)
-    return _check(f"mul_mat {kind.name}", stock, ours, tolerance * float(stock.std()), called, exact)
+    return _check(
+        f"mul_mat {kind.name}", stock, ours, tolerance * float(stock.std()), called, exact
+    )
 
 
 def _attention(ggml: Ggml, library: Library, dim: int, rng: np.random.Generator) -> Check:

@@ -23,7 +23,9 @@ def _run(code: str, model: Path) -> str:
     return run_python(f"import sys\nsys.argv = ['', {str(model)!r}]\n{SETUP}\n{code}")
 
 
-def test_one_by_one_and_all_at_once_give_the_same_logits(library: object, default_model: Path) -> None:
+def test_one_by_one_and_all_at_once_give_the_same_logits(
+    library: object, default_model: Path
+) -> None:
     out = _run(
         """
 together = model.context().decode([(t, i, 0) for i, t in enumerate(TEXT)])
@@ -50,15 +52,19 @@ def test_company_and_placement_in_the_cache_do_not_matter(
 plain = model.context()
 plain.decode([(t, i, 0) for i, t in enumerate(TEXT)], logits=False)
 expected = plain.decode([(77, len(TEXT), 0)])
-# The same text in sequence 3, its cells placed backwards and scattered among other sequences' cells.
+# The same text in sequence 3, scattered among the cells of others, its second half in the holes that
+# a removed sequence left before its first half.
+import llama_cpp
 mixed = model.context()
-steps = list(enumerate(TEXT))
+mixed.decode([(300 + i, i, 4) for i in range(37)], logits=False)
 mixed.decode([(500 + i, i, 1) for i in range(37)], logits=False)
+steps = list(enumerate(TEXT))
 for start in range(0, len(steps), 7):
+    if start == 28:
+        llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(mixed.pointer), 4, -1, -1)
     part = [(t, i, 3) for i, t in steps[start : start + 7]]
     company = [(900 + start + j, start + j, 2) for j in range(len(part))]
-    pairs = [x for pair in zip(company, part) for x in pair]
-    mixed.decode(pairs[::-1], logits=False)
+    mixed.decode([x for pair in zip(company, part) for x in pair], logits=False)
 together = mixed.decode([(5, 37, 1), (77, len(TEXT), 3), (6, len(TEXT), 2)])
 print(same(together[1:2], expected))
 """,
