@@ -10,6 +10,8 @@
 // column alone: not on n, tile widths, threads, or the instruction set.
 #pragma once
 
+#include <type_traits>
+
 #include "activations.h"
 #include "quant_types.h"
 #include "scratch.h"
@@ -22,36 +24,64 @@ using medusa::Worker;
 
 constexpr int kPanel = kLanes;
 
-// Adds blocks blocks to the sums of a tile of width columns. sums: [width][kLanes]
+template <class T> constexpr int kColumnBytes = 36 + 4 * T::kGroups;  // of a record of activations.h
+
+// Adds one block to the sums of width columns. w: [8], scale: [groups]
 template <class T, int width>
-void multiply_tile(const PanelBlock * panel, int blocks, const uint8_t * record, float * sums) {
+INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint8_t * record, F32 * sum) {
     constexpr int kGroupDwords = 8 / T::kGroups;
-    F32 sum[width];
-    #pragma GCC unroll 16
-    for (int c = 0; c < width; c++) sum[c] = load_f(sums + c * kLanes);
-    for (int b = 0; b < blocks; b++, panel++, record += width * (36 + 4 * T::kGroups)) {
-        const char * q = (const char *) record;
-        const float * d = (const float *) (record + 32 * width);
-        const int32_t * offset = (const int32_t *) (record + 36 * width);
-        const float * sum_q = (const float *) offset;
-        #pragma GCC unroll 2
-        for (int g = 0; g < T::kGroups; g++) {
-            I32 w[kGroupDwords];
-            #pragma GCC unroll 8
-            for (int j = 0; j < kGroupDwords; j++) w[j] = load(panel->w[g * kGroupDwords + j]);
-            const F32 scale = load_f(panel->scale[g]);
-            #pragma GCC unroll 16
-            for (int c = 0; c < width; c++) {
-                const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
-                const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w, q + 32 * c + 4 * g * kGroupDwords);
-                sum[c] = fma(to_f(x), mul(scale, set_f(d[c])), sum[c]);
-                if constexpr (T::kHasMin) sum[c] = fma(load_f(panel->min), set_f(sum_q[c]), sum[c]);
-            }
+    const char * q = (const char *) record;
+    const float * d = (const float *) (record + 32 * width);
+    const int32_t * offset = (const int32_t *) (record + 36 * width);
+    const float * sum_q = (const float *) offset;
+    #pragma GCC unroll 2
+    for (int g = 0; g < T::kGroups; g++) {
+        #pragma GCC unroll 16
+        for (int c = 0; c < width; c++) {
+            const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
+            const char * a = q + 32 * c + 4 * g * kGroupDwords;
+            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, a);
+            sum[c] = fma(to_f(x), mul(scale[g], set_f(d[c])), sum[c]);
+            if constexpr (T::kHasMin) sum[c] = fma(min, set_f(sum_q[c]), sum[c]);
         }
     }
-    #pragma GCC unroll 16
-    for (int c = 0; c < width; c++) store_f(sums + c * kLanes, sum[c]);
 }
+
+template <int width> INLINE void load_sums(const float * from, F32 * sum) {
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) sum[c] = load_f(from + c * kLanes);
+}
+
+template <int width> INLINE void store_sums(float * to, const F32 * sum) {
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) store_f(to + c * kLanes, sum[c]);
+}
+
+// Adds blocks unpacked blocks to the sums of a tile of width columns. sums: [width][kLanes]
+template <class T, int width>
+void multiply_tile(const PanelBlock * panel, int blocks, const uint8_t * record, float * sums) {
+    F32 sum[width];
+    load_sums<width>(sums, sum);
+    for (int b = 0; b < blocks; b++, panel++, record += width * kColumnBytes<T>) {
+        I32 w[8];
+        F32 scale[T::kGroups];
+        #pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) w[j] = load(panel->w[j]);
+        for (int g = 0; g < T::kGroups; g++) scale[g] = load_f(panel->scale[g]);
+        multiply_block<T, width>(w, scale, load_f(panel->min), record, sum);
+    }
+    store_sums<width>(sums, sum);
+}
+
+// A sink for unpack() that multiplies each block while it is in registers.
+template <class T, int width> struct MultiplyBlocks {
+    const uint8_t * record;
+    F32 sum[width];
+
+    INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) {
+        multiply_block<T, width>(w, scale, min, record + b * width * kColumnBytes<T>, sum);
+    }
+};
 
 template <class T> using TileKernel = void (*)(const PanelBlock *, int, const uint8_t *, float *);
 
@@ -77,28 +107,74 @@ template <class T> TileKernel<T> tile_kernel(int width) {
     __builtin_unreachable();
 }
 
-// Unpacks count <= T::kUnit blocks.
+// Unpacks count <= T::kUnit blocks from the start of rows into sink.
+template <class T, class Sink> INLINE void unpack_unit(RowReader in, int count, Sink & sink) {
+    static_assert(T::kUnit == 8 || T::kBlocksPerSuper == 1);
+    if (count == T::kUnit) return T::template unpack<T::kUnit>(in, sink);
+    if constexpr (T::kBlocksPerSuper == 1) {
+        int first = 0;
+        const auto part = [&](auto blocks) {
+            constexpr int n = decltype(blocks)::value;
+            if constexpr (n < T::kUnit) {
+                if (!(count & n)) return;
+                struct Shifted {
+                    Sink & sink;
+                    int first;
+                    INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) {
+                        sink(first + b, w, scale, min);
+                    }
+                } shifted = {sink, first};
+                T::template unpack<n>(in, shifted);
+                in.rows += n * T::kBlockBytes;
+                first += n;
+            }
+        };
+        part(std::integral_constant<int, 4>());
+        part(std::integral_constant<int, 2>());
+        part(std::integral_constant<int, 1>());
+    }
+}
+
 template <class T>
 void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, PanelBlock * out) {
-    RowReader in = {rows, stride, ahead};
-    if (count == T::kUnit) return T::template unpack<T::kUnit>(in, out);
-    if constexpr (T::kBlocksPerSuper == 1) {
-        if constexpr (T::kUnit > 4) {
-            if (count & 4) {
-                T::template unpack<4>(in, out);
-                in.rows += 4 * T::kBlockBytes, out += 4;
-            }
+    StoreBlocks sink = {out};
+    unpack_unit<T>({rows, stride, ahead}, count, sink);
+}
+
+// unpack and multiply_tile in one, without the way through memory.
+template <class T, int width>
+void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count,
+                         const uint8_t * record, float * sums) {
+    MultiplyBlocks<T, width> sink;
+    sink.record = record;
+    load_sums<width>(sums, sink.sum);
+    unpack_unit<T>({rows, stride, ahead}, count, sink);
+    store_sums<width>(sums, sink.sum);
+}
+
+template <class T>
+using FusedKernel = void (*)(const uint8_t *, size_t, const uint8_t *, int, const uint8_t *, float *);
+
+// Null where unpacking into a panel is the better or only way.
+template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
+    if constexpr (T::kBlockwise) {
+        if (tiles > 1) return nullptr;
+        switch (width) {
+            case 1: return unpack_and_multiply<T, 1>;
+            case 2: return unpack_and_multiply<T, 2>;
+            case 3: return unpack_and_multiply<T, 3>;
+            case 4: return unpack_and_multiply<T, 4>;
         }
-        if constexpr (T::kUnit > 2) {
-            if (count & 2) {
-                T::template unpack<2>(in, out);
-                in.rows += 2 * T::kBlockBytes, out += 2;
+        if constexpr (kMaxTile > 4) {
+            switch (width) {
+                case 5: return unpack_and_multiply<T, 5>;
+                case 6: return unpack_and_multiply<T, 6>;
+                case 7: return unpack_and_multiply<T, 7>;
+                case 8: return unpack_and_multiply<T, 8>;
             }
-        }
-        if constexpr (T::kUnit > 1) {
-            if (count & 1) T::template unpack<1>(in, out);
         }
     }
+    return nullptr;
 }
 
 // A thread's share of a weight matrix, as one stretch of memory.
@@ -125,7 +201,8 @@ template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups
 template <class T> class PanelRunner {
 public:
     PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
-        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)) {}
+        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
+          fused_(fused_kernel<T>(act.tiles(), act.width(0))) {}
 
     // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
     void run(int64_t first) {
@@ -141,11 +218,18 @@ public:
             const size_t bytes = count / T::kBlocksPerSuper * T::kBlockBytes;
             const uint8_t * ahead = prefetch_from(position);
             position += kPanel * bytes;
+            const uint8_t * from = rows + offset;
+            size_t stride = mm_.weights.row_bytes;
             if (last && count < T::kUnit) {
-                unpack_at_end(rows + offset, ahead, bytes, count);
-            } else {
-                unpack<T>(rows + offset, mm_.weights.row_bytes, ahead, count, panel_);
+                copy_padded(from, bytes);
+                from = padded_;
+                stride = kPaddedStride;
             }
+            if (fused_) {
+                fused_(from, stride, ahead, count, act_.record(0, b), sums_);
+                continue;
+            }
+            unpack<T>(from, stride, ahead, count, panel_);
             for (int64_t t = 0; t < tiles; t++) {
                 tile_kernel<T>(act_.width(t))(panel_, count, act_.record(t, b), sums_ + t * kMaxTile * kLanes);
             }
@@ -159,12 +243,9 @@ private:
         return position < size ? share_.begin + position : next_.begin + (position - size);
     }
 
-    // The last row of the tensor must not be over-read: unpack from a padded copy.
-    void unpack_at_end(const uint8_t * rows, const uint8_t * ahead, size_t bytes, int count) {
-        constexpr size_t stride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
-        uint8_t copy[kPanel * stride];
-        for (int r = 0; r < kPanel; r++) std::memcpy(copy + r * stride, rows + r * mm_.weights.row_bytes, bytes);
-        unpack<T>(copy, stride, ahead, count, panel_);
+    // The last row of the tensor must not be over-read: its last unit is unpacked from a padded copy.
+    void copy_padded(const uint8_t * rows, size_t bytes) {
+        for (int r = 0; r < kPanel; r++) std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
     }
 
     void store(int64_t start, int skip) {
@@ -183,7 +264,10 @@ private:
     const Activations & act_;
     const Share share_, next_;
     float * sums_;  // [n padded to tiles][kLanes]
+    const FusedKernel<T> fused_;
     PanelBlock panel_[T::kUnit];
+    static constexpr size_t kPaddedStride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
+    uint8_t padded_[kPanel * kPaddedStride];
 };
 
 // Up to this many blocks each thread quantises for itself: cheaper than a barrier.

@@ -4,6 +4,9 @@
 //     w[j], lane r   = elements 4j..4j+3 of row r as four unsigned bytes
 //     weight         = scale * (byte - kOffset)      for types without a minimum
 //     weight         = scale * byte + min            for types with one
+// unpack() hands each block to a sink: sink(block, w, scale, min), which stores it in a panel (StoreBlocks) or, for
+// few columns, multiplies it right away from registers (matmul.h).
+//
 // A row is read as a stream of dwords, 16 bytes of every row at a time, transposed in registers. kUnit blocks
 // are the least that end on 16 bytes; shorter remainders over-read by up to 15 bytes, which the caller permits
 // or prevents (see matmul.h).
@@ -17,6 +20,19 @@ struct alignas(64) PanelBlock {
     uint8_t w[8][4 * kLanes];
     float scale[2][kLanes];  // per kGroups halves of the block; [1] unused if kGroups is 1
     float min[kLanes];       // unused without a minimum
+};
+
+struct StoreBlocks {
+    PanelBlock * out;
+
+    PanelBlock * panel() const { return out; }
+
+    INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) const {
+        #pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) store(out[b].w[j], w[j]);
+        store_f(out[b].scale[0], *scale);
+        store_f(out[b].min, min);
+    }
 };
 
 // kLanes rows of weights as a stream to read, while prefetching another stretch of weights at the same pace: spread
@@ -61,27 +77,37 @@ template <int bits, bool has_min> struct Simple {
     static constexpr int kBlockBytes = kQuants + (bits == 8 ? 32 : 16);
     static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
     static constexpr int kBlocksPerSuper = 1;
+    static constexpr bool kBlockwise = true;
 
-    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
-        constexpr int chunks = (blocks * kBlockBytes + 15) / 16;
-        I32 v[4 * chunks + 1];
-        #pragma GCC unroll 32
-        for (int c = 0; c < chunks; c++) in.read(16 * c, v + 4 * c);
-        #pragma GCC unroll 8
-        for (int b = 0; b < blocks; b++) unpack_block(v, b * kBlockBytes, out[b]);
+    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
+        I32 v[4 * chunks_for(blocks, blocks) + 1];
+        unpack_from<blocks, 0>(in, v, sink);
     }
 
-    INLINE static void unpack_block(const I32 * v, int offset, PanelBlock & out) {
-        store_f(out.scale[0], half_at(v, offset));
-        if constexpr (has_min) store_f(out.min, half_at(v, offset + 2));
+    // How many 16-byte chunks the first b of blocks blocks touch.
+    static constexpr int chunks_for(int b, int blocks) {
+        const int all = (blocks * kBlockBytes + 15) / 16, some = b ? (b * kBlockBytes + 2 + 15) / 16 : 0;
+        return some < all ? some : all;
+    }
+
+    template <int blocks, int b, class Sink> INLINE static void unpack_from(RowReader & in, I32 * v, Sink & sink) {
+        constexpr int have = chunks_for(b, blocks), need = chunks_for(b + 1, blocks);
+        #pragma GCC unroll 4
+        for (int c = have; c < need; c++) in.read(16 * c, v + 4 * c);
+        unpack_block(v, b, sink);
+        if constexpr (b + 1 < blocks) unpack_from<blocks, b + 1>(in, v, sink);
+    }
+
+    template <class Sink> INLINE static void unpack_block(const I32 * v, int b, Sink & sink) {
+        const int offset = b * kBlockBytes;
+        I32 w[8];
         if constexpr (bits == 8) {
             #pragma GCC unroll 8
             for (int j = 0; j < 8; j++) {
                 const I32 q = dword_at(v, offset + kQuants + 4 * j);
-                store(out.w[j], kSigned ? q : bit_xor(q, set_i(int32_t(0x80808080))));
+                w[j] = kSigned ? q : bit_xor(q, set_i(int32_t(0x80808080)));
             }
         } else {
-            I32 w[8];
             #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 const I32 q = dword_at(v, offset + kQuants + 4 * j);
@@ -89,9 +115,9 @@ template <int bits, bool has_min> struct Simple {
                 w[j + 4] = high_nibbles(q);
             }
             if constexpr (bits == 5) add_fifth_bits(w, dword_at(v, offset + kHead));
-            #pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) store(out.w[j], w[j]);
         }
+        const F32 scale = half_at(v, offset);
+        sink(b, w, &scale, has_min ? half_at(v, offset + 2) : zero_f());
     }
 
     INLINE static void add_fifth_bits(I32 * w, I32 b) {
@@ -115,59 +141,55 @@ template <int bits> struct SuperWithMin {
     static constexpr int kBlockBytes = kQuants + 128;  // of a super-block
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
+    static constexpr bool kBlockwise = true;
 
-    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
+    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);
         I32 head[4];
         in.read(0, head);
         const F32 d = half_to_f(head[0]), neg_dmin = mul(half_to_f(shift_right<16>(head[0])), set_f(-1.0f));
         const I32 six = set_i(0x3F3F3F3F), two = set_i(0x03030303);
-        // Byte i of *_lo belongs to block i, of *_hi to block 4 + i.
-        const I32 scale_lo = bit_and(head[1], six), min_lo = bit_and(head[2], six);
-        const I32 scale_hi = bit_or(low_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[1]), two)));
-        const I32 min_hi = bit_or(high_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[2]), two)));
-        store_scales(d, neg_dmin, scale_lo, min_lo, out);
-        store_scales(d, neg_dmin, scale_hi, min_hi, out + 4);
+        // Byte i of the first of two belongs to block i, of the second to block 4 + i.
+        const I32 scale[2] = {bit_and(head[1], six),
+                              bit_or(low_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[1]), two)))};
+        const I32 min[2] = {bit_and(head[2], six),
+                            bit_or(high_nibbles(head[3]), shift_left<4>(bit_and(shift_right<6>(head[2]), two)))};
 
         I32 fifth[8];
         if constexpr (bits == 5) {
             in.read(16, fifth);
             in.read(32, fifth + 4);
         }
-        unpack_pair<0>(in, fifth, out);
-        unpack_pair<1>(in, fifth, out + 2);
-        unpack_pair<2>(in, fifth, out + 4);
-        unpack_pair<3>(in, fifth, out + 6);
+        unpack_pair<0>(in, fifth, d, neg_dmin, scale[0], min[0], sink);
+        unpack_pair<1>(in, fifth, d, neg_dmin, scale[0], min[0], sink);
+        unpack_pair<2>(in, fifth, d, neg_dmin, scale[1], min[1], sink);
+        unpack_pair<3>(in, fifth, d, neg_dmin, scale[1], min[1], sink);
     }
 
-    template <int pair>
-    INLINE static void unpack_pair(RowReader & in, const I32 * fifth, PanelBlock * out) {
-        I32 q[8];
+    template <int pair, class Sink>
+    INLINE static void unpack_pair(RowReader & in, const I32 * fifth, F32 d, F32 neg_dmin, I32 scale, I32 min,
+                                   Sink & sink) {
+        I32 q[8], w[8];
         in.read(kQuants + 32 * pair, q);
         in.read(kQuants + 32 * pair + 16, q + 4);
+        constexpr int byte = 16 * (pair % 2);
+        const I32 mask = set_i(0xFF), bit = set_i(0x01010101);
         #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) {
-            I32 lo = low_nibbles(q[j]), hi = high_nibbles(q[j]);
-            if constexpr (bits == 5) {
-                const I32 bit = set_i(0x01010101);
-                lo = bit_or(lo, shift_left<4>(bit_and(shift_right<2 * pair>(fifth[j]), bit)));
-                hi = bit_or(hi, shift_left<4>(bit_and(shift_right<2 * pair + 1>(fifth[j]), bit)));
-            }
-            store(out[0].w[j], lo);
-            store(out[1].w[j], hi);
+            w[j] = low_nibbles(q[j]);
+            if constexpr (bits == 5) w[j] = bit_or(w[j], shift_left<4>(bit_and(shift_right<2 * pair>(fifth[j]), bit)));
         }
-    }
-
-    INLINE static void store_scales(F32 d, F32 neg_dmin, I32 scale, I32 min, PanelBlock * out) {
-        const I32 byte = set_i(0xFF);
-        store_f(out[0].scale[0], mul(d, to_f(bit_and(scale, byte))));
-        store_f(out[1].scale[0], mul(d, to_f(bit_and(shift_right<8>(scale), byte))));
-        store_f(out[2].scale[0], mul(d, to_f(bit_and(shift_right<16>(scale), byte))));
-        store_f(out[3].scale[0], mul(d, to_f(shift_right<24>(scale))));
-        store_f(out[0].min, mul(neg_dmin, to_f(bit_and(min, byte))));
-        store_f(out[1].min, mul(neg_dmin, to_f(bit_and(shift_right<8>(min), byte))));
-        store_f(out[2].min, mul(neg_dmin, to_f(bit_and(shift_right<16>(min), byte))));
-        store_f(out[3].min, mul(neg_dmin, to_f(shift_right<24>(min))));
+        const F32 low_scale = mul(d, to_f(bit_and(shift_right<byte>(scale), mask)));
+        sink(2 * pair, w, &low_scale, mul(neg_dmin, to_f(bit_and(shift_right<byte>(min), mask))));
+        #pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            w[j] = high_nibbles(q[j]);
+            if constexpr (bits == 5) {
+                w[j] = bit_or(w[j], shift_left<4>(bit_and(shift_right<2 * pair + 1>(fifth[j]), bit)));
+            }
+        }
+        const F32 high_scale = mul(d, to_f(bit_and(shift_right<byte + 8>(scale), mask)));
+        sink(2 * pair + 1, w, &high_scale, mul(neg_dmin, to_f(bit_and(shift_right<byte + 8>(min), mask))));
     }
 };
 
@@ -183,9 +205,11 @@ struct Super6 {
     static constexpr int kBlockBytes = 210;
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
+    static constexpr bool kBlockwise = false;  // four blocks share their bytes: unpacks into a panel only
 
-    template <int blocks> INLINE static void unpack(RowReader & in, PanelBlock * out) {
+    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);
+        PanelBlock * out = sink.panel();
         I32 scales[4];
         in.read(192, scales);
         const F32 d = half_to_f(shift_right<16>(gather(in.rows + 206, in.stride)));
