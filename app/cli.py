@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | models | train`."""
+"""The command line: `llama-medusa serve | generate | models | train | doctor`."""
 
 import logging
 from pathlib import Path
@@ -213,6 +213,18 @@ def train(
         ),
         TrainOptions(prompts, out, tokens, n_heads, layers, full, draft_vocab or None, epochs),
     )
+
+
+@cli.command()
+def doctor(
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="How long to compare speeds.")
+    ] = 10.0,
+) -> None:
+    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
+    from app.commands.doctor import run_doctor
+
+    run_doctor(seconds)
 
 
 def _set_up_logging(verbose: bool) -> None:
