@@ -1,19 +1,19 @@
 """What several test folders share: the default model, loaded once, and an F16 copy of it."""
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from app.served import default_threads
 from medusa.chat import ChatTemplate
 from medusa.engine import Engine
 from medusa.llama import FTYPE_F16, Model, quantize
 from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
 from models import DEFAULT_MODEL, resolve
 
-THREADS = min(2, os.cpu_count() or 1)
+THREADS = min(2, default_threads())
 
 
 @pytest.fixture(scope="session")

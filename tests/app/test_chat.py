@@ -7,7 +7,7 @@ from medusa.chat import ChatTemplate
 from medusa.llama import Model
 from tests.app.conftest import Server
 
-QUESTION = [{"role": "user", "content": "What is the capital of Italy?"}]
+QUESTION = [{"role": "user", "content": "Explain how a bicycle stays upright."}]
 
 
 def ask(client: OpenAI, **fields: object):  # type: ignore[no-untyped-def]
@@ -19,7 +19,7 @@ def test_a_conversation_is_answered(client: OpenAI) -> None:
     answer = ask(client)
     (choice,) = answer.choices
     assert choice.message.role == "assistant"
-    assert "Rome" in choice.message.content
+    assert "bicycle" in choice.message.content
     assert choice.finish_reason in ("stop", "length")
 
 
@@ -47,8 +47,8 @@ def test_the_chat_template_is_the_models(
 def test_content_parts_and_the_developer_role_are_understood(client: OpenAI) -> None:
     plain = ask(client, messages=[{"role": "system", "content": "Be brief."}, *QUESTION])
     parts = [
-        {"type": "text", "text": "What is the capital "},
-        {"type": "text", "text": "of Italy?"},
+        {"type": "text", "text": "Explain how a bicycle "},
+        {"type": "text", "text": "stays upright."},
     ]
     other = ask(
         client,

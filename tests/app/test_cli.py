@@ -59,7 +59,7 @@ def test_help_is_complete(command: str) -> None:
         (("generate", "--heads", "/nowhere.gguf", "Hi"), "heads file not found"),
         (("generate", "a", "b", "c"), "quote the prompt"),
         (("serve", "--gpu-layers", "some"), "not auto, all or a number"),
-        (("serve", "--port", "99999999"), "99999999"),
+        (("serve", "--port", "99999999"), "65535"),
     ],
 )
 def test_mistakes_end_in_one_clear_line(arguments: tuple[str, ...], message: str) -> None:

@@ -40,7 +40,7 @@ def error_of(server: Server, path: str, body: Any, status: int) -> dict[str, Any
         ({"stop": [""]}, "stop.0"),
         ({"stop": 3}, "stop"),
         ({"seed": -1}, "seed"),
-        ({"logit_bias": {"5": 1000}}, "logit_bias.5"),
+        ({"logit_bias": {"5": 1000}}, "logit_bias"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
