@@ -1,5 +1,7 @@
 """Text to train tiny tokenizers on, and text to trip them up."""
 
+# ruff: noqa: RUF001
+
 CORPUS = """\
 The river had been rising since the morning, and by noon the lower meadow was a lake.
 We moved the animals first, then the hay, and last of all the old piano from the mill.
