@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app.errors import install_error_handlers
 from app.metrics import Metrics
-from app.routes import chat, completions, models, operations, tokens
+from app.routes import chat, completions, models, operations, page, tokens
 from app.served import ServedModel
 from app.state import ServerState, require_key
 from medusa.step_clock import StepObserver
@@ -54,7 +55,7 @@ def create_app(
             if state.loaded is not None:
                 await asyncio.to_thread(state.loaded.close)
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(  # the API reference works without internet
         title="llama-medusa",
         version=version("llama-medusa"),
         summary="A chat model with Medusa heads and continuous batching behind the OpenAI API.",
@@ -66,4 +67,5 @@ def create_app(
     for module in (completions, chat, models, tokens):
         app.include_router(module.router, dependencies=guarded)
     app.include_router(operations.router)
+    app.include_router(page.router)
     return app

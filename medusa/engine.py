@@ -200,6 +200,11 @@ class Engine:
             raise InvalidRequestError(
                 f"token ids must be between 0 and {self.model.n_vocab - 1}", param="prompt"
             )
+        bias = request.sampling.logit_bias
+        if bias and not (min(bias) >= 0 and max(bias) < self.model.n_vocab):
+            raise InvalidRequestError(
+                f"token ids must be between 0 and {self.model.n_vocab - 1}", param="logit_bias"
+            )
 
     def _wake(self) -> None:
         with self._changed:

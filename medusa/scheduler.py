@@ -175,13 +175,14 @@ class Scheduler:
         if self._worth_waiting(wanted, reusable):
             return None
         targets = [min(self._idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))]
-        if source.is_idle:
+        if source.is_idle and reusable:
             mostly_reused = 2 * reusable >= len(source.tokens)
             targets.insert(0 if mostly_reused else 1, source)
         for target in targets:
             needed = len(generation.tokens) + HEADROOM - len(target.tokens)
-            if self._evict_until(needed, keep={source, target}):
-                return Placement(target, source, reusable)
+            keep = {source, target} if reusable else {target}
+            if self._evict_until(needed, keep):
+                return Placement(target, source if reusable else target, reusable)
         return None
 
     def _start(self, generation: Generation, placement: Placement) -> None:

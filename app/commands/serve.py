@@ -61,7 +61,7 @@ def announce(console: Console, served: ServedModel, options: ServerOptions) -> N
     url = f"http://{options.host}:{options.port}"
     key = "" if options.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
-        f"\n[bold]ready:[/] {url}/v1   (API reference: {url}/docs)\ntry:\n"
+        f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"
         f"  curl -N {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
         '    -d \'{"messages": [{"role": "user", "content": "Why is the sky blue?"}], '
         '"stream": true}\'',

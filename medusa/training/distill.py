@@ -20,6 +20,7 @@ SAMPLED_TEMPERATURE = 0.7
 
 @dataclass
 class _Recording:
+    number: int
     prompt: int
     tokens: list[int] = field(default_factory=list)
     hidden: list[np.ndarray] = field(default_factory=list)
@@ -49,15 +50,15 @@ def distill(
     Returns:
         The number of tokens recorded in all.
     """
-    recorded, next_prompt = store.progress()
+    recorded, number = store.progress()
     events: queue.SimpleQueue[tuple[_Recording, Event]] = queue.SimpleQueue()
     finished: list[Answer] = []
     gathered = running = 0
     on_progress(recorded)
     while running or recorded + gathered < n_tokens:
         while running < engine.config.n_slots and recorded + gathered < n_tokens:
-            running += _submit(engine, template, prompts, next_prompt, events)
-            next_prompt += 1
+            running += _submit(engine, template, prompts, number, events)
+            number += 1
         recording, event = events.get()
         match event:
             case Delta(tokens=tokens, hidden=hidden) if hidden is not None:
@@ -82,20 +83,21 @@ def _submit(
     engine: Engine,
     template: ChatTemplate,
     prompts: Sequence[str],
-    index: int,
+    number: int,
     events: queue.SimpleQueue[tuple[_Recording, Event]],
 ) -> bool:
     """Queue one prompt; False when it is too long for the context."""
-    text = template.render([{"role": "user", "content": prompts[index % len(prompts)]}])
+    prompt = number % len(prompts)
+    text = template.render([{"role": "user", "content": prompts[prompt]}])
     request = GenerationRequest(
         prompt=tuple(engine.model.tokenize(text, parse_special=True)),
         sampling=SamplingParams(
-            temperature=0.0 if index % 2 == 0 else SAMPLED_TEMPERATURE, seed=index
+            temperature=0.0 if number % 2 == 0 else SAMPLED_TEMPERATURE, seed=number
         ),
         max_tokens=ANSWER_TOKENS,
         record_hidden=True,
     )
-    recording = _Recording(index % len(prompts))
+    recording = _Recording(number, prompt)
     try:
         engine.submit([request], [lambda event: events.put((recording, event))])
     except InvalidRequestError:
@@ -105,5 +107,8 @@ def _submit(
 
 def _answer(recording: _Recording) -> Answer:
     return Answer(
-        recording.prompt, np.array(recording.tokens, np.int32), np.concatenate(recording.hidden)
+        recording.number,
+        recording.prompt,
+        np.array(recording.tokens, np.int32),
+        np.concatenate(recording.hidden),
     )

@@ -15,6 +15,7 @@ HELD_OUT_EVERY = 20
 class Answer:
     """One recorded answer: token i was sampled from hidden state i."""
 
+    number: int  # counts up over all answers ever asked for
     prompt: int  # index of its prompt
     tokens: np.ndarray  # [n] int32
     hidden: np.ndarray  # [n, n_embd] float16
@@ -62,6 +63,7 @@ class ShardStore:
         with partial.open("wb") as file:
             np.savez(
                 file,
+                numbers=np.array([a.number for a in answers], np.int32),
                 prompts=np.array([a.prompt for a in answers], np.int32),
                 lengths=np.array([len(a.tokens) for a in answers], np.int32),
                 tokens=np.concatenate([a.tokens for a in answers]),
@@ -73,20 +75,22 @@ class ShardStore:
         """All answers, shard by shard."""
         for path in self._paths():
             with np.load(path) as shard:
-                prompts, lengths = shard["prompts"], shard["lengths"]
+                numbers, prompts = shard["numbers"].tolist(), shard["prompts"].tolist()
+                ends = np.cumsum(shard["lengths"]).tolist()
                 tokens, hidden = shard["tokens"], shard["hidden"]
-            ends = np.cumsum(lengths)
-            for prompt, start, end in zip(prompts, ends - lengths, ends, strict=True):
-                yield Answer(int(prompt), tokens[start:end], hidden[start:end])
+            start = 0
+            for number, prompt, end in zip(numbers, prompts, ends, strict=True):
+                yield Answer(number, prompt, tokens[start:end], hidden[start:end])
+                start = end
 
     def progress(self) -> tuple[int, int]:
-        """Tokens recorded so far, and the number of prompts that have been answered."""
-        n_tokens, n_prompts = 0, 0
+        """Tokens recorded so far, and the number of the next answer."""
+        n_tokens, number = 0, 0
         for path in self._paths():
             with np.load(path) as shard:
                 n_tokens += int(shard["lengths"].sum())
-                n_prompts = max(n_prompts, int(shard["prompts"].max()) + 1)
-        return n_tokens, n_prompts
+                number = max(number, int(shard["numbers"].max()) + 1)
+        return n_tokens, number
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.npz"))

@@ -1,0 +1,13 @@
+"""`python -m benchmarks COMMAND [--json FILE]`."""
+
+import typer
+
+from benchmarks.step import step
+from benchmarks.throughput import throughput
+
+cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
+cli.command()(step)
+cli.command()(throughput)
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,117 @@
+"""Requests to measure with, and running them on an engine."""
+
+import queue
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.served import default_threads, load_model, load_template
+from medusa.chat import ChatTemplate
+from medusa.engine import Engine, EngineConfig
+from medusa.heads import NumpyHeads, load_heads
+from medusa.llama import Model
+from medusa.requests import Event, Failed, Finished, GenerationRequest, Usage
+from medusa.sampling import SamplingParams
+from medusa.step_clock import StepObserver
+from models import DEFAULT_MODEL, resolve
+
+QUESTIONS = (
+    "Explain how a bicycle stays upright.",
+    "Write a short story about a lighthouse keeper.",
+    "Describe the water cycle.",
+    "Give me a recipe for pancakes.",
+    "How does a computer store numbers?",
+    "Tell me about the history of tea.",
+    "What should I pack for a week at the sea?",
+    "Explain photosynthesis to a child.",
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The default model, ready to be measured."""
+
+    model: Model
+    heads: NumpyHeads
+    template: ChatTemplate
+
+    @classmethod
+    def load(cls) -> "Bench":
+        """Load the default model and its heads."""
+        files = resolve(DEFAULT_MODEL)
+        model = load_model(files.model, None)
+        assert files.heads is not None
+        assert model.chat_template is not None
+        return cls(model, load_heads(files.heads, model), load_template(model, model.chat_template))
+
+    def engine(
+        self, n_slots: int, *, speculate: bool, observer: StepObserver | None = None
+    ) -> Engine:
+        """An engine with or without heads."""
+        config = EngineConfig(
+            n_slots=n_slots,
+            n_ctx=1024 * n_slots,
+            n_threads=default_threads(),
+            draft_nodes=8 if speculate else 0,
+        )
+        return Engine(self.model, self.heads if speculate else None, config, observer)
+
+    def requests(
+        self, count: int, n_tokens: int, temperature: float = 0.0
+    ) -> list[GenerationRequest]:
+        """`count` different questions, each to be answered with exactly `n_tokens` tokens."""
+        return [
+            GenerationRequest(
+                tuple(
+                    self.model.tokenize(
+                        self.template.render(
+                            [{"role": "user", "content": QUESTIONS[i % len(QUESTIONS)]}]
+                        ),
+                        parse_special=True,
+                    )
+                ),
+                SamplingParams(temperature=temperature, seed=i),
+                max_tokens=n_tokens,
+                ignore_eos=True,
+            )
+            for i in range(count)
+        ]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One measured run."""
+
+    seconds: float
+    usages: list[Usage]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens over wall-clock time, prefill included."""
+        return sum(usage.completion_tokens for usage in self.usages) / self.seconds
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens that a request gains in a decode."""
+        return statistics.fmean(usage.completion_tokens / usage.steps for usage in self.usages)
+
+
+def run(engine: Engine, requests: Sequence[GenerationRequest], clients: int) -> Timing:
+    """Answer all requests, `clients` at a time."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    waiting = list(requests)
+    usages: list[Usage] = []
+    began = time.perf_counter()
+    running = 0
+    while waiting or running:
+        while waiting and running < clients:
+            engine.submit([waiting.pop(0)], [events.put])
+            running += 1
+        event = events.get()
+        if isinstance(event, Failed):
+            raise event.error
+        if isinstance(event, Finished):
+            usages.append(event.usage)
+            running -= 1
+    return Timing(time.perf_counter() - began, usages)

@@ -1,0 +1,63 @@
+import httpx
+from openai import OpenAI
+
+from medusa.llama import Model
+from tests.app.conftest import Server
+
+
+def test_the_start_says_what_runs_and_how_to_try_it(server: Server) -> None:
+    text = server.log.read_text()
+    for part in (
+        "smollm2-135m-instruct",
+        "Q4_1",
+        "Medusa heads",
+        "slots:    4",
+        "context:",
+        "threads",
+        "layers on GPU: none",
+        f"curl -N {server.url}/v1/chat/completions",
+    ):
+        assert part in text
+
+
+def test_models_are_listed(client: OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert model.id == "smollm2-135m-instruct"
+    assert client.models.retrieve("default").id == model.id
+
+
+def test_health(server: Server) -> None:
+    health = server.http.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["slots"] == 4
+
+
+def test_metrics_follow_what_happens(server: Server, client: OpenAI) -> None:
+    server.wait_idle()
+    names = ("generated_tokens_total", "prompt_tokens_total", "time_to_first_token_seconds_count")
+    before = [server.metric(name) for name in names]
+    client.completions.create(model="default", prompt="Hi there", max_tokens=10, temperature=0)
+    server.wait_idle()
+    after = [server.metric(name) for name in names]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [10, 2, 1]
+    text = server.http.get("/metrics").text
+    for name in ("inter_token_seconds_bucket", "batch_tokens_bucket", "queue_length", "slots"):
+        assert f"llama_medusa_{name}" in text
+
+
+def test_tokenize_and_detokenize_are_inverse(server: Server, model: Model) -> None:
+    text = "Grüße, 世界! 🙂 <|im_start|>"
+    answer = server.http.post("/tokenize", json={"content": text, "with_pieces": True}).json()
+    assert answer["tokens"] == model.tokenize(text, parse_special=True)
+    assert answer["pieces"][-1] == "<|im_start|>"
+    back = server.http.post("/detokenize", json={"tokens": answer["tokens"]}).json()
+    assert back == {"content": text}
+    assert server.http.post("/detokenize", json={"tokens": [-1]}).status_code == 400
+
+
+def test_the_api_describes_itself(server: Server) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    assert {"/v1/completions", "/v1/chat/completions", "/v1/models", "/health"} <= set(paths)
+    page = httpx.get(f"{server.url}/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text.replace(server.url, ""), "the page needs the internet"

@@ -1,0 +1,91 @@
+"""What several test folders share: the default model, loaded once, and an F16 copy of it."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from medusa.chat import ChatTemplate
+from medusa.engine import Engine
+from medusa.llama import FTYPE_F16, Model, quantize
+from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
+from models import DEFAULT_MODEL, resolve
+
+THREADS = min(2, os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    return resolve(DEFAULT_MODEL).model
+
+
+@pytest.fixture(scope="session")
+def heads_path() -> Path:
+    path = resolve(DEFAULT_MODEL).heads
+    assert path is not None
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(model_path: Path) -> Iterator[Model]:
+    model = Model(model_path)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def f16_model(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The default model in F16, where logits hardly depend on the batch."""
+    path = tmp_path_factory.mktemp("f16") / "smollm2-f16.gguf"
+    quantize(model_path, path, FTYPE_F16, threads=THREADS, allow_requantize=True)
+    model = Model(path)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def template(model: Model) -> ChatTemplate:
+    assert model.chat_template is not None
+    return ChatTemplate(model.chat_template)
+
+
+class Run:
+    """Collects the events of one generation."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.ended = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Finished | Failed):
+            self.ended.set()
+
+    @property
+    def deltas(self) -> list[Delta]:
+        return [event for event in self.events if isinstance(event, Delta)]
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for delta in self.deltas for token in delta.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def finished(self) -> Finished:
+        last = self.events[-1]
+        assert isinstance(last, Finished), last
+        return last
+
+
+def generate(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
+    """Run requests together and wait for all of them."""
+    runs = [Run() for _ in requests]
+    engine.submit(requests, runs)
+    for run in runs:
+        assert run.ended.wait(600), "the engine hangs"
+    return runs

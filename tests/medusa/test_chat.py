@@ -1,0 +1,37 @@
+import pytest
+
+from medusa.chat import ChatTemplate
+from medusa.errors import InvalidRequestError
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def test_default_models_template_matches_its_documentation(template: ChatTemplate) -> None:
+    assert template.render([{"role": "system", "content": "Be brief."}, *MESSAGES]) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_templates_cannot_reach_python() -> None:
+    nasty = ChatTemplate("{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(InvalidRequestError, match="refuses"):
+        nasty.render(MESSAGES)
+
+
+def test_a_template_can_refuse_messages_in_its_own_words() -> None:
+    picky = ChatTemplate("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(InvalidRequestError, match="roles must alternate"):
+        picky.render(MESSAGES)
+
+
+def test_a_broken_template_is_reported() -> None:
+    with pytest.raises(InvalidRequestError, match="invalid"):
+        ChatTemplate("{% for %}")
+
+
+def test_bos_is_not_doubled() -> None:
+    source = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"
+    assert ChatTemplate(source, bos="<s>", eos="</s>").render(MESSAGES) == "<s>Hi</s>"
+    added = ChatTemplate(source, bos="<s>", eos="</s>", bos_is_added=True)
+    assert added.render(MESSAGES) == "Hi</s>"

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medusa.chat import ChatTemplate
+from medusa.engine import Engine, EngineConfig
+from medusa.llama import Batch, Context, ContextParams, Model
+from medusa.training import distill as distill_module
+from medusa.training.distill import distill
+from medusa.training.shards import ShardStore
+from tests.conftest import THREADS
+
+PROMPTS = ["Say hello.", "Name a colour.", "What is two plus two?", "word " * 2000]
+
+
+@pytest.fixture
+def engine(model: Model):  # type: ignore[no-untyped-def]
+    config = EngineConfig(n_slots=4, n_ctx=1024, n_threads=THREADS, draft_nodes=0)
+    engine = Engine(model, config=config)
+    yield engine
+    engine.close()
+
+
+def test_answers_are_recorded_with_the_states_they_came_from(
+    engine: Engine,
+    model: Model,
+    template: ChatTemplate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(distill_module, "ANSWER_TOKENS", 24)
+    store = ShardStore(tmp_path)
+    seen: list[int] = []
+    total = distill(engine, template, PROMPTS, store, 100, seen.append)
+    answers = list(store.read())
+    assert total == sum(len(a.tokens) for a in answers) >= 100
+    assert seen[0] == 0
+    assert seen[-1] == total
+    assert {a.prompt for a in answers} == {0, 1, 2}, "the overlong prompt is left out"
+
+    first = next(a for a in answers if a.prompt == 0)
+    messages = [{"role": "user", "content": PROMPTS[0]}]
+    prompt = model.tokenize(template.render(messages), parse_special=True)
+    context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=128, n_threads=THREADS))
+    batch = Batch(128, 1)
+    batch.add_run([*prompt, *first.tokens.tolist()], 0, 0, output=True)
+    expected = context.decode(batch).hidden[len(prompt) - 1 : -1]
+    context.close()
+    difference = np.abs(first.hidden.astype(np.float32) - expected)
+    assert difference.mean() < 0.1 * np.abs(expected).mean()
+
+
+def test_recording_goes_on_where_it_was(
+    engine: Engine, template: ChatTemplate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distill_module, "ANSWER_TOKENS", 8)
+    store = ShardStore(tmp_path)
+    first = distill(engine, template, PROMPTS[:3], store, 30)
+    seen: list[int] = []
+    total = distill(engine, template, PROMPTS[:3], store, 60, seen.append)
+    assert seen[0] == first
+    assert total >= 60
+    assert distill(engine, template, PROMPTS[:3], store, 60) == total
