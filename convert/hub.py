@@ -1,7 +1,8 @@
 """Repositories of the Hugging Face Hub: what is in them, and a copy of it on this machine.
 
-Downloads go through huggingface-hub into its own cache, so that an interrupted one goes on where
-it stopped and other programs find the files too. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE
+Downloads go through huggingface-hub into its own cache, so that other programs find the files too.
+It resumes a broken connection within the file; starting again after a failure downloads only the
+files that were not finished. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE
 have the meaning they have there.
 """
 
@@ -83,7 +84,7 @@ def fetch(download: Download, access: HubAccess) -> Path:
     """Download what is missing, with progress bars; returns the folder that holds the files.
 
     Raises:
-        DownloadError: the download failed; starting again goes on where it stopped.
+        DownloadError: the download failed; starting again gets what is still missing.
     """
     if access.offline or constants.HF_HUB_OFFLINE:
         return _cached_folder(download.repo, access)
@@ -140,18 +141,18 @@ def _explain(error: Exception, repo: str, access: HubAccess) -> Exception:
             return DownloadError(f"{repo} has no revision {access.revision}")
         case HfHubHTTPError() if error.response is not None:
             return DownloadError(
-                f"the Hub answered {error.response.status_code} for {repo}; what has been "
-                "downloaded is kept, try again later"
+                f"the Hub answered {error.response.status_code} for {repo}; files that were "
+                "finished are kept, try again later"
             )
         case LocalEntryNotFoundError() | OfflineModeIsEnabled() | OSError():
             return DownloadError(
-                f"downloading {repo} failed: {_first_line(error)}; what has been downloaded is "
+                f"downloading {repo} failed: {_first_line(error)}; files that were finished are "
                 "kept, run the same command again to go on"
             )
     if type(error).__module__.startswith(("httpx", "requests", "huggingface_hub")):
         return DownloadError(
             f"the connection to the Hub at {constants.ENDPOINT} failed: {_first_line(error)}; "
-            "what has been downloaded is kept, run the same command again to go on"
+            "files that were finished are kept, run the same command again to go on"
         )
     return error
 
