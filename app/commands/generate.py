@@ -42,7 +42,7 @@ def run_generate(
                     print(text, end="", flush=True)
                 case Finished(usage=usage):
                     print(flush=True)
-                    console.print(statistics(usage), style="dim", highlight=False)
+                    console.print(statistics(usage), style="dim", highlight=False, soft_wrap=True)
                     return
                 case Failed(error=error):
                     raise error
