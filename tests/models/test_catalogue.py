@@ -54,5 +54,5 @@ def test_heads_beside_a_gguf_are_taken(tmp_path):
 
 
 def test_unknown_names_are_reported_with_the_known_ones():
-    with pytest.raises(ModelNotFoundError, match=f"neither .* known: {DEFAULT_MODEL}, {VICUNA}"):
+    with pytest.raises(ModelNotFoundError, match=f"neither .*known: {DEFAULT_MODEL}, {VICUNA}"):
         resolve("no-such-model")
