@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | models | convert | train`."""
+"""The command line: `llama-medusa serve | generate | models | convert | train | doctor`."""
 
 import logging
 from pathlib import Path
@@ -14,6 +14,7 @@ from app import cli_options as opt
 from app.commands.convert import convert_cli
 from app.options import ModelOptions, ServerOptions, TrainOptions
 from medusa.errors import MedusaError
+from medusa.llama import CacheType
 from models import DEFAULT_MODEL, ModelNotFoundError
 
 cli = typer.Typer(
@@ -48,6 +49,7 @@ def serve(
     max_queue: opt.MaxQueue = 128,
     max_stall: opt.MaxStall = 250.0,
     chat_template: opt.ChatTemplateFile = None,
+    cache_type: opt.CacheTypeOption = CacheType.F16,
     model_name: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +78,7 @@ def serve(
             max_queue=max_queue,
             max_stall_ms=max_stall,
             chat_template=chat_template,
+            cache_type=cache_type,
         ),
         ServerOptions(host, port, api_key, model_name),
     )
@@ -109,6 +112,7 @@ def generate(
     draft_nodes: opt.DraftNodes = 8,
     tree: opt.Tree = None,
     chat_template: opt.ChatTemplateFile = None,
+    cache_type: opt.CacheTypeOption = CacheType.F16,
     verbose: opt.Verbose = False,
 ) -> None:
     """Answer one prompt on the terminal, then say how fast that was."""
@@ -129,6 +133,7 @@ def generate(
             draft_nodes=draft_nodes,
             tree=tree,
             chat_template=chat_template,
+            cache_type=cache_type,
         ),
         prompt=arguments[-1],
         system=system,
@@ -210,6 +215,18 @@ def train(
         ),
         TrainOptions(prompts, out, tokens, n_heads, layers, full, draft_vocab or None, epochs),
     )
+
+
+@cli.command()
+def doctor(
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="How long to compare speeds.")
+    ] = 10.0,
+) -> None:
+    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
+    from app.commands.doctor import run_doctor
+
+    run_doctor(seconds)
 
 
 def _set_up_logging(verbose: bool) -> None:

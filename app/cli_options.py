@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from medusa.llama import CacheType
+
 
 def env(name: str) -> str:
     """The environment variable that stands for an option."""
@@ -129,6 +131,10 @@ ApiKey = Annotated[
         help="Key that clients must send as `Authorization: Bearer KEY`.",
         show_default="none: everybody may use the server",
     ),
+]
+CacheTypeOption = Annotated[
+    CacheType,
+    typer.Option("--cache-type", envvar=env("CACHE_TYPE"), help="Number format of the KV cache."),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", envvar=env("VERBOSE"), help="Log what llama.cpp says.")

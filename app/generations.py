@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from app.metrics import Metrics
 from medusa.engine import Engine, Ticket
 from medusa.errors import InvalidRequestError, QueueFullError
-from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
+from medusa.requests import Delta, Event, EventSink, Failed, Finished, GenerationRequest
 
 
 class Generations:
@@ -59,7 +59,7 @@ class Generations:
             for ticket in self._tickets:
                 ticket.cancel()
 
-    def _sink(self, index: int):  # type: ignore[no-untyped-def]
+    def _sink(self, index: int) -> EventSink:
         def sink(event: Event) -> None:
             self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
 

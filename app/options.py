@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from medusa.llama import CacheType
 from models import DEFAULT_MODEL
 
 
@@ -21,6 +22,7 @@ class ModelOptions:
     max_queue: int = 128
     max_stall_ms: float = 250.0
     chat_template: Path | None = None
+    cache_type: CacheType = CacheType.F16
 
 
 @dataclass(frozen=True)

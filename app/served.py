@@ -53,6 +53,7 @@ def open_served(options: ModelOptions, observer: StepObserver | None = None) -> 
         draft_nodes=options.draft_nodes if heads else 0,
         tree_shape=load_tree(options.tree),
         max_stall=options.max_stall_ms / 1000,
+        cache_type=options.cache_type,
     )
     template_source = (
         options.chat_template.read_text("utf-8") if options.chat_template else model.chat_template

@@ -2,10 +2,12 @@
 
 import typer
 
+from benchmarks.kernels import kernels
 from benchmarks.step import step
 from benchmarks.throughput import throughput
 
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
+cli.command()(kernels)
 cli.command()(step)
 cli.command()(throughput)
 

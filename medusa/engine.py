@@ -11,7 +11,7 @@ from medusa.errors import EngineStoppedError, InvalidRequestError, ModelLoadErro
 from medusa.generation import Generation
 from medusa.heads import Heads
 from medusa.labels import SlotLabels
-from medusa.llama import MAX_SEQUENCES, Batch, Context, ContextParams, Model
+from medusa.llama import MAX_SEQUENCES, Batch, CacheType, Context, ContextParams, Model
 from medusa.requests import EventSink, GenerationRequest
 from medusa.scheduler import HEADROOM, PrefillPacer, Scheduler
 from medusa.slots import Slot
@@ -45,6 +45,7 @@ class EngineConfig:
     tree_shape: TreeShape = field(default_factory=lambda: BestFirstShape(min_probability=0.05))
     max_stall: float = 0.25
     flash_attention: bool | None = None
+    cache_type: CacheType = CacheType.F16
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_slots <= MAX_SEQUENCES:
@@ -105,6 +106,7 @@ class Engine:
                 n_batch=config.n_batch,
                 n_threads=config.n_threads,
                 flash_attention=config.flash_attention,
+                cache_type=config.cache_type,
             ),
         )
         slots = [

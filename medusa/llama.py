@@ -8,13 +8,19 @@ import ctypes
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 
+from medusa import kernels
 from medusa.errors import DecodeError, ModelLoadError
+
+CPU_KERNELS = kernels.load()
+"""Our CPU kernels, which take their places before llama.cpp is loaded."""
+
+import llama_cpp  # noqa: E402
 
 log = logging.getLogger("medusa.llama")
 
@@ -56,6 +62,7 @@ class Model:
             raise ModelLoadError(f"model file not found: {path}")
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = not CPU_KERNELS.active  # ours read weights in the plain layout
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
             raise ModelLoadError(
@@ -242,6 +249,21 @@ class Outputs:
     hidden: np.ndarray  # [n_rows, n_embd] float32, after the final norm (the input of lm_head)
 
 
+class CacheType(StrEnum):
+    """Number format of the KV cache."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
+
+
+_GGML_TYPES = {
+    CacheType.F32: llama_cpp.GGML_TYPE_F32,
+    CacheType.F16: llama_cpp.GGML_TYPE_F16,
+    CacheType.Q8_0: llama_cpp.GGML_TYPE_Q8_0,
+}
+
+
 @dataclass(frozen=True)
 class ContextParams:
     """How a context is set up. Lengths are in tokens."""
@@ -250,7 +272,16 @@ class ContextParams:
     n_seq_max: int
     n_batch: int
     n_threads: int
-    flash_attention: bool | None = None  # None: llama.cpp decides
+    flash_attention: bool | None = None  # None: llama.cpp decides, on with our CPU kernels
+    cache_type: CacheType = CacheType.F16
+
+
+def _flash_attention(wanted: bool | None) -> int:
+    if wanted is None and not CPU_KERNELS.active:
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    if wanted is False:
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+    return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
 
 
 class Context:
@@ -269,11 +300,8 @@ class Context:
         c.embeddings = True
         c.kv_unified = True
         c.no_perf = True
-        c.flash_attn_type = {
-            None: llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
-            False: llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-            True: llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        }[params.flash_attention]
+        c.type_k = c.type_v = _GGML_TYPES[params.cache_type]
+        c.flash_attn_type = _flash_attention(params.flash_attention)
         handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
             raise ModelLoadError(

@@ -8,6 +8,7 @@ from rich.console import Console
 from app.options import ModelOptions, ServerOptions
 from app.served import ServedModel, open_served
 from app.server import create_app
+from medusa.llama import CPU_KERNELS
 from medusa.step_clock import StepObserver
 from models import resolve
 
@@ -89,4 +90,5 @@ def describe(served: ServedModel) -> list[str]:
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
         f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
+        f"kernels:  {f'ours ({CPU_KERNELS.isa})' if CPU_KERNELS.active else 'llama.cpp'}",
     ]

@@ -21,6 +21,7 @@ from app.schemas.chat import (
 from app.served import ServedModel
 from app.state import Served, State, check_model_name
 from app.streaming import GenerationStream, while_connected
+from medusa.errors import InvalidRequestError
 from medusa.llama import Model
 from medusa.requests import Delta, Finished, GenerationRequest, Usage
 
@@ -35,7 +36,11 @@ async def create_chat_completion(
     check_model_name(served, body.model)
     requests = _requests(body, served)
     identity = Identity.new("chatcmpl", served.name)
-    generations = Generations(served.engine, state.metrics, requests)
+    try:
+        generations = Generations(served.engine, state.metrics, requests)
+    except InvalidRequestError as error:
+        param = "messages" if error.param == "prompt" else error.param
+        raise InvalidRequestError(str(error), param=param, code=error.code) from None
     if body.stream:
         return GenerationStream(generations, _chunks(body, served.model, generations, identity))
     return await while_connected(

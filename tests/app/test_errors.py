@@ -122,6 +122,16 @@ def test_an_overlong_prompt_is_context_length_exceeded(client: OpenAI, stream: b
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model="default", prompt=[5] * 20_000, stream=stream)
     assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "prompt"
+
+
+def test_an_overlong_conversation_names_its_messages(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model="default", messages=[{"role": "user", "content": "word " * 9000}]
+        )
+    assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "messages"
 
 
 def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:

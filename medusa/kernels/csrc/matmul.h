@@ -1,0 +1,317 @@
+// The product of quantised weights with quantised activations.
+//
+// Weight rows are the vector lanes. Each thread owns a contiguous range of panels (kPanel rows); it unpacks a few
+// blocks of a panel into L1 and runs every tile of activation columns over them, so weights are read and unpacked
+// once however many columns there are.
+//
+// Exactness: the sum of one (row, column) is
+//     for b = 0, 1, ...:  sum = fma(float(integer dot of block b), scale_b * d_b, sum)   [then fma(min_b, s_b, sum)]
+// in this order in every kernel. Integer dots are exact in any order. Hence a result depends on its row and
+// column alone: not on n, tile widths, threads, or the instruction set.
+#pragma once
+
+#include <type_traits>
+
+#include "activations.h"
+#include "quant_types.h"
+#include "scratch.h"
+
+namespace ISA_NAMESPACE {
+
+using medusa::MatMul;
+using medusa::RunState;
+using medusa::Worker;
+
+constexpr int kPanel = kLanes;
+
+template <class T> constexpr int kColumnBytes = 36 + 4 * T::kGroups;  // of a record of activations.h
+
+// Adds one block to the sums of width columns. w: [8], scale: [groups]
+template <class T, int width>
+INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint8_t * record, F32 * sum) {
+    constexpr int kGroupDwords = 8 / T::kGroups;
+    const char * q = (const char *) record;
+    const float * d = (const float *) (record + 32 * width);
+    const int32_t * offset = (const int32_t *) (record + 36 * width);
+    const float * sum_q = (const float *) offset;
+    #pragma GCC unroll 2
+    for (int g = 0; g < T::kGroups; g++) {
+        #pragma GCC unroll 16
+        for (int c = 0; c < width; c++) {
+            const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
+            const char * a = q + 32 * c + 4 * g * kGroupDwords;
+            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, a);
+            sum[c] = fma(to_f(x), mul(scale[g], set_f(d[c])), sum[c]);
+            if constexpr (T::kHasMin) sum[c] = fma(min, set_f(sum_q[c]), sum[c]);
+        }
+    }
+}
+
+template <int width> INLINE void load_sums(const float * from, F32 * sum) {
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) sum[c] = load_f(from + c * kLanes);
+}
+
+template <int width> INLINE void store_sums(float * to, const F32 * sum) {
+    #pragma GCC unroll 16
+    for (int c = 0; c < width; c++) store_f(to + c * kLanes, sum[c]);
+}
+
+// Adds blocks unpacked blocks to the sums of a tile of width columns. sums: [width][kLanes]
+template <class T, int width>
+void multiply_tile(const PanelBlock * panel, int blocks, const uint8_t * record, float * sums) {
+    F32 sum[width];
+    load_sums<width>(sums, sum);
+    for (int b = 0; b < blocks; b++, panel++, record += width * kColumnBytes<T>) {
+        I32 w[8];
+        F32 scale[T::kGroups];
+        #pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) w[j] = load(panel->w[j]);
+        for (int g = 0; g < T::kGroups; g++) scale[g] = load_f(panel->scale[g]);
+        multiply_block<T, width>(w, scale, load_f(panel->min), record, sum);
+    }
+    store_sums<width>(sums, sum);
+}
+
+// A sink for unpack() that multiplies each block while it is in registers.
+template <class T, int width> struct MultiplyBlocks {
+    const uint8_t * record;
+    F32 sum[width];
+
+    INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) {
+        multiply_block<T, width>(w, scale, min, record + b * width * kColumnBytes<T>, sum);
+    }
+};
+
+template <class T> using TileKernel = void (*)(const PanelBlock *, int, const uint8_t *, float *);
+
+template <class T> TileKernel<T> tile_kernel(int width) {
+    switch (width) {
+        case 1: return multiply_tile<T, 1>;
+        case 2: return multiply_tile<T, 2>;
+        case 3: return multiply_tile<T, 3>;
+        case 4: return multiply_tile<T, 4>;
+    }
+    if constexpr (kMaxTile > 4) {
+        switch (width) {
+            case 5: return multiply_tile<T, 5>;
+            case 6: return multiply_tile<T, 6>;
+            case 7: return multiply_tile<T, 7>;
+            case 8: return multiply_tile<T, 8>;
+            case 10: return multiply_tile<T, 10>;
+            case 12: return multiply_tile<T, 12>;
+            case 14: return multiply_tile<T, 14>;
+            case 16: return multiply_tile<T, 16>;
+        }
+    }
+    __builtin_unreachable();
+}
+
+// Unpacks count <= T::kUnit blocks from the start of rows into sink.
+template <class T, class Sink> INLINE void unpack_unit(RowReader in, int count, Sink & sink) {
+    static_assert(T::kUnit == 8 || T::kBlocksPerSuper == 1);
+    if (count == T::kUnit) return T::template unpack<T::kUnit>(in, sink);
+    if constexpr (T::kBlocksPerSuper == 1) {
+        int first = 0;
+        const auto part = [&](auto blocks) {
+            constexpr int n = decltype(blocks)::value;
+            if constexpr (n < T::kUnit) {
+                if (!(count & n)) return;
+                struct Shifted {
+                    Sink & sink;
+                    int first;
+                    INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) {
+                        sink(first + b, w, scale, min);
+                    }
+                } shifted = {sink, first};
+                T::template unpack<n>(in, shifted);
+                in.rows += n * T::kBlockBytes;
+                first += n;
+            }
+        };
+        part(std::integral_constant<int, 4>());
+        part(std::integral_constant<int, 2>());
+        part(std::integral_constant<int, 1>());
+    }
+}
+
+template <class T>
+void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, PanelBlock * out) {
+    StoreBlocks sink = {out};
+    unpack_unit<T>({rows, stride, ahead}, count, sink);
+}
+
+// unpack and multiply_tile in one, without the way through memory.
+template <class T, int width>
+void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count,
+                         const uint8_t * record, float * sums) {
+    MultiplyBlocks<T, width> sink;
+    sink.record = record;
+    load_sums<width>(sums, sink.sum);
+    unpack_unit<T>({rows, stride, ahead}, count, sink);
+    store_sums<width>(sums, sink.sum);
+}
+
+template <class T>
+using FusedKernel = void (*)(const uint8_t *, size_t, const uint8_t *, int, const uint8_t *, float *);
+
+// Null where unpacking into a panel is the better or only way.
+template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
+    if constexpr (T::kBlockwise) {
+        if (tiles > 1) return nullptr;
+        switch (width) {
+            case 1: return unpack_and_multiply<T, 1>;
+            case 2: return unpack_and_multiply<T, 2>;
+            case 3: return unpack_and_multiply<T, 3>;
+            case 4: return unpack_and_multiply<T, 4>;
+        }
+        if constexpr (kMaxTile > 4) {
+            switch (width) {
+                case 5: return unpack_and_multiply<T, 5>;
+                case 6: return unpack_and_multiply<T, 6>;
+                case 7: return unpack_and_multiply<T, 7>;
+                case 8: return unpack_and_multiply<T, 8>;
+            }
+        }
+    }
+    return nullptr;
+}
+
+// A thread's share of a weight matrix, as one stretch of memory.
+struct Share {
+    const uint8_t * begin, * end;
+
+    Share(const medusa::Weights & w, const Worker & worker) {
+        const int64_t panels = (w.rows + kPanel - 1) / kPanel;
+        begin = w.data + worker.begin(panels) * kPanel * w.row_bytes;
+        end = w.data + worker.end(panels) * kPanel * w.row_bytes;
+    }
+};
+
+// Prefetching runs kPrefetchAhead beyond the panel after the current one, since the first blocks of a panel lie all
+// over its rows; past the end of the share it goes on in the thread's share of the next matrix.
+constexpr size_t kPrefetchAhead = 6 * 1024;
+
+INLINE void prefetch(const uint8_t * p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T1);
+}
+
+template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }
+
+template <class T> class PanelRunner {
+public:
+    PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
+        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
+          fused_(fused_kernel<T>(act.tiles(), act.width(0))) {}
+
+    // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
+    void run(int64_t first) {
+        const int64_t start = first + kPanel <= mm_.weights.rows ? first : mm_.weights.rows - kPanel;
+        const uint8_t * rows = mm_.weights.data + start * mm_.weights.row_bytes;
+        const bool last = start + kPanel == mm_.weights.rows;
+        const int64_t tiles = act_.tiles(), columns = padded_columns(act_);
+        for (int64_t c = 0; c < columns; c++) store_f(sums_ + c * kLanes, zero_f());
+        size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes + kPrefetchAhead;
+        for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
+            const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
+            const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
+            const size_t bytes = count / T::kBlocksPerSuper * T::kBlockBytes;
+            const uint8_t * ahead = prefetch_from(position);
+            position += kPanel * bytes;
+            const uint8_t * from = rows + offset;
+            size_t stride = mm_.weights.row_bytes;
+            if (last && count < T::kUnit) {
+                copy_padded(from, bytes);
+                from = padded_;
+                stride = kPaddedStride;
+            }
+            if (fused_) {
+                fused_(from, stride, ahead, count, act_.record(0, b), sums_);
+                continue;
+            }
+            unpack<T>(from, stride, ahead, count, panel_);
+            for (int64_t t = 0; t < tiles; t++) {
+                tile_kernel<T>(act_.width(t))(panel_, count, act_.record(t, b), sums_ + t * kMaxTile * kLanes);
+            }
+        }
+        store(start, first - start);
+    }
+
+private:
+    const uint8_t * prefetch_from(size_t position) const {
+        const size_t size = share_.end - share_.begin;
+        return position < size ? share_.begin + position : next_.begin + (position - size);
+    }
+
+    // The last row of the tensor must not be over-read: its last unit is unpacked from a padded copy.
+    void copy_padded(const uint8_t * rows, size_t bytes) {
+        for (int r = 0; r < kPanel; r++) std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
+    }
+
+    void store(int64_t start, int skip) {
+        for (int64_t c = 0; c < mm_.n; c++) {
+            float * out = mm_.dst + c * mm_.dst_stride + start;
+            const float * sum = sums_ + c * kLanes;
+            if (skip == 0) {
+                store_f(out, load_f(sum));
+            } else {
+                for (int r = skip; r < kLanes; r++) out[r] = sum[r];
+            }
+        }
+    }
+
+    const MatMul & mm_;
+    const Activations & act_;
+    const Share share_, next_;
+    float * sums_;  // [n padded to tiles][kLanes]
+    const FusedKernel<T> fused_;
+    PanelBlock panel_[T::kUnit];
+    static constexpr size_t kPaddedStride = (T::kUnit * T::kBlockBytes + 15) / 16 * 16 + 16;
+    uint8_t padded_[kPanel * kPaddedStride];
+};
+
+// Up to this many blocks each thread quantises for itself: cheaper than a barrier.
+constexpr int64_t kPrivateBlocks = 128;
+
+// What a thread's private activations hold.
+struct PrivateKey {
+    uint64_t run;
+    const void * source;
+    int format;
+};
+inline thread_local PrivateKey private_key;
+
+// Activations of mm in the format of T, quantised at most once per source, format and computation.
+template <class T>
+Activations activations(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
+    Activations act = {format_of<T>(), mm.n, mm.k / 32, shared};
+    const int64_t items = padded_columns(act) * act.blocks;
+    const int format = act.format.id();
+    if (items <= kPrivateBlocks) {
+        act.data = thread_scratch<uint8_t>(kActivationsSlot, kPrivateBlocks * 64);
+        PrivateKey & key = private_key;
+        if (key.run != run.id || key.source != mm.source || key.format != format) {
+            quantize(act, mm.src, mm.src_stride, 0, items);
+            key = {run.id, mm.source, format};
+        }
+        return act;
+    }
+    if (run.shared_source != mm.source || run.shared_format != format) {
+        quantize(act, mm.src, mm.src_stride, worker.begin(items), worker.end(items));
+        worker.wait();
+        if (worker.ith == 0) run.shared_source = mm.source, run.shared_format = format;
+    }
+    return act;
+}
+
+template <class T>
+void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
+    const int64_t panels = (mm.weights.rows + kPanel - 1) / kPanel;
+    const Share share(mm.weights, worker), next(mm.next, worker);
+    if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes + kPrefetchAhead);
+    const Activations act = activations<T>(mm, worker, run, shared);
+    PanelRunner<T> runner(mm, act, share, next);
+    for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p * kPanel);
+}
+
+}  // namespace ISA_NAMESPACE

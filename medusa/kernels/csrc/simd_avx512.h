@@ -1,0 +1,141 @@
+// Vectors of 16 lanes on AVX-512 with VNNI (F, BW, DQ, VL, VNNI).
+//
+// The kernels put one weight row (or one attention dimension) in each lane, so every float operation happens
+// per lane and in an order that the vector width does not change: both ISAs give the same bits.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#define INLINE [[gnu::always_inline]] inline
+
+namespace ISA_NAMESPACE {
+
+constexpr int kLanes = 16;
+constexpr int kMaxTile = 16;  // activation columns that share one pass over unpacked weights
+constexpr bool kBiasSignedWeights = true;  // dpbusd wants weights unsigned: q + 128, corrected by -128 * sum
+
+using I32 = __m512i;
+using F32 = __m512;
+
+INLINE I32 load(const void * p) { return _mm512_loadu_si512(p); }
+INLINE void store(void * p, I32 v) { _mm512_storeu_si512(p, v); }
+INLINE F32 load_f(const float * p) { return _mm512_loadu_ps(p); }
+INLINE void store_f(float * p, F32 v) { _mm512_storeu_ps(p, v); }
+INLINE F32 zero_f() { return _mm512_setzero_ps(); }
+INLINE F32 set_f(float x) { return _mm512_set1_ps(x); }
+INLINE I32 set_i(int32_t x) { return _mm512_set1_epi32(x); }
+INLINE F32 to_f(I32 v) { return _mm512_cvtepi32_ps(v); }
+INLINE F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE I32 bit_and(I32 a, I32 b) { return _mm512_and_si512(a, b); }
+INLINE I32 bit_or(I32 a, I32 b) { return _mm512_or_si512(a, b); }
+INLINE I32 bit_xor(I32 a, I32 b) { return _mm512_xor_si512(a, b); }
+template <int n> INLINE I32 shift_right(I32 v) { return _mm512_srli_epi32(v, n); }
+template <int n> INLINE I32 shift_left(I32 v) { return _mm512_slli_epi32(v, n); }
+template <int n> INLINE I32 shift_right_signed(I32 v) { return _mm512_srai_epi32(v, n); }
+
+// Low 16 bits of each lane as f16.
+INLINE F32 half_to_f(I32 v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
+
+// Bytes 2..5 of the 8-byte sequence lo:hi in each lane.
+INLINE I32 middle(I32 lo, I32 hi) {
+    const I32 l = _mm512_ror_epi32(lo, 16), h = _mm512_ror_epi32(hi, 16);
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, l, h);
+}
+
+// Sets bit 4 of byte i where bit (4 * nibble + i) of the lane is set.
+template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
+    constexpr int byte = nibble / 2, first = 4 * (nibble % 2);
+    constexpr int pick = byte * 0x01010101;
+    const I32 shuffle = _mm512_add_epi8(set_i(pick), _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0));
+    const I32 select = set_i(int32_t(0x08040201u << first));
+    const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, shuffle), select);
+    return bit_or(w, _mm512_maskz_mov_epi8(set, set_i(0x10101010)));
+}
+
+// Four dwords from each of 16 rows, transposed: out[i], lane r = dword i of row r.
+INLINE void load_transposed(const uint8_t * p, size_t stride, I32 * out) {
+    const auto rows = [&](int first) {
+        const uint8_t * q = p + first * stride;
+        I32 v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *) q));
+        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 4 * stride)), 1);
+        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 8 * stride)), 2);
+        return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 12 * stride)), 3);
+    };
+    const I32 a = rows(0), b = rows(1), c = rows(2), d = rows(3);
+    const I32 ab_lo = _mm512_unpacklo_epi32(a, b), ab_hi = _mm512_unpackhi_epi32(a, b);
+    const I32 cd_lo = _mm512_unpacklo_epi32(c, d), cd_hi = _mm512_unpackhi_epi32(c, d);
+    out[0] = _mm512_unpacklo_epi64(ab_lo, cd_lo);
+    out[1] = _mm512_unpackhi_epi64(ab_lo, cd_lo);
+    out[2] = _mm512_unpacklo_epi64(ab_hi, cd_hi);
+    out[3] = _mm512_unpackhi_epi64(ab_hi, cd_hi);
+}
+
+// One dword from each of 16 rows.
+INLINE I32 gather(const uint8_t * p, size_t stride) {
+    alignas(64) int32_t v[kLanes];
+    for (int r = 0; r < kLanes; r++) std::memcpy(&v[r], p + r * stride, 4);
+    return load(v);
+}
+
+// init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a[4j..4j+3] (signed, same for all lanes).
+// max_weight and signed_weights only matter to instruction sets with narrower intermediate sums.
+template <int count, int max_weight, bool signed_weights>
+INLINE I32 dot(I32 init, const I32 * w, const char * a) {
+    I32 sum = init;
+    #pragma GCC unroll 8
+    for (int j = 0; j < count; j++) {
+        int32_t x;
+        std::memcpy(&x, a + 4 * j, 4);
+        sum = _mm512_dpbusd_epi32(sum, w[j], set_i(x));
+    }
+    return sum;
+}
+
+// ---- attention: 16 cells a tile, doubles for sums ----
+
+constexpr int kDoubles = 8;
+using F64 = __m512d;
+
+INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
+INLINE float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
+INLINE F64 load_d(const double * p) { return _mm512_loadu_pd(p); }
+INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
+INLINE F64 set_d(double x) { return _mm512_set1_pd(x); }
+INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
+INLINE F64 load_halves_d(const uint16_t * p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p))); }
+INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+
+// Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention.h).
+struct RoundDown {};
+INLINE F64 fma_down(F64 a, F64 b, F64 c, const RoundDown &) {
+    return _mm512_fmadd_round_pd(a, b, c, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+INLINE F64 add_down(F64 a, F64 b, const RoundDown &) {
+    return _mm512_add_round_pd(a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+// v where bit (first + lane) of live is set, elsewhere other.
+INLINE F32 select(uint32_t live, int first, F32 v, F32 other) {
+    return _mm512_mask_blend_ps(__mmask16(live >> first), other, v);
+}
+
+// Bit i: mask[i] (f16) is not -infinity.
+INLINE uint32_t live_cells(const uint16_t * mask) {
+    return _mm256_cmpneq_epi16_mask(_mm256_loadu_si256((const __m256i *) mask), _mm256_set1_epi16(int16_t(0xFC00)));
+}
+
+INLINE F32 round_f(F32 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE I32 to_i(F32 v) { return _mm512_cvtps_epi32(v); }
+INLINE F32 scale_by_power(F32 v, I32 power) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(power, 23)));
+}
+INLINE F32 zero_below(F32 v, F32 x, F32 limit) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v); }
+
+}  // namespace ISA_NAMESPACE

@@ -1,0 +1,96 @@
+"""What `llama-medusa doctor` shows about this machine's processor and our kernels."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import KernelStatus
+from .ggml import Ggml, Type
+from .library import Enable, ggml_folder
+
+FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512dq",
+    "avx512vl",
+    "avx512_vnni",
+)
+
+
+def cpu_model() -> str:
+    return _cpuinfo().get("model name", "unknown")
+
+
+def cpu_features() -> dict[str, bool]:
+    """Instruction set extensions that our kernels ask for, and whether this processor has them."""
+    flags = _cpuinfo().get("flags", "").split()
+    return {name: name in flags for name in FEATURES}
+
+
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One product of n columns with weights larger than the cache, seconds (medians)."""
+
+    kind: str
+    n: int
+    stock: float
+    ours: float
+
+    @property
+    def ratio(self) -> float:
+        return self.stock / self.ours
+
+
+def compare_speed(status: KernelStatus, seconds: float = 10.0, threads: int = 0) -> list[Speed]:
+    """Stock plain-layout kernels against ours, alternating, in about that many seconds."""
+    if status.library is None:
+        return []
+    ggml = Ggml(ggml_folder())
+    threads = threads or len(os.sched_getaffinity(0))
+    rng = np.random.default_rng(0)
+    kinds, columns = (Type.Q4_0, Type.Q4_1, Type.Q8_0, Type.Q4_K, Type.Q6_K), (1, 4, 8)
+    budget = seconds / (len(kinds) * len(columns))
+    k, rows, matrices = 2048, 4096, 4
+    few = rng.standard_normal((64, k), dtype=np.float32)
+    results = []
+    for kind in kinds:
+        weights = np.tile(ggml.quantise(kind, few), (rows // len(few), 1))
+        for n in columns:
+            x = rng.standard_normal((n, k), dtype=np.float32)
+            times: dict[Enable, list[float]] = {Enable(0): [], Enable.ALL: []}
+            end = time.perf_counter() + budget
+            with ggml.repeated_mul_mat(kind, weights, x, matrices) as compute:
+                while time.perf_counter() < end or len(times[Enable.ALL]) < 3:
+                    for what, measured in times.items():
+                        status.library.enable(what)
+                        start = time.perf_counter()
+                        compute(threads)
+                        measured.append(time.perf_counter() - start)
+                    if len(times[Enable.ALL]) >= MAX_REPEATS:
+                        break
+            stock, ours = (float(np.median(times[w])) / matrices for w in (Enable(0), Enable.ALL))
+            results.append(Speed(kind.name, n, stock, ours))
+    status.library.enable(Enable.ALL)
+    return results
+
+
+MAX_REPEATS = 200
+"""Bounds the work buffers that ggml piles up in a context."""

@@ -1,0 +1,105 @@
+"""Each replaced function against the original, on random data, before a model may use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .ggml import QUANTISED, FloatArray, Ggml, Type
+from .library import Enable, Library
+
+MAT_MUL_TOLERANCE = 0.01
+"""Largest difference to stock, in standard deviations of the result: stock keeps block scales of
+activations in f16, we in f32."""
+
+K_QUANT_TOLERANCE = 0.12
+"""Stock quantises activations for K-quants in blocks of 256, we in blocks of 32."""
+
+ATTENTION_TOLERANCE = 0.05
+"""Stock sums values in f16."""
+
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One replaced function on one kind of data."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def run(ggml: Ggml, library: Library) -> list[Check]:
+    """All checks. Leaves the library switched off."""
+    rng = np.random.default_rng(20240119)
+    checks = [_mat_mul(ggml, library, kind, rng) for kind in QUANTISED]
+    checks += [_attention(ggml, library, dim, rng) for dim in (64, 128)]
+    checks.append(_barrier(ggml, library, rng))
+    library.enable(Enable(0))
+    return checks
+
+
+def _mat_mul(ggml: Ggml, library: Library, kind: Type, rng: np.random.Generator) -> Check:
+    m, n, k = 41, 5, 512
+    weights = ggml.quantise(kind, rng.standard_normal((m, k), dtype=np.float32))
+    x = rng.standard_normal((n, k), dtype=np.float32)
+    tolerance = K_QUANT_TOLERANCE if kind >= Type.Q4_K else MAT_MUL_TOLERANCE
+
+    library.enable(Enable(0))
+    stock = ggml.mul_mat(kind, weights, x, 1)
+    library.enable(Enable.MAT_MUL | Enable.ATTENTION)
+    before = library.mat_mul_calls
+    ours = ggml.mul_mat(kind, weights, x, THREADS)
+    called = library.mat_mul_calls > before
+    alone = ggml.mul_mat(kind, weights, x[n - 1 :], 1)
+    exact = np.array_equal(ours[n - 1 :], alone)
+    return _check(
+        f"mul_mat {kind.name}", stock, ours, tolerance * float(stock.std()), called, exact
+    )
+
+
+def _attention(ggml: Ggml, library: Library, dim: int, rng: np.random.Generator) -> Check:
+    heads, kv_heads, n, cells = 6, 2, 3, 96
+    q = rng.standard_normal((heads, n, dim), dtype=np.float32)
+    k, v = rng.standard_normal((2, kv_heads, cells, dim)).astype(np.float16)
+    mask = np.where(rng.random((n, cells)) < 0.6, 0, -np.inf).astype(np.float16)
+    mask[:, 32:64] = -np.inf
+
+    library.enable(Enable(0))
+    stock = ggml.attention(q, k, v, mask, dim**-0.5, 1)
+    library.enable(Enable.MAT_MUL | Enable.ATTENTION)
+    before = library.attention_calls
+    ours = ggml.attention(q, k, v, mask, dim**-0.5, THREADS)
+    called = library.attention_calls > before
+    order = rng.permutation(cells)
+    moved = ggml.attention(q, k[:, order], v[:, order], mask[:, order], dim**-0.5, 1)
+    exact = np.array_equal(ours, moved)
+    return _check(f"attention {dim}", stock, ours, ATTENTION_TOLERANCE, called, exact)
+
+
+def _check(
+    name: str, stock: FloatArray, ours: FloatArray, limit: float, called: bool, exact: bool
+) -> Check:
+    difference = float(np.abs(stock - ours).max())
+    if not called:
+        return Check(name, False, "our function was not called")
+    if not difference <= limit:
+        return Check(name, False, f"differs from stock by {difference:.2g}, allowed {limit:.2g}")
+    if not exact:
+        return Check(name, False, "the result depends on batch, threads or cell order")
+    return Check(name, True, f"within {difference:.1g} of stock, bit-identical alone")
+
+
+def _barrier(ggml: Ggml, library: Library, rng: np.random.Generator) -> Check:
+    """Last, since a wrong idea of the thread pool would show as a hang: first see the pools."""
+    if library.unexpected_pools:
+        return Check("barrier", False, "ggml_threadpool has another layout")
+    weights = ggml.quantise(Type.Q8_0, rng.standard_normal((64, 512), dtype=np.float32))
+    x = rng.standard_normal((24, 512), dtype=np.float32)  # enough columns to need the barrier
+    library.enable(Enable.MAT_MUL)
+    with_stock_barrier = ggml.mul_mat(Type.Q8_0, weights, x, THREADS)
+    library.enable(Enable.ALL)
+    same = np.array_equal(with_stock_barrier, ggml.mul_mat(Type.Q8_0, weights, x, THREADS))
+    return Check("barrier", same, "as stock" if same else "results change with our barrier")

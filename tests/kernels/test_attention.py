@@ -1,0 +1,75 @@
+"""Attention: right, and blind to where its cells lie and what else is in the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medusa.kernels.ggml import Ggml
+from medusa.kernels.library import Enable, Library
+
+from . import reference
+
+SHAPES = [(9, 3, 1, 256), (8, 2, 5, 512), (4, 4, 40, 64), (16, 2, 3, 1024)]
+"""(heads, kv heads, queries, cells)"""
+
+
+class Data:
+    def __init__(self, dim: int, heads: int, kv_heads: int, n: int, cells: int) -> None:
+        rng = np.random.default_rng(dim + n + cells)
+        self.q = rng.standard_normal((heads, n, dim), dtype=np.float32)
+        self.k = rng.standard_normal((kv_heads, cells, dim)).astype(np.float16)
+        self.v = rng.standard_normal((kv_heads, cells, dim)).astype(np.float16)
+        self.mask = np.where(rng.random((n, cells)) < 0.5, 0, -np.inf).astype(np.float16)
+        self.mask[:, 16:48] = -np.inf  # whole tiles that nobody sees
+        self.scale = dim**-0.5
+
+    def run(self, ggml: Ggml, threads: int) -> np.ndarray:
+        return ggml.attention(self.q, self.k, self.v, self.mask, self.scale, threads)
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_attention_matches_a_double_precision_reference(
+    ggml: Ggml, library: Library, isa: str, dim: int, shape: tuple[int, int, int, int]
+) -> None:
+    data = Data(dim, *shape)
+    exact = reference.attention(data.q, data.k, data.v, data.mask, data.scale)
+    ours = np.abs(data.run(ggml, 2) - exact).max()
+    library.enable(Enable(0))
+    stock = np.abs(data.run(ggml, 2) - exact).max()
+    assert ours < 1e-6
+    assert ours < stock / 100
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_order_of_cells_batch_and_threads_do_not_matter(
+    ggml: Ggml, isa: str, dim: int, shape: tuple[int, int, int, int]
+) -> None:
+    data = Data(dim, *shape)
+    whole = data.run(ggml, 1)
+    assert np.array_equal(whole, data.run(ggml, 2))
+    queries = data.q, data.mask
+    for i in range(shape[2]):
+        data.q, data.mask = queries[0][:, i : i + 1], queries[1][i : i + 1]
+        assert np.array_equal(whole[i : i + 1], data.run(ggml, 2))
+    data.q, data.mask = queries
+    order = np.random.default_rng(0).permutation(shape[3])
+    data.k, data.v, data.mask = data.k[:, order], data.v[:, order], data.mask[:, order]
+    assert np.array_equal(whole, data.run(ggml, 2))
+
+
+def test_more_cells_that_nobody_sees_change_nothing(ggml: Ggml, isa: str) -> None:
+    data = Data(64, 6, 2, 4, 128)
+    small = data.run(ggml, 2)
+    hidden = np.full((2, 400, 64), np.nan, np.float16)
+    data.k, data.v = (np.concatenate([t, hidden], axis=1) for t in (data.k, data.v))
+    data.mask = np.pad(data.mask, ((0, 0), (0, 400)), constant_values=-np.inf)
+    assert np.array_equal(small, data.run(ggml, 2))
+
+
+def test_a_query_that_sees_nothing_gets_zeros(ggml: Ggml, isa: str) -> None:
+    data = Data(64, 6, 2, 4, 128)
+    data.mask[2] = -np.inf
+    assert not data.run(ggml, 1)[2].any()
