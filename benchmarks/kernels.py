@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +31,7 @@ CONTEXTS = (256, 2048)
 PREFILLS = (256, 2048)
 TYPES = ("Q4_1", "Q4_0", "Q5_0", "Q8_0", "Q4_K_M", "Q6_K")
 THREADS = 2
+WINDOW = 512
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,30 @@ class _Context:
         self._api.llama_synchronize(self._context)
         return 1e3 * (time.perf_counter() - start)
 
+    def log_likelihood(self, tokens: list[int]) -> float:
+        """Mean of log p(token | tokens before it) over the second half of a window."""
+        self.on()
+        self.truncate(0)
+        batch, n = self._batch, len(tokens)
+        batch.n_tokens = n
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i] = token, i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, True
+        assert self._api.llama_decode(self._context, batch) == 0
+        vocab = self._api.llama_vocab_n_tokens(self._api.llama_model_get_vocab(self._model))
+        address = self._api.llama_get_logits(self._context)
+        logits = np.ctypeslib.as_array(address, shape=(n, vocab))[n // 2 : -1].astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        chosen = logits[np.arange(len(logits)), tokens[n // 2 + 1 :]]
+        return float(np.mean(chosen - np.log(np.exp(logits).sum(axis=1))))
+
+    def tokenize(self, text: str) -> list[int]:
+        data = text.encode()
+        tokens = (self._api.llama_token * len(data))()
+        vocab = self._api.llama_model_get_vocab(self._model)
+        count = self._api.llama_tokenize(vocab, data, len(data), tokens, len(data), False, False)
+        return list(tokens[:count])
+
     def truncate(self, position: int) -> None:
         memory = self._api.llama_get_memory(self._context)
         self._api.llama_memory_seq_rm(memory, 0, position, -1)
@@ -133,6 +159,19 @@ def measure(
             yield timing("decode", n, context, repeats if n < 32 else 3, True)
     for c in contexts.values():
         c.close()
+
+
+def perplexities(path: Path, text: str, library: Library) -> dict[str, float]:
+    """Perplexity of text, in windows of 512 tokens of which the second half counts."""
+    result = {}
+    for name, what in (("stock", Enable(0)), ("ours", Enable.ALL)):
+        context = _Context(path, library, what)
+        tokens = context.tokenize(text)
+        starts = range(0, len(tokens) - WINDOW + 1, WINDOW)
+        likelihoods = [context.log_likelihood(tokens[i : i + WINDOW]) for i in starts]
+        result[name] = float(np.exp(-np.mean(likelihoods)))
+        context.close()
+    return result
 
 
 @dataclass(frozen=True)
@@ -200,6 +239,7 @@ def kernels(
     model: Annotated[Path | None, typer.Option(help="GGUF file; default: SmolLM2-135M.")] = None,
     types: Annotated[str, typer.Option(help="Comma-separated quantisations.")] = ",".join(TYPES),
     repeats: Annotated[int, typer.Option(help="Decodes per short timing.")] = 15,
+    perplexity: Annotated[Path | None, typer.Option(help="Measure it on this text.")] = None,
 ) -> None:
     """Time decodes with stock kernels and with ours, in turns."""
     status = cpu_kernels.load()
@@ -222,6 +262,8 @@ def kernels(
             path = model or model_of_type(default_model(), kind, Path(folder))
             timings += measure(path, kind, status.library, machine, repeats)
             console.print(table([t for t in timings if t.type == kind]))
+            if perplexity:
+                console.print(perplexities(path, perplexity.read_text(), status.library))
     if json:
         result: dict[str, Any] = {"isa": status.isa, "machine": asdict(machine)}
         result["timings"] = [asdict(t) | {"ratio": t.ratio} for t in timings]

@@ -26,7 +26,8 @@ def quantise_activations(x: npt.NDArray[np.float32]) -> Float64Array:
         inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0))
     q = np.rint(blocks * inverse.astype(np.float32))
     scale = largest / np.float32(127)
-    return (q.astype(np.float64) * scale.astype(np.float64)).reshape(x.shape)
+    result: Float64Array = (q.astype(np.float64) * scale.astype(np.float64)).reshape(x.shape)
+    return result
 
 
 def attention(
