@@ -24,9 +24,11 @@ class BuildKernels(build_ext):
     """Compiles each source for its own instruction set into a plain shared library."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """A plain name: the library is no Python module."""
         return str(Path(*fullname.split("."))) + ".so"
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile and link one library."""
         objects = []
         for source in ext.sources:
             flags = COMMON + ISA_FLAGS.get(Path(source).name, [])

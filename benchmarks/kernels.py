@@ -48,6 +48,7 @@ class Timing:
 
     @property
     def ratio(self) -> float:
+        """How many times faster ours are."""
         return self.stock / self.ours
 
 

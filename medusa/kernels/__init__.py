@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass, field
 
 from .ggml import Ggml
-from .library import Enable, Library, Unavailable, check_environment
+from .library import Enable, Library, UnavailableError, check_environment
 from .selftest import Check
 from .selftest import run as run_self_test
 
@@ -72,7 +72,7 @@ def _load() -> KernelStatus:
         library = Library()
         ggml = Ggml(folder)
         library.bind(folder, os.environ.get("LLAMA_MEDUSA_KERNELS_ISA", ""))
-    except Unavailable as problem:
+    except UnavailableError as problem:
         return KernelStatus(active=False, reason=str(problem))
     checks = tuple(run_self_test(ggml, library))
     failed = [c for c in checks if not c.passed]

@@ -27,6 +27,7 @@ FEATURES = (
 
 
 def cpu_model() -> str:
+    """The processor's own name."""
     return _cpuinfo().get("model name", "unknown")
 
 
@@ -56,6 +57,7 @@ class Speed:
 
     @property
     def ratio(self) -> float:
+        """How many times faster ours are."""
         return self.stock / self.ours
 
 

@@ -1,7 +1,7 @@
 """Just enough of ggml's C API to compute one matrix product or one attention outside of a model.
 
-The self-test, the tests and the benchmark use it to run the same operation with our kernels and with the stock
-ones, through the very call path (graph plan, thread team, operation) that a model takes.
+The self-test, the tests and the benchmark use it to run the same operation with our kernels and
+with the stock ones, through the very call path (graph plan, thread team, operation) of a model.
 """
 
 from __future__ import annotations
@@ -122,7 +122,11 @@ class Ggml:
         scale: float,
         threads: int,
     ) -> FloatArray:
-        """q: [heads, n, dim], k and v: [kv_heads, cells, dim], mask: [n, cells] -> [n, heads, dim]."""
+        """Shapes: q [heads, n, dim], k, v [kv_heads, cells, dim], mask [n, cells].
+
+        Returns:
+            [n, heads, dim].
+        """
         heads, n, dim = q.shape
         kv_heads, cells, _ = k.shape
         work = 16 * heads * (n + 16) * (dim + 16) * threads + 64 * cells * (n + 64)

@@ -20,7 +20,7 @@ SUPPORTED_VERSIONS = ("0.3.36",)
 LIBRARY = Path(__file__).with_name("libmedusa_kernels.so")
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """Our kernels cannot be used; the message says why."""
 
 
@@ -36,29 +36,29 @@ class Enable(enum.IntFlag):
 def ggml_folder() -> Path:
     """Where the ggml libraries of the installed llama_cpp are; does not import it."""
     if "LLAMA_CPP_LIB_PATH" in os.environ:
-        raise Unavailable("LLAMA_CPP_LIB_PATH names a llama.cpp of unknown version")
+        raise UnavailableError("LLAMA_CPP_LIB_PATH names a llama.cpp of unknown version")
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
-        raise Unavailable("llama-cpp-python is not installed")
+        raise UnavailableError("llama-cpp-python is not installed")
     return Path(spec.submodule_search_locations[0]) / "lib"
 
 
 def check_environment() -> Path:
     """The folder with ggml if everything about this installation is as we know it."""
     if not sys.platform.startswith("linux"):
-        raise Unavailable(f"no kernels for {sys.platform}")
+        raise UnavailableError(f"no kernels for {sys.platform}")
     if "llama_cpp" in sys.modules:
-        raise Unavailable("llama_cpp was imported before medusa.kernels.load() was called")
+        raise UnavailableError("llama_cpp was imported before medusa.kernels.load() was called")
     folder = ggml_folder()
     version = importlib.metadata.version("llama-cpp-python")
     if version not in SUPPORTED_VERSIONS:
         known = ", ".join(SUPPORTED_VERSIONS)
-        raise Unavailable(f"llama-cpp-python is {version}, the kernels know {known}")
+        raise UnavailableError(f"llama-cpp-python is {version}, the kernels know {known}")
     for name in ("libggml-cpu.so.0", "libggml-base.so.0"):
         if not (folder / name).exists():
-            raise Unavailable(f"{folder} has no {name}")
+            raise UnavailableError(f"{folder} has no {name}")
     if not LIBRARY.exists():
-        raise Unavailable("the library was not built (no C++ compiler at installation?)")
+        raise UnavailableError("the library was not built (no C++ compiler at installation?)")
     return folder
 
 
@@ -69,7 +69,7 @@ class Library:
         try:
             self._lib = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
-            raise Unavailable(f"the library does not load: {error}") from error
+            raise UnavailableError(f"the library does not load: {error}") from error
         self._lib.medusa_kernels_bind.restype = ctypes.c_char_p
         self._lib.medusa_kernels_bind.argtypes = [ctypes.c_char_p] * 3
         self._lib.medusa_kernels_isa.restype = ctypes.c_char_p
@@ -86,10 +86,11 @@ class Library:
         cpu, base = folder / "libggml-cpu.so.0", folder / "libggml-base.so.0"
         problem = self._lib.medusa_kernels_bind(os.fsencode(cpu), os.fsencode(base), isa.encode())
         if problem is not None:
-            raise Unavailable(problem.decode())
+            raise UnavailableError(problem.decode())
 
     @property
     def isa(self) -> str:
+        """Instruction set in use, "" before `bind`."""
         name: bytes = self._lib.medusa_kernels_isa()
         return name.decode()
 
@@ -112,6 +113,7 @@ class Library:
 
     @property
     def attention_calls(self) -> int:
+        """Attentions that our code has computed so far."""
         return int(self._lib.medusa_kernels_count(1))
 
     @property

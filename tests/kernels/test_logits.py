@@ -32,7 +32,8 @@ together = model.context().decode([(t, i, 0) for i, t in enumerate(TEXT)])
 ctx = model.context()
 alone = np.concatenate([ctx.decode([(t, i, 0)]) for i, t in enumerate(TEXT)])
 ctx = model.context()
-eights = [[(TEXT[i], i, 0) for i in range(s, min(s + 8, len(TEXT)))] for s in range(0, len(TEXT), 8)]
+placed = [(t, i, 0) for i, t in enumerate(TEXT)]
+eights = [placed[s : s + 8] for s in range(0, len(TEXT), 8)]
 by_eight = np.concatenate([ctx.decode(e) for e in eights])
 model.threads = 1
 one_thread = model.context().decode([(t, i, 0) for i, t in enumerate(TEXT)])
@@ -52,8 +53,8 @@ def test_company_and_placement_in_the_cache_do_not_matter(
 plain = model.context()
 plain.decode([(t, i, 0) for i, t in enumerate(TEXT)], logits=False)
 expected = plain.decode([(77, len(TEXT), 0)])
-# The same text in sequence 3, scattered among the cells of others, its second half in the holes that
-# a removed sequence left before its first half.
+# The same text in sequence 3, scattered among the cells of others, its second half in the holes
+# that a removed sequence left before its first half.
 import llama_cpp
 mixed = model.context()
 mixed.decode([(300 + i, i, 4) for i in range(37)], logits=False)

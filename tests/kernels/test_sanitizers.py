@@ -1,4 +1,4 @@
-"""The kernels under AddressSanitizer and UBSan. Slow to compile: set LLAMA_MEDUSA_SANITIZE=1 to run it."""
+"""The kernels under AddressSanitizer and UBSan. Slow: set LLAMA_MEDUSA_SANITIZE=1 to run it."""
 
 from __future__ import annotations
 
