@@ -80,7 +80,7 @@ def test_proposals_are_limited_to_the_draft_vocabulary() -> None:
 def test_heads_survive_their_file(tmp_path: Path, full: bool, draft: np.ndarray | None) -> None:
     path = tmp_path / "heads.gguf"
     written = random_heads(full=full, draft_tokens=draft)
-    write_heads(path, written, dtype=np.float32)
+    write_heads(path, written, kind=gguf.GGMLQuantizationType.F32)
     read = read_heads(path)
     assert read.variant is (Variant.FULL if full else Variant.SHARED)
     assert (read.n_heads, read.n_layers, read.n_embd) == (N_HEADS, N_LAYERS, N_EMBD)
