@@ -384,4 +384,4 @@ def quantize(
         raise ModelLoadError(f"llama.cpp could not quantise {source} to {target} ({status})")
 
 
-FTYPE_F16: int = llama_cpp.LLAMA_FTYPE_MOSTLY_F16
+FTYPE_F32: int = llama_cpp.LLAMA_FTYPE_ALL_F32

@@ -9,7 +9,7 @@ import pytest
 from app.served import default_threads
 from medusa.chat import ChatTemplate
 from medusa.engine import Engine
-from medusa.llama import FTYPE_F16, Model, quantize
+from medusa.llama import FTYPE_F32, Model, quantize
 from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
 from models import DEFAULT_MODEL, resolve
 
@@ -36,10 +36,10 @@ def model(model_path: Path) -> Iterator[Model]:
 
 
 @pytest.fixture(scope="session")
-def f16_model(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    """The default model in F16, where logits hardly depend on the batch."""
-    path = tmp_path_factory.mktemp("f16") / "smollm2-f16.gguf"
-    quantize(model_path, path, FTYPE_F16, threads=THREADS, allow_requantize=True)
+def f32_model(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The default model in f32, where rounding hardly depends on the batch."""
+    path = tmp_path_factory.mktemp("f32") / "smollm2-f32.gguf"
+    quantize(model_path, path, FTYPE_F32, threads=THREADS, allow_requantize=True)
     model = Model(path)
     yield model
     model.close()

@@ -145,16 +145,16 @@ def test_lm_head_times_hidden_state_gives_the_models_logits(model: Model) -> Non
     context.close()
 
 
-def test_fingerprint_does_not_depend_on_the_quantisation(model: Model, f16_model: Model) -> None:
+def test_fingerprint_does_not_depend_on_the_quantisation(model: Model, f32_model: Model) -> None:
     assert fingerprint(model, BaseWeights(model.path)) == fingerprint(
-        f16_model, BaseWeights(f16_model.path)
+        f32_model, BaseWeights(f32_model.path)
     )
 
 
 def test_shipped_heads_fit_the_default_model_in_any_quantisation(
-    model: Model, f16_model: Model, heads_path: Path
+    model: Model, f32_model: Model, heads_path: Path
 ) -> None:
-    for base in (model, f16_model):
+    for base in (model, f32_model):
         heads = load_heads(heads_path, base)
         (proposals,) = heads.propose(np.ones((1, base.n_embd), np.float32))
         assert proposals.tokens.max() < base.n_vocab
