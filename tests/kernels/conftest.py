@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from medusa import kernels
 from medusa.kernels import doctor
 from medusa.kernels.ggml import Ggml
 from medusa.kernels.library import LIBRARY, Enable, Library, ggml_folder
@@ -40,14 +41,19 @@ def ggml(library: Library) -> Ggml:
 
 @pytest.fixture(params=INSTRUCTION_SETS)
 def isa(request: pytest.FixtureRequest, library: Library, ggml: Ggml) -> Iterator[str]:
-    """Each instruction set of this processor in turn, all of our kernels on."""
+    """Each instruction set of this processor in turn, all of our kernels on.
+
+    Afterwards the process is as `kernels.load` left it, for tests that run models.
+    """
     name: str = request.param
     if not doctor.cpu_features()[INSTRUCTION_SETS[name]]:
         pytest.skip(f"this processor has no {name}")
     library.bind(ggml_folder(), name)
     library.enable(Enable.ALL)
     yield name
-    library.enable(Enable(0))
+    status = kernels.load()
+    library.bind(ggml_folder(), status.isa)
+    library.enable(Enable.ALL if status.active else Enable(0))
 
 
 @pytest.fixture(scope="session")
