@@ -8,15 +8,15 @@ same text with and without drafts.
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
-_NEGLIGIBLE_NATS = 40.0
-"""Tokens this far below the best one (in nats, after temperature) carry less than 1e-12 of the
-mass of any vocabulary and are left out before exponentiating."""
+_BLOCK = 256
+"""Weights that are summed together when drawing, so that no running sum of all is needed."""
 
-_FIRST_SORTED = 256
-"""How many tokens top-p sorts before it falls back to sorting all of them."""
+_SHORTLIST_THRESHOLDS = (1e-2, 1e-4, 1e-7, 0.0)
+"""Weights, relative to the best token's, above which top-k looks for its tokens, in turn."""
 
 
 @dataclass(frozen=True)
@@ -45,54 +45,81 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def probabilities(logits: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
-    """The distribution that temperature, top-k, top-p and min-p leave over.
+def candidates(
+    logits: np.ndarray, params: SamplingParams, scratch: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that temperature, top-k, top-p and min-p leave over, with their weights.
 
     Args:
         logits: [n_vocab] float32, penalties already applied; temperature must be above 0.
+        scratch: [n_vocab] float32 to work in; the result may be a view of it.
 
     Returns:
-        Token ids [n] int64 and their probabilities [n] float64, which sum to 1. The ids come in
-        descending order of probability where a filter needed sorting, else ascending by id.
+        Token ids [n] and their probabilities relative to the likeliest token's [n] float32. In
+        descending order where top-k or top-p sorted them, else ascending by id.
     """
-    scaled = logits / np.float32(params.temperature)
-    best = scaled.max()
-    ids = np.flatnonzero(scaled > best - np.float32(_NEGLIGIBLE_NATS))
-    weights = np.exp((scaled[ids] - best).astype(np.float64))
-    if params.top_k and params.top_k < len(ids):
-        order = _descending(weights, params.top_k)
-        ids, weights = ids[order], weights[order]
+    weights = np.subtract(logits, logits.max(), out=scratch)
+    weights /= np.float32(params.temperature)
+    np.exp(weights, out=weights)
+    ids = _all_ids(len(weights))
+    if params.top_k <= 0 and params.top_p >= 1.0 and params.min_p <= 0.0:
+        return ids, weights
+    if 0 < params.top_k < len(ids):
+        ids = _likeliest(weights, params.top_k)
     if params.top_p < 1.0:
-        order = _nucleus(weights, params.top_p)
-        ids, weights = ids[order], weights[order]
+        ids = ids[_nucleus(weights[ids], params.top_p)]
     if params.min_p > 0.0:
-        likely = weights >= params.min_p * weights.max()
-        ids, weights = ids[likely], weights[likely]
-    return ids, weights / weights.sum()
+        ids = ids[weights[ids] >= params.min_p]
+    return ids, weights[ids]
 
 
-def _descending(weights: np.ndarray, count: int) -> np.ndarray:
+@lru_cache(maxsize=8)
+def _all_ids(n_vocab: int) -> np.ndarray:
+    return np.arange(n_vocab)
+
+
+def draw(weights: np.ndarray, uniform: float) -> int:
+    """The index that a uniform number in [0, 1) selects: the inverse of the cumulated weights.
+
+    weights: [n] float32, not negative and not all zero; they need not sum to 1.
+    """
+    starts = np.arange(0, len(weights), _BLOCK)
+    sums = np.add.reduceat(weights, starts, dtype=np.float64)
+    edges = np.cumsum(sums)
+    target = uniform * edges[-1]
+    block = min(int(np.searchsorted(edges, target, side="right")), len(sums) - 1)
+    inside = weights[starts[block] : starts[block] + _BLOCK]
+    cumulative = np.cumsum(inside, dtype=np.float64)
+    offset = int(np.searchsorted(cumulative, target - (edges[block] - sums[block]), side="right"))
+    if offset == len(inside):  # rounding; any token of the block with weight will do
+        offset = int(inside.argmax())
+    return int(starts[block]) + offset
+
+
+def _likeliest(weights: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` largest weights, largest first, equal ones by index."""
-    if count < len(weights):
-        threshold = -np.partition(-weights, count - 1)[count - 1]
-        chosen = np.flatnonzero(weights >= threshold)
-    else:
-        chosen = np.arange(len(weights))
-    return chosen[np.argsort(-weights[chosen], kind="stable")][:count]
+    for threshold in _SHORTLIST_THRESHOLDS:
+        ids = np.flatnonzero(weights > threshold)
+        if len(ids) >= count:
+            return ids[_descending(weights[ids])][:count]
+    return _descending(weights)[:count]
 
 
 def _nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
     """Indices of the smallest set of likeliest tokens that holds `top_p` of the mass.
 
-    Holtzman et al. 2020, "The curious case of neural text degeneration".
+    Holtzman et al. 2020, "The curious case of neural text degeneration". Tokens below an equal
+    share of the mass to be cut off cannot be needed, since all of them together do not exceed it.
     """
-    wanted = top_p * weights.sum()
-    for count in (_FIRST_SORTED, len(weights)):
-        order = _descending(weights, count)
-        mass = np.cumsum(weights[order])
-        if mass[-1] >= wanted or count >= len(weights):
-            break
-    return order[: int(np.searchsorted(mass, wanted)) + 1]
+    total = float(weights.sum(dtype=np.float64))
+    ids = np.flatnonzero(weights >= np.float32((1.0 - top_p) * total / len(weights)))
+    ids = ids[_descending(weights[ids])]
+    mass = np.cumsum(weights[ids], dtype=np.float64)
+    return ids[: int(np.searchsorted(mass, top_p * total)) + 1]
+
+
+def _descending(weights: np.ndarray) -> np.ndarray:
+    return np.argsort(-weights, kind="stable")
 
 
 class Sampler:
@@ -112,6 +139,7 @@ class Sampler:
     ) -> None:
         self.params = params
         self._rng = np.random.Generator(np.random.Philox(params.seed))
+        self._scratch: np.ndarray | None = None
         self._generated: Counter[int] = Counter()
         self._prompt = frozenset(prompt) if params.repetition_penalty != 1.0 else frozenset()
         self._forbidden = np.fromiter(forbidden, np.int64, len(forbidden))
@@ -129,11 +157,10 @@ class Sampler:
         if self.params.temperature <= 0.0:
             token = int(adjusted.argmax())
         else:
-            ids, probs = probabilities(adjusted, self.params)
-            cumulative = np.cumsum(probs)
-            drawn = self._rng.random() * cumulative[-1]
-            index = int(np.searchsorted(cumulative, drawn, side="right"))
-            token = int(ids[min(index, len(ids) - 1)])
+            if self._scratch is None:
+                self._scratch = np.empty_like(logits)
+            ids, weights = candidates(adjusted, self.params, self._scratch)
+            token = int(ids[draw(weights, self._rng.random())])
         self._generated[token] += 1
         return token
 
