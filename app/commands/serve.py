@@ -58,7 +58,7 @@ def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
 def announce(console: Console, served: ServedModel, options: ServerOptions) -> None:
     """Print what runs and how to try it."""
     for line in describe(served):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     url = f"http://{options.host}:{options.port}"
     key = "" if options.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(

@@ -100,4 +100,5 @@ def test_a_stopped_server_ends_its_streams(tmp_path: Path) -> None:
         request = Request(server, stream=True)
         wait_for(server, active=1, waiting=0)
     request.thread.join()
-    assert server.process.returncode == 130, server.log.read_text()  # ended by SIGINT
+    # SIGINT is raised again after the shutdown; whoever started the tests may have it ignored
+    assert server.process.returncode in (0, 130), server.log.read_text()
