@@ -12,10 +12,7 @@ serve: setup
 
 setup: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint
 	$(BIN)/pytest --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev

@@ -12,7 +12,7 @@ from medusa.errors import ModelLoadError
 from medusa.heads import NumpyHeads, load_heads
 from medusa.llama import Model, gpu_offload_available
 from medusa.step_clock import StepObserver
-from medusa.tree import BestFirstShape, StaticShape, TreeShape
+from medusa.tree import DEFAULT_SHAPE, StaticShape, TreeShape
 from models import ModelFiles, resolve
 
 ALL_LAYERS = -1
@@ -83,7 +83,7 @@ def load_tree(path: Path | None) -> TreeShape:
         ModelLoadError: the file is not a list of choices.
     """
     if path is None:
-        return BestFirstShape(min_probability=0.05)
+        return DEFAULT_SHAPE
     try:
         return StaticShape(
             tuple(tuple(map(int, choice)) for choice in json.loads(path.read_text()))

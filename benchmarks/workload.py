@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.served import default_threads, load_model, load_template
-from medusa.chat import ChatTemplate
+from medusa.chat import ChatTemplate, prompt_tokens
 from medusa.engine import Engine, EngineConfig
 from medusa.heads import NumpyHeads, load_heads
 from medusa.llama import Model
@@ -63,13 +63,10 @@ class Bench:
         """`count` different questions, each to be answered with exactly `n_tokens` tokens."""
         return [
             GenerationRequest(
-                tuple(
-                    self.model.tokenize(
-                        self.template.render(
-                            [{"role": "user", "content": QUESTIONS[i % len(QUESTIONS)]}]
-                        ),
-                        parse_special=True,
-                    )
+                prompt_tokens(
+                    self.model,
+                    self.template,
+                    [{"role": "user", "content": QUESTIONS[i % len(QUESTIONS)]}],
                 ),
                 SamplingParams(temperature=temperature, seed=i),
                 max_tokens=n_tokens,

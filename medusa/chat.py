@@ -11,6 +11,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from medusa.errors import InvalidRequestError
+from medusa.llama import Model
 
 Message = Mapping[str, Any]
 
@@ -66,3 +67,14 @@ class ChatTemplate:
         if self._bos_is_added and self._bos:
             text = text.removeprefix(self._bos)
         return text
+
+
+def prompt_tokens(
+    model: Model, template: ChatTemplate, messages: Sequence[Message]
+) -> tuple[int, ...]:
+    """The tokens a conversation becomes, special ones included.
+
+    Raises:
+        InvalidRequestError: the template refuses these messages.
+    """
+    return tuple(model.tokenize(template.render(messages), parse_special=True))

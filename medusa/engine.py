@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
@@ -17,7 +17,7 @@ from medusa.scheduler import HEADROOM, PrefillPacer, Scheduler
 from medusa.slots import Slot
 from medusa.step import StepRunner, fail
 from medusa.step_clock import StepObserver
-from medusa.tree import BestFirstShape, TreeShape
+from medusa.tree import DEFAULT_SHAPE, TreeShape
 
 log = logging.getLogger("medusa.engine")
 
@@ -42,7 +42,7 @@ class EngineConfig:
     n_threads: int = 2
     max_queue: int = 128
     draft_nodes: int = 8
-    tree_shape: TreeShape = field(default_factory=lambda: BestFirstShape(min_probability=0.05))
+    tree_shape: TreeShape = DEFAULT_SHAPE
     max_stall: float = 0.25
     flash_attention: bool | None = None
     cache_type: CacheType = CacheType.F16

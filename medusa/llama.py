@@ -208,11 +208,6 @@ class Batch:
         """Forget all rows."""
         self.size = 0
 
-    @property
-    def room(self) -> int:
-        """Rows that can still be added."""
-        return self.capacity - self.size
-
     def add(self, token: int, position: int, seqs: Sequence[int], *, output: bool) -> int:
         """Append one token; returns its row."""
         row = self.size
@@ -308,9 +303,7 @@ class Context:
                 f"llama.cpp could not create a context of {params.n_ctx} tokens; "
                 "lower --ctx-size or --parallel if memory is short"
             )
-        self.params = params
         self.handle = handle
-        self.n_ctx: int = llama_cpp.llama_n_ctx(handle)
         self._n_vocab = model.n_vocab
         self._n_embd = model.n_embd
         self._memory = llama_cpp.llama_get_memory(handle)

@@ -24,16 +24,6 @@ class Proposals:
     tokens: np.ndarray  # [n_heads, top_k] int32
     probs: np.ndarray  # [n_heads, top_k] float32
 
-    @property
-    def depth(self) -> int:
-        """How many tokens ahead the heads guess."""
-        return self.tokens.shape[0]
-
-    @property
-    def width(self) -> int:
-        """How many guesses there are at each depth."""
-        return self.tokens.shape[1]
-
 
 @dataclass(frozen=True)
 class TokenTree:
@@ -172,6 +162,9 @@ class BestFirstShape:
                 consider((*choice, 0), -negative)
             consider((*choice[:-1], choice[-1] + 1), parent_chance)
         return picked.choices
+
+
+DEFAULT_SHAPE = BestFirstShape(min_probability=0.05)
 
 
 class _LimitedChoices:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from app.options import ModelOptions
 from app.served import ServedModel, open_served
+from medusa.chat import prompt_tokens
 from medusa.errors import InvalidRequestError
 from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
 from medusa.sampling import SamplingParams
@@ -29,7 +30,7 @@ def run_generate(
     served = open_served(options)
     try:
         request = GenerationRequest(
-            prompt=tuple(_prompt_tokens(served, prompt, system, raw)),
+            prompt=_prompt_tokens(served, prompt, system, raw),
             sampling=sampling,
             max_tokens=max_tokens,
         )
@@ -50,14 +51,16 @@ def run_generate(
         served.close()
 
 
-def _prompt_tokens(served: ServedModel, prompt: str, system: str | None, raw: bool) -> list[int]:
+def _prompt_tokens(
+    served: ServedModel, prompt: str, system: str | None, raw: bool
+) -> tuple[int, ...]:
     if raw:
-        return served.model.tokenize(prompt, parse_special=True)
+        return tuple(served.model.tokenize(prompt, parse_special=True))
     if served.template is None:
         raise InvalidRequestError(f"{served.name} has no chat template; use --raw")
     messages = [{"role": "system", "content": system}] if system else []
-    text = served.template.render([*messages, {"role": "user", "content": prompt}])
-    return served.model.tokenize(text, parse_special=True)
+    messages.append({"role": "user", "content": prompt})
+    return prompt_tokens(served.model, served.template, messages)
 
 
 def statistics(usage: Usage) -> str:

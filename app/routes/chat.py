@@ -21,6 +21,7 @@ from app.schemas.chat import (
 from app.served import ServedModel
 from app.state import Served, State, check_model_name
 from app.streaming import GenerationStream, while_connected
+from medusa.chat import prompt_tokens
 from medusa.errors import InvalidRequestError
 from medusa.llama import Model
 from medusa.requests import Delta, Finished, GenerationRequest, Usage
@@ -56,8 +57,8 @@ def _requests(body: ChatBody, served: ServedModel) -> list[GenerationRequest]:
             "or start the server with --chat-template",
             code="no_chat_template",
         )
-    text = served.template.render([message.for_template() for message in body.messages])
-    prompt = tuple(served.model.tokenize(text, parse_special=True))
+    messages = [message.for_template() for message in body.messages]
+    prompt = prompt_tokens(served.model, served.template, messages)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     return [
         GenerationRequest(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medusa.chat import ChatTemplate
+from medusa.chat import ChatTemplate, prompt_tokens
 from medusa.engine import Engine
 from medusa.errors import InvalidRequestError
 from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
@@ -88,9 +88,10 @@ def _submit(
 ) -> bool:
     """Queue one prompt; False when it is too long for the context."""
     prompt = number % len(prompts)
-    text = template.render([{"role": "user", "content": prompts[prompt]}])
     request = GenerationRequest(
-        prompt=tuple(engine.model.tokenize(text, parse_special=True)),
+        prompt=prompt_tokens(
+            engine.model, template, [{"role": "user", "content": prompts[prompt]}]
+        ),
         sampling=SamplingParams(
             temperature=0.0 if number % 2 == 0 else SAMPLED_TEMPERATURE, seed=number
         ),
