@@ -11,8 +11,8 @@ SOURCES = Path("medusa/kernels/csrc")
 COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
 # GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours.
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-mf16c"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
 ISA_FLAGS = {
     "isa_avx2.cpp": AVX2,
     "isa_avxvnni.cpp": [*AVX2, "-mavxvnni"],

@@ -7,7 +7,12 @@
 
 namespace ISA_NAMESPACE {
 
-enum Slot { kSumsSlot, kActivationsSlot, kTileSlot, kScoreSlot, kQuerySlot, kCellSlot, kValueSlot, kSlots };
+enum Slot {
+    kSumsSlot, kActivationsSlot,                                // matmul.h
+    kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
+    kScoreSlot, kQuerySlot, kKeysSlot, kPartSlot,               // attention.h
+    kSlots,
+};
 
 class Buffer {
 public:

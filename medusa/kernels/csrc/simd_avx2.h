@@ -60,11 +60,10 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     return bit_or(w, bit_and(_mm256_cmpeq_epi8(picked, select), set_i(0x10101010)));
 }
 
-INLINE void load_transposed(const uint8_t * p, size_t stride, I32 * out) {
+template <class Row> INLINE void load_transposed(Row row, I32 * out) {
     const auto rows = [&](int first) {
-        const uint8_t * q = p + first * stride;
-        const I32 v = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *) q));
-        return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *) (q + 4 * stride)), 1);
+        const I32 v = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *) row(first)));
+        return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *) row(first + 4)), 1);
     };
     const I32 a = rows(0), b = rows(1), c = rows(2), d = rows(3);
     const I32 ab_lo = _mm256_unpacklo_epi32(a, b), ab_hi = _mm256_unpackhi_epi32(a, b);
@@ -151,9 +150,9 @@ INLINE F32 select(uint32_t live, int first, F32 v, F32 other) {
     return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(on));
 }
 
-INLINE uint32_t live_cells(const uint16_t * mask) {
-    const I32 dead = _mm256_cmpeq_epi16(load(mask), _mm256_set1_epi16(int16_t(0xFC00)));
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(dead), _mm256_extracti128_si256(dead, 1));
+INLINE uint32_t cells_unlike(const uint16_t * mask, uint16_t value) {
+    const I32 alike = _mm256_cmpeq_epi16(load(mask), _mm256_set1_epi16(int16_t(value)));
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(alike), _mm256_extracti128_si256(alike, 1));
     return ~_mm_movemask_epi8(bytes) & 0xFFFF;
 }
 

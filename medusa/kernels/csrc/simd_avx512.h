@@ -57,14 +57,13 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     return bit_or(w, _mm512_maskz_mov_epi8(set, set_i(0x10101010)));
 }
 
-// Four dwords from each of 16 rows, transposed: out[i], lane r = dword i of row r.
-INLINE void load_transposed(const uint8_t * p, size_t stride, I32 * out) {
+// Four dwords from each of 16 rows, transposed: out[i], lane r = dword i of row r, which starts at row(r).
+template <class Row> INLINE void load_transposed(Row row, I32 * out) {
     const auto rows = [&](int first) {
-        const uint8_t * q = p + first * stride;
-        I32 v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *) q));
-        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 4 * stride)), 1);
-        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 8 * stride)), 2);
-        return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) (q + 12 * stride)), 3);
+        I32 v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *) row(first)));
+        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) row(first + 4)), 1);
+        v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) row(first + 8)), 2);
+        return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) row(first + 12)), 3);
     };
     const I32 a = rows(0), b = rows(1), c = rows(2), d = rows(3);
     const I32 ab_lo = _mm512_unpacklo_epi32(a, b), ab_hi = _mm512_unpackhi_epi32(a, b);
@@ -126,9 +125,9 @@ INLINE F32 select(uint32_t live, int first, F32 v, F32 other) {
     return _mm512_mask_blend_ps(__mmask16(live >> first), other, v);
 }
 
-// Bit i: mask[i] (f16) is not -infinity.
-INLINE uint32_t live_cells(const uint16_t * mask) {
-    return _mm256_cmpneq_epi16_mask(_mm256_loadu_si256((const __m256i *) mask), _mm256_set1_epi16(int16_t(0xFC00)));
+// Bit i: mask[i] is not value.
+INLINE uint32_t cells_unlike(const uint16_t * mask, uint16_t value) {
+    return _mm256_cmpneq_epi16_mask(_mm256_loadu_si256((const __m256i *) mask), _mm256_set1_epi16(int16_t(value)));
 }
 
 INLINE F32 round_f(F32 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
