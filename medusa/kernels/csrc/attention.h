@@ -130,7 +130,7 @@ private:
         for (int c = 0; c < kTile; c += kLanes) {
             for (int d = 0; d < dim; d += 8) {
                 I32 pairs[4];  // dimensions d + 2i in the low, d + 2i + 1 in the high halves
-                load_transposed([&](int lane) { return (const uint8_t *) (rows[c + lane] + d); }, pairs);
+                load_transposed([&](int lane) INLINE_LAMBDA { return (const uint8_t *) (rows[c + lane] + d); }, pairs);
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
                     store_f(out + (d + 2 * i) * kTile + c, half_to_f(pairs[i]));

@@ -188,12 +188,16 @@ struct Share {
     }
 };
 
-// Prefetching runs kPrefetchAhead beyond the panel after the current one, since the first blocks of a panel lie all
-// over its rows; past the end of the share it goes on in the thread's share of the next matrix.
-constexpr size_t kPrefetchAhead = 6 * 1024;
-
+// How weights come from memory at its full speed, which neither of these reaches alone: while a panel is multiplied,
+// the next one is prefetched into L2 (in the end the first one of the thread's share of the next matrix), as fast as
+// the core's own miss buffers allow; then one load of each of its lines, in order, sets off the hardware's stream
+// prefetcher for what is missing. Reading 16 rows side by side, as unpacking does, never looks like a stream.
 INLINE void prefetch(const uint8_t * p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T1);
+}
+
+INLINE void touch(const uint8_t * p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) asm volatile("" : : "r"(*(const volatile uint8_t *) (p + i)));
 }
 
 template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }
@@ -211,7 +215,8 @@ public:
         const bool last = start + kPanel == mm_.weights.rows;
         const int64_t tiles = act_.tiles(), columns = padded_columns(act_);
         for (int64_t c = 0; c < columns; c++) store_f(sums_ + c * kLanes, zero_f());
-        size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes + kPrefetchAhead;
+        size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes;
+        touch(rows, kPanel * mm_.weights.row_bytes);
         for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
             const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
             const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
@@ -308,7 +313,7 @@ template <class T>
 void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
     const int64_t panels = (mm.weights.rows + kPanel - 1) / kPanel;
     const Share share(mm.weights, worker), next(mm.next, worker);
-    if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes + kPrefetchAhead);
+    if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes);
     const Activations act = activations<T>(mm, worker, run, shared);
     PanelRunner<T> runner(mm, act, share, next);
     for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p * kPanel);

@@ -48,7 +48,7 @@ struct RowReader {
         #pragma GCC unroll 4
         for (int i = 0; i < 16 * kLanes; i += 64) _mm_prefetch((const char *) ahead + i, _MM_HINT_T1);
         ahead += 16 * kLanes;
-        load_transposed([&](int lane) { return rows + offset + lane * stride; }, out);
+        load_transposed([&](int lane) INLINE_LAMBDA { return rows + offset + lane * stride; }, out);
     }
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #define INLINE [[gnu::always_inline]] inline
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 namespace ISA_NAMESPACE {
 
@@ -61,7 +62,7 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
 }
 
 template <class Row> INLINE void load_transposed(Row row, I32 * out) {
-    const auto rows = [&](int first) {
+    const auto rows = [&](int first) INLINE_LAMBDA {
         const I32 v = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *) row(first)));
         return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *) row(first + 4)), 1);
     };

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #define INLINE [[gnu::always_inline]] inline
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 namespace ISA_NAMESPACE {
 
@@ -59,7 +60,7 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
 
 // Four dwords from each of 16 rows, transposed: out[i], lane r = dword i of row r, which starts at row(r).
 template <class Row> INLINE void load_transposed(Row row, I32 * out) {
-    const auto rows = [&](int first) {
+    const auto rows = [&](int first) INLINE_LAMBDA {
         I32 v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *) row(first)));
         v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) row(first + 4)), 1);
         v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *) row(first + 8)), 2);
