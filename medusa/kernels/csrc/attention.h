@@ -84,15 +84,23 @@ public:
     // sums: [queries][group][kSumLanes + dim] fixed-point sums of p (in kSumLanes parts) and of p * v.
     // Returns how many scores it consumed.
     size_t accumulate(const float * max_score, double * sums) const {
+        double * converted = thread_scratch<double>(kValuesSlot, kTile * dim);
         const float * in = scores_;
         for (int64_t t = begin_; t < end_; t++) {
             const uint16_t * values[kTile];
             find_cells(*a_.v, t, values);
+            const bool shared = block_.queries > 1;
+            if (shared) convert_values(values, converted);
             for (int64_t i = 0; i < block_.queries; i++) {
                 const uint32_t live = block_.sees(i, t);
                 if (!live) continue;
                 const int64_t r = i * group_;
-                add_rows(in, max_score + r, live, values, group_, sums + r * (kSumLanes + dim));
+                double * row_sums = sums + r * (kSumLanes + dim);
+                if (shared) {
+                    add_rows(in, max_score + r, live, ConvertedValues{converted}, row_sums);
+                } else {
+                    add_rows(in, max_score + r, live, HalfValues{values}, row_sums);
+                }
                 in += group_ * kTile;
             }
         }
@@ -112,7 +120,23 @@ public:
     }
 
 private:
-    // Where the rows of a tile's cells lie; asks for those of the next tile.
+    // Values of a tile's cell from dimension d on, as they are or converted to [kTile][dim] before.
+    struct HalfValues {
+        const uint16_t * const * cells;
+        INLINE F64 load(int cell, int d) const { return load_halves_d(cells[cell] + d); }
+    };
+    struct ConvertedValues {
+        const double * values;
+        INLINE F64 load(int cell, int d) const { return load_d(values + cell * dim + d); }
+    };
+
+    static void convert_values(const uint16_t * const * cells, double * out) {
+        for (int i = 0; i < kTile; i++, out += dim) {
+            for (int d = 0; d < dim; d += kDoubles) store_d(out + d, load_halves_d(cells[i] + d));
+        }
+    }
+
+    // Where a tile's cells lie; asks for those of the next tile.
     void find_cells(const ggml::Tensor & kv, int64_t tile, const uint16_t ** rows) const {
         const char * head = (const char *) kv.data + kv_head_ * kv.nb[2] + block_.stream * kv.nb[3];
         const int32_t * cells = block_.cells + tile * kTile;
@@ -192,8 +216,8 @@ private:
         return max_lane(largest);
     }
 
-    template <int rows>
-    static void add_tile(const float * scores, const float * max_score, uint32_t live, const uint16_t * const * values,
+    template <int rows, class Values>
+    static void add_tile(const float * scores, const float * max_score, uint32_t live, const Values & values,
                          double * sums) {
         constexpr int kRow = kSumLanes + dim;
         double p[rows][kTile];
@@ -224,7 +248,7 @@ private:
                 const int i = __builtin_ctz(bits);
                 #pragma GCC unroll 8
                 for (int j = 0; j < kHeld; j++) {
-                    const F64 value = load_halves_d(values[i] + d + j * kDoubles);
+                    const F64 value = values.load(i, d + j * kDoubles);
                     #pragma GCC unroll 4
                     for (int r = 0; r < rows; r++) sum[r][j] = fma_down(set_d(p[r][i]), value, sum[r][j], down);
                 }
@@ -237,8 +261,11 @@ private:
         }
     }
 
-    static void add_rows(const float * scores, const float * max_score, uint32_t live, const uint16_t * const * values,
-                         int64_t rows, double * sums) {
+    // The rows of one query.
+    template <class Values>
+    void add_rows(const float * scores, const float * max_score, uint32_t live, const Values & values,
+                  double * sums) const {
+        int64_t rows = group_;
         for (; rows >= kRowsTogether; rows -= kRowsTogether) {
             add_tile<kRowsTogether>(scores, max_score, live, values, sums);
             scores += kRowsTogether * kTile, max_score += kRowsTogether, sums += kRowsTogether * (kSumLanes + dim);

@@ -10,7 +10,7 @@ namespace ISA_NAMESPACE {
 enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
-    kScoreSlot, kQuerySlot, kKeysSlot, kPartSlot,               // attention.h
+    kScoreSlot, kQuerySlot, kKeysSlot, kValuesSlot, kPartSlot,  // attention.h
     kSlots,
 };
 
