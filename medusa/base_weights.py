@@ -57,6 +57,16 @@ class BaseWeights:
         data = tensor.data if rows is None else tensor.data[rows]
         return gguf.dequantize(data, tensor.tensor_type)
 
+    @cached_property
+    def token_embeddings(self) -> gguf.ReaderTensor:
+        """The token embeddings as they lie in the file, quantised and memory-mapped."""
+        return self._tensor("token_embd.weight")
+
+    def embeddings(self, rows: np.ndarray) -> np.ndarray:
+        """Token embeddings, dequantised. [n] token ids -> [n, n_embd] float32."""
+        tensor = self.token_embeddings
+        return gguf.dequantize(tensor.data[rows], tensor.tensor_type)
+
 
 def fingerprint(model: Model, weights: BaseWeights) -> str:
     """Identify a base model independently of its quantisation.

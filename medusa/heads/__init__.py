@@ -10,24 +10,30 @@ from typing import Protocol
 import numpy as np
 
 from medusa.base_weights import BaseWeights, fingerprint
+from medusa.heads.header import HeadsHeader, Variant
 from medusa.heads.numpy_heads import NumpyHeads
 from medusa.heads.weights import HeadWeights, read_heads
 from medusa.llama import Model
 from medusa.tree import Proposals
 
-__all__ = ["HeadWeights", "Heads", "NumpyHeads", "load_heads"]
+__all__ = ["HeadWeights", "Heads", "HeadsHeader", "NumpyHeads", "Variant", "load_heads"]
 
 
 class Heads(Protocol):
     """Something that guesses the tokens after the next one."""
 
     @property
-    def n_heads(self) -> int:
-        """How many tokens ahead it guesses."""
+    def header(self) -> HeadsHeader:
+        """What the heads are."""
         ...
 
-    def propose(self, hidden: np.ndarray) -> list[Proposals]:
-        """Guesses for several slots at once. hidden: [n_slots, n_embd] float32."""
+    def propose(self, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
+        """Guesses for several slots at once.
+
+        Args:
+            hidden: [n_slots, n_embd] float32, each slot's last hidden state.
+            roots: [n_slots] int32, the token sampled from each.
+        """
         ...
 
 
@@ -40,10 +46,10 @@ def load_heads(path: Path, model: Model) -> NumpyHeads:
     """
     weights = read_heads(path)
     base = BaseWeights(model.path)
-    weights.check_fits(
+    weights.header.check_fits(
         n_embd=model.n_embd,
         n_vocab=model.n_vocab,
         base_fingerprint=fingerprint(model, base),
         base_name=model.metadata("general.name") or model.path.name,
     )
-    return NumpyHeads(weights, lm_head=None if weights.outputs is not None else base.lm_head)
+    return NumpyHeads(weights, base)

@@ -1,233 +1,161 @@
 """The weights of Medusa heads and their file format: GGUF with architecture "medusa".
 
-Metadata: medusa.head_count, medusa.layer_count (ResBlocks of a head), medusa.embedding_length,
-medusa.vocab_size, medusa.variant, medusa.base.name, medusa.base.fingerprint.
-Tensors, as NumPy shapes: head.K.block.L.weight [n_embd, n_embd], head.K.block.L.bias [n_embd],
-head.K.output.weight [n_draft, n_embd] in the "full" variant, draft_tokens [n_draft] int32 where
-proposals are limited to a part of the vocabulary.
+Metadata: medusa.variant, medusa.head_count, medusa.layer_count, medusa.feed_forward_length (Hydra),
+medusa.embedding_length, medusa.vocab_size, medusa.base.name, medusa.base.fingerprint.
+Tensors: those of `layout`, draft_tokens [n_draft] int32 where proposals are limited to a part of
+the vocabulary, and calibration as `HeadsHeader` has it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import gguf
 import numpy as np
 
-from medusa.errors import HeadsMismatchError, ModelLoadError
+from medusa.errors import ModelLoadError
 from medusa.gguf_stream import PlannedTensor, Progress, write_tensors
+from medusa.heads.header import HeadsHeader, Variant
 
 ARCHITECTURE = "medusa"
 
-
-class Variant(StrEnum):
-    """Where a head's output matrix comes from."""
-
-    FULL = "full"  # its own Linear(n_embd, n_vocab), the official layout
-    SHARED = "shared"  # the base model's lm_head
+Kind = gguf.GGMLQuantizationType
 
 
 @dataclass(frozen=True)
-class HeadsHeader:
-    """What a heads file says of its tensors. Fields as in `HeadWeights`."""
+class TensorSpec:
+    """A tensor that a variant has."""
 
-    n_heads: int
-    n_layers: int
-    n_embd: int
-    n_vocab: int
-    variant: Variant
-    base_name: str
-    base_fingerprint: str
-    draft_tokens: np.ndarray | None  # [n_draft] int32
     name: str
+    shape: tuple[int, ...]  # as in NumPy
 
     @property
-    def n_draft(self) -> int:
-        """How many tokens the heads can propose."""
-        return self.n_vocab if self.draft_tokens is None else len(self.draft_tokens)
+    def is_matrix(self) -> bool:
+        """Matrices may be quantised, vectors stay f32."""
+        return len(self.shape) > 1
 
 
-class HeadTensors(Protocol):
-    """The tensors of heads, one at a time."""
+def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
+    """The tensors of heads, in file order.
 
-    def block_weight(self, head: int, layer: int) -> np.ndarray:
-        """W of a ResBlock, [n_embd, n_embd] float32."""
-        ...
+    Full and shared: head.K.block.L.weight and .bias are W and b of x + SiLU(W x + b), and
+    head.K.output.weight the full variant's Linear. Layout of Cai et al. 2024, "Medusa: Simple LLM
+    inference acceleration framework with multiple decoding heads", section 2.1.1.
 
-    def block_bias(self, head: int, layer: int) -> np.ndarray:
-        """The bias of a ResBlock, [n_embd] float32."""
-        ...
+    Hydra: cell.J.in.weight, .bias and cell.J.out.weight are U, b and V of one step of
+        state + V SiLU(U [norm(state), norm(embedding of the token before)] + b)
+    with RMS norms without weights. The state is the hidden state at first. Heads that depend on the
+    tokens before theirs: Ankner et al. 2024, "Hydra: sequentially-dependent draft heads for Medusa
+    decoding"; handing on a state, with shared weights: Cheng et al. 2024, "Recurrent drafter".
+    """
+    n = header.n_embd
+    if header.variant is Variant.HYDRA:
+        for j in range(header.n_layers):
+            yield TensorSpec(f"cell.{j}.in.weight", (header.width, 2 * n))
+            yield TensorSpec(f"cell.{j}.in.bias", (header.width,))
+            yield TensorSpec(f"cell.{j}.out.weight", (n, header.width))
+        return
+    for k in range(header.n_heads):
+        for i in range(header.n_layers):
+            yield TensorSpec(f"head.{k}.block.{i}.weight", (n, n))
+            yield TensorSpec(f"head.{k}.block.{i}.bias", (n,))
+        if header.variant is Variant.FULL:
+            yield TensorSpec(f"head.{k}.output.weight", (header.n_draft, n))
 
-    def output(self, head: int) -> np.ndarray:
-        """The output matrix of a head, [n_draft, n_embd] float32; the full variant's only."""
-        ...
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as it lies in a file."""
+
+    kind: Kind
+    data: np.ndarray  # quantised: [..., bytes of a row] uint8
+
+    @property
+    def values(self) -> np.ndarray:
+        """Dequantised, float32."""
+        return gguf.dequantize(self.data, self.kind)
 
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """K heads of L ResBlocks, x + SiLU(W x + b), each followed by a Linear to the vocabulary.
+    """Heads in memory."""
 
-    The layout of Cai et al. 2024, "Medusa: Simple LLM inference acceleration framework with
-    multiple decoding heads", section 2.1.1.
-    """
+    header: HeadsHeader
+    tensors: Mapping[str, Tensor]
 
-    block_weights: np.ndarray  # [n_heads, n_layers, n_embd, n_embd] float32
-    block_biases: np.ndarray  # [n_heads, n_layers, n_embd] float32
-    n_vocab: int
-    base_name: str
-    base_fingerprint: str
-    outputs: np.ndarray | None = None  # [n_heads, n_draft, n_embd] float32; None: shared lm_head
-    draft_tokens: np.ndarray | None = None  # [n_draft] int32; None: the whole vocabulary
-    name: str = "Medusa heads"
+    @classmethod
+    def of(cls, header: HeadsHeader, values: Mapping[str, np.ndarray]) -> "HeadWeights":
+        """From float32 tensors."""
+        return cls(header, {name: Tensor(Kind.F32, array) for name, array in values.items()})
 
-    @property
-    def n_heads(self) -> int:
-        """How many tokens ahead the heads guess."""
-        return int(self.block_weights.shape[0])
-
-    @property
-    def n_layers(self) -> int:
-        """ResBlocks of each head."""
-        return int(self.block_weights.shape[1])
-
-    @property
-    def n_embd(self) -> int:
-        """Width of the base model's hidden state."""
-        return int(self.block_biases.shape[-1])
-
-    @property
-    def variant(self) -> Variant:
-        """Whether the heads carry output matrices of their own."""
-        return Variant.SHARED if self.outputs is None else Variant.FULL
-
-    @property
-    def n_draft(self) -> int:
-        """How many tokens the heads can propose."""
-        return self.n_vocab if self.draft_tokens is None else len(self.draft_tokens)
-
-    @property
-    def header(self) -> HeadsHeader:
-        """Everything but the tensors."""
-        return HeadsHeader(
-            self.n_heads,
-            self.n_layers,
-            self.n_embd,
-            self.n_vocab,
-            self.variant,
-            self.base_name,
-            self.base_fingerprint,
-            self.draft_tokens,
-            self.name,
-        )
-
-    def block_weight(self, head: int, layer: int) -> np.ndarray:
-        """W of a ResBlock, [n_embd, n_embd] float32."""
-        return self.block_weights[head, layer]
-
-    def block_bias(self, head: int, layer: int) -> np.ndarray:
-        """The bias of a ResBlock, [n_embd] float32."""
-        return self.block_biases[head, layer]
-
-    def output(self, head: int) -> np.ndarray:
-        """The output matrix of a head, [n_draft, n_embd] float32; only the full variant has it."""
-        if self.outputs is None:
-            raise ValueError("these heads share the base model's lm_head")
-        return self.outputs[head]
-
-    def check_fits(
-        self, *, n_embd: int, n_vocab: int, base_fingerprint: str, base_name: str
-    ) -> None:
-        """Compare with a base model.
-
-        Raises:
-            HeadsMismatchError: names everything that does not fit.
-        """
-        problems = []
-        if self.n_embd != n_embd:
-            problems.append(f"they read hidden states of width {self.n_embd}, not {n_embd}")
-        if self.n_vocab != n_vocab:
-            problems.append(f"they guess from {self.n_vocab} tokens, not {n_vocab}")
-        if not problems and self.base_fingerprint != base_fingerprint:
-            problems.append(
-                f"they were made for another model (fingerprint {self.base_fingerprint}, "
-                f"this one is {base_fingerprint})"
-            )
-        if problems:
-            raise HeadsMismatchError(
-                f"heads made for {self.base_name!r} do not fit {base_name!r}: "
-                + "; ".join(problems)
-            )
+    def values(self, name: str) -> np.ndarray:
+        """A tensor of `layout`, float32."""
+        return self.tensors[name].values
 
 
-def write_heads(
-    path: Path,
-    heads: HeadWeights,
-    *,
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F16,
-) -> None:
-    """Write a heads file; biases stay f32, matrices get the type `kind`."""
-    stream_heads(path, heads.header, heads, kind=kind)
+def write_heads(path: Path, heads: HeadWeights, *, kind: Kind = Kind.F16) -> None:
+    """Write a heads file; vectors stay f32, matrices get the type `kind`."""
+    sources = {name: _values_of(tensor) for name, tensor in heads.tensors.items()}
+    stream_heads(path, heads.header, sources, kind=kind)
+
+
+def _values_of(tensor: Tensor) -> Callable[[], np.ndarray]:
+    return lambda: tensor.values
 
 
 def stream_heads(
     path: Path,
     header: HeadsHeader,
-    tensors: HeadTensors,
+    sources: Mapping[str, Callable[[], np.ndarray]],
     *,
-    kind: gguf.GGMLQuantizationType,
+    kind: Kind,
     on_progress: Progress = lambda done, total: None,
 ) -> None:
     """Write a heads file with no more than one of its tensors in memory.
 
-    Quantised types need n_embd to be a multiple of their block size, 32.
+    Args:
+        path: the file.
+        header: what the heads are.
+        sources: gives each tensor of `layout`, float32, by name.
+        kind: of matrices. Quantised types need rows that are a multiple of their block size, 32.
+        on_progress: told how far it is.
     """
     partial_path = path.with_name(path.name + ".part")
     writer = gguf.GGUFWriter(partial_path, ARCHITECTURE)
     writer.add_name(header.name)
+    writer.add_string("medusa.variant", header.variant.value)
     writer.add_uint32("medusa.head_count", header.n_heads)
     writer.add_uint32("medusa.layer_count", header.n_layers)
+    writer.add_uint32("medusa.feed_forward_length", header.width)
     writer.add_uint32("medusa.embedding_length", header.n_embd)
     writer.add_uint32("medusa.vocab_size", header.n_vocab)
-    writer.add_string("medusa.variant", header.variant.value)
     writer.add_string("medusa.base.name", header.base_name)
     writer.add_string("medusa.base.fingerprint", header.base_fingerprint)
     try:
-        write_tensors(writer, _plan(header, tensors, kind), on_progress)
+        write_tensors(writer, list(_plan(header, sources, kind)), on_progress)
         partial_path.replace(path)
     finally:
         partial_path.unlink(missing_ok=True)
 
 
 def _plan(
-    header: HeadsHeader, tensors: HeadTensors, matrix_kind: gguf.GGMLQuantizationType
-) -> list[PlannedTensor]:
-    def add(
-        name: str,
-        shape: tuple[int, ...],
-        kind: gguf.GGMLQuantizationType,
-        values: Callable[[], np.ndarray],
-    ) -> None:
-        planned.append(PlannedTensor(name, shape, kind, lambda: gguf.quantize(values(), kind)))
+    header: HeadsHeader, sources: Mapping[str, Callable[[], np.ndarray]], matrix_kind: Kind
+) -> Iterator[PlannedTensor]:
+    def quantised(source: Callable[[], np.ndarray], kind: Kind) -> Callable[[], np.ndarray]:
+        return lambda: gguf.quantize(source(), kind)
 
-    planned: list[PlannedTensor] = []
-    n_embd, f32 = header.n_embd, gguf.GGMLQuantizationType.F32
-    for k in range(header.n_heads):
-        for i in range(header.n_layers):
-            block, square = f"head.{k}.block.{i}", (n_embd, n_embd)
-            add(f"{block}.weight", square, matrix_kind, partial(tensors.block_weight, k, i))
-            add(f"{block}.bias", (n_embd,), f32, partial(tensors.block_bias, k, i))
-        if header.variant is Variant.FULL:
-            shape = (header.n_draft, n_embd)
-            add(f"head.{k}.output.weight", shape, matrix_kind, partial(tensors.output, k))
+    def plain(values: np.ndarray) -> Callable[[], np.ndarray]:
+        return lambda: values
+
+    for spec in layout(header):
+        kind = matrix_kind if spec.is_matrix else Kind.F32
+        yield PlannedTensor(spec.name, spec.shape, kind, quantised(sources[spec.name], kind))
     if header.draft_tokens is not None:
         draft = header.draft_tokens.astype(np.int32)
-        planned.append(
-            PlannedTensor("draft_tokens", draft.shape, gguf.GGMLQuantizationType.I32, lambda: draft)
-        )
-    return planned
+        yield PlannedTensor("draft_tokens", draft.shape, Kind.I32, plain(draft))
+    if header.calibration is not None:
+        table = header.calibration.astype(np.float32)
+        yield PlannedTensor("calibration", table.shape, Kind.F32, plain(table))
 
 
 def read_heads(path: Path) -> HeadWeights:
@@ -249,7 +177,7 @@ class _HeadsReader:
     def __init__(self, path: Path, reader: gguf.GGUFReader) -> None:
         self._path = path
         self._fields = reader.fields
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self._tensors = {t.name: Tensor(t.tensor_type, t.data) for t in reader.tensors}
 
     def read(self) -> HeadWeights:
         architecture = self._field("general.architecture")
@@ -257,27 +185,32 @@ class _HeadsReader:
             raise ModelLoadError(
                 f"{self._path} is a GGUF of architecture {architecture!r}, not of Medusa heads"
             )
-        variant = Variant(str(self._field("medusa.variant")))
-        n_heads = int(self._field("medusa.head_count"))
-        n_layers = int(self._field("medusa.layer_count"))
-        n_embd = int(self._field("medusa.embedding_length"))
-        heads, layers = range(n_heads), range(n_layers)
-        blocks = [[self._tensor(f"head.{k}.block.{i}.weight") for i in layers] for k in heads]
-        biases = [[self._tensor(f"head.{k}.block.{i}.bias") for i in layers] for k in heads]
-        outputs = None
-        if variant is Variant.FULL:
-            outputs = np.stack([self._tensor(f"head.{k}.output.weight") for k in heads])
         draft = self._tensors.get("draft_tokens")
-        return HeadWeights(
-            block_weights=np.array(blocks, np.float32).reshape(n_heads, n_layers, n_embd, n_embd),
-            block_biases=np.array(biases, np.float32).reshape(n_heads, n_layers, n_embd),
+        calibration = self._tensors.get("calibration")
+        header = HeadsHeader(
+            variant=self._variant(),
+            n_heads=int(self._field("medusa.head_count")),
+            n_layers=int(self._field("medusa.layer_count")),
+            n_embd=int(self._field("medusa.embedding_length")),
             n_vocab=int(self._field("medusa.vocab_size")),
             base_name=str(self._field("medusa.base.name")),
             base_fingerprint=str(self._field("medusa.base.fingerprint")),
-            outputs=outputs,
             draft_tokens=None if draft is None else np.array(draft.data, np.int32),
             name=str(self._field("general.name")),
+            width=int(self._fields["medusa.feed_forward_length"].contents())
+            if "medusa.feed_forward_length" in self._fields
+            else 0,
+            calibration=None if calibration is None else np.array(calibration.data, np.float32),
         )
+        specs = list(layout(header))
+        return HeadWeights(header, {spec.name: self._tensor(spec.name) for spec in specs})
+
+    def _variant(self) -> Variant:
+        variant = str(self._field("medusa.variant"))
+        try:
+            return Variant(variant)
+        except ValueError:
+            raise ModelLoadError(f"{self._path} holds heads of unknown variant {variant!r}") from None
 
     def _field(self, key: str) -> str | int:
         field = self._fields.get(key)
@@ -286,8 +219,8 @@ class _HeadsReader:
         value: str | int = field.contents()
         return value
 
-    def _tensor(self, name: str) -> np.ndarray:
+    def _tensor(self, name: str) -> Tensor:
         tensor = self._tensors.get(name)
         if tensor is None:
             raise ModelLoadError(f"{self._path} lacks the tensor {name}")
-        return gguf.dequantize(tensor.data, tensor.tensor_type)
+        return tensor

@@ -1,19 +1,20 @@
 """Training Medusa heads on recorded answers (PyTorch, the [train] extra)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from medusa.heads.weights import HeadWeights, Variant
+from medusa.heads.header import HeadsHeader, Variant
+from medusa.heads.weights import HeadWeights
+from medusa.training.dataset import Dataset, frequent_tokens, load_datasets
+from medusa.training.evaluate import Evaluation, evaluate
+from medusa.training.modules import BaseMatrices, HeadsModule, make_module
 from medusa.training.shards import ShardStore
 
-TOP_K = 5
-_IGNORE = -100  # PyTorch's ignore_index
 _BFLOAT16_IS_FAST = torch.cpu._is_avx512_bf16_supported()
 """Where the CPU multiplies bfloat16 itself, a step takes a quarter of the time."""
 
@@ -24,24 +25,37 @@ class FitConfig:
 
     n_heads: int = 4
     n_layers: int = 1
-    variant: Variant = Variant.SHARED
+    variant: Variant = Variant.HYDRA
+    width: int = 1536  # of a Hydra cell
     draft_vocab: int | None = 8192  # None: the whole vocabulary
-    epochs: int = 8
+    soft_targets: bool = True  # learn the model's distribution, not only its choice
+    epochs: int = 4
     batch_size: int = 512
     learning_rate: float = 1e-3
     head_decay: float = 0.8  # head k's loss counts head_decay^k, as in the Medusa paper
     seed: int = 0
 
 
+class BaseRows(Protocol):
+    """Rows of the base model's matrices, as `BaseWeights` has them."""
+
+    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """[n] token ids (None: all) -> [n, n_embd] float32."""
+        ...
+
+    def embeddings(self, rows: np.ndarray) -> np.ndarray:
+        """[n] token ids -> [n, n_embd] float32."""
+        ...
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """Positions to learn from. Target k of a position is the token that head k should guess."""
+class Base:
+    """The model that the heads are for."""
 
-    hidden: np.ndarray  # [n, n_embd] float16
-    targets: np.ndarray  # [n, n_heads] int64, -1 past the end of the answer
-
-    def __len__(self) -> int:
-        return len(self.hidden)
+    rows: BaseRows
+    n_vocab: int
+    name: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -49,214 +63,163 @@ class Fitted:
     """Trained weights and how well they guess held-out tokens."""
 
     weights: HeadWeights
-    accuracy: np.ndarray  # [n_heads, TOP_K]: the target is among the best 1, 2, ... guesses
+    evaluation: Evaluation
     n_trained: int
     n_held_out: int
 
 
-def load_datasets(store: ShardStore, n_heads: int) -> tuple[Dataset, Dataset]:
-    """Training and held-out positions from recorded answers.
-
-    Raises:
-        ValueError: there is nothing to train on or nothing to measure on.
-    """
-    hidden: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    targets: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for answer in store.read():
-        n = len(answer.tokens)
-        rows = np.full((n, n_heads), -1, np.int64)
-        for head in range(n_heads):
-            ahead = answer.tokens[head + 1 :]
-            rows[: len(ahead), head] = ahead
-        hidden[answer.held_out].append(answer.hidden)
-        targets[answer.held_out].append(rows)
-    if not hidden[False] or not hidden[True]:
-        raise ValueError(f"{store.folder} holds too few answers to train and to measure on")
-    train, held_out = (
-        Dataset(np.concatenate(hidden[part]), np.concatenate(targets[part]))
-        for part in (False, True)
-    )
-    return train, held_out
-
-
-def frequent_tokens(targets: np.ndarray, count: int, n_vocab: int) -> np.ndarray:
-    """The `count` tokens seen most often, ascending by id. targets: any shape, -1 ignored."""
-    seen = np.bincount(targets[targets >= 0].ravel(), minlength=n_vocab)
-    return np.sort(np.argsort(-seen, kind="stable")[:count]).astype(np.int32)
-
-
-class _HeadsModule(nn.Module):
-    """The network of `HeadWeights`; ResBlocks start as the identity, as in the Medusa paper."""
-
-    def __init__(self, config: FitConfig, lm_head: torch.Tensor) -> None:
-        super().__init__()
-        n_embd = lm_head.shape[1]
-        shape = (config.n_heads, config.n_layers, n_embd)
-        self.weights = nn.Parameter(torch.zeros(*shape, n_embd))
-        self.biases = nn.Parameter(torch.zeros(shape))
-        if config.variant is Variant.FULL:
-            self.outputs = nn.Parameter(lm_head.repeat(config.n_heads, 1, 1))
-        else:
-            self.register_buffer("outputs", lm_head[None], persistent=False)
-
-    def forward(self, hidden: torch.Tensor, head: int) -> torch.Tensor:
-        """[n, n_embd] -> scores [n, n_draft] of one head."""
-        x = hidden
-        for weight, bias in zip(self.weights[head], self.biases[head], strict=True):
-            x = x + F.silu(F.linear(x, weight, bias))
-        return F.linear(x, self.outputs[head if len(self.outputs) > 1 else 0])
-
-
 def fit(
     store: ShardStore,
-    lm_head: Callable[[np.ndarray | None], np.ndarray],
-    n_vocab: int,
+    base: Base,
     config: FitConfig,
     checkpoint: Path,
-    *,
-    base_name: str,
-    base_fingerprint: str,
     on_progress: Callable[[float, str], None] = lambda _fraction, _note: None,
 ) -> Fitted:
     """Train heads; an interrupted run goes on from its last whole epoch.
 
     Args:
         store: recorded answers.
-        lm_head: rows of the base model's output matrix, as `BaseWeights.lm_head`.
-        n_vocab: the base model's vocabulary size.
+        base: the model that wrote them.
         config: what to train.
         checkpoint: file that holds the state between epochs.
-        base_name: name of the base model, written into the heads.
-        base_fingerprint: `medusa.base_weights.fingerprint` of the base model.
         on_progress: told the fraction done (0 to 1) and a short note.
 
     Raises:
         ValueError: too little data.
     """
-    train, held_out = load_datasets(store, config.n_heads)
+    train, held_out = load_datasets(store)
     draft_tokens = None
-    if config.draft_vocab is not None and config.draft_vocab < n_vocab:
-        draft_tokens = frequent_tokens(train.targets, config.draft_vocab, n_vocab)
+    if config.draft_vocab is not None and config.draft_vocab < base.n_vocab:
+        draft_tokens = frequent_tokens(train.tokens, config.draft_vocab, base.n_vocab)
+    header = HeadsHeader(
+        variant=config.variant,
+        n_heads=config.n_heads,
+        n_layers=config.n_layers,
+        n_embd=train.hidden.shape[1],
+        n_vocab=base.n_vocab,
+        base_name=base.name,
+        base_fingerprint=base.fingerprint,
+        draft_tokens=draft_tokens,
+        name=f"Medusa heads for {base.name}",
+        width=config.width if config.variant is Variant.HYDRA else 0,
+    )
     torch.manual_seed(config.seed)
-    module = _HeadsModule(config, torch.from_numpy(lm_head(draft_tokens)))
-    to_draft = _draft_index(draft_tokens, n_vocab)
-    _train(module, train, held_out, to_draft, config, checkpoint, on_progress)
-    return Fitted(
-        HeadWeights(
-            block_weights=module.weights.detach().numpy(),
-            block_biases=module.biases.detach().numpy(),
-            n_vocab=n_vocab,
-            base_name=base_name,
-            base_fingerprint=base_fingerprint,
-            outputs=(module.outputs.detach().numpy() if config.variant is Variant.FULL else None),
-            draft_tokens=draft_tokens,
-            name=f"Medusa heads for {base_name}",
-        ),
-        accuracy(module, held_out, to_draft),
-        len(train),
-        len(held_out),
-    )
+    matrices = BaseMatrices.read(base.rows, header)
+    module = make_module(header, matrices)
+    _Trainer(module, matrices, config, checkpoint).run(train, held_out, on_progress)
+    evaluation = evaluate(module, matrices, held_out)
+    weights = HeadWeights.of(evaluation.calibrated(header), module.tensors())
+    return Fitted(weights, evaluation, len(train), len(held_out))
 
 
-def accuracy(module: "_HeadsModule", data: Dataset, to_draft: torch.Tensor) -> np.ndarray:
-    """[n_heads, TOP_K]: how often the target is among the best 1, 2, ... guesses."""
-    n_heads = data.targets.shape[1]
-    hits = np.zeros((n_heads, TOP_K))
-    counts = np.zeros((n_heads, 1))
-    with torch.no_grad():
-        for start in range(0, len(data), 2048):
-            hidden = torch.from_numpy(data.hidden[start : start + 2048]).float()
-            targets = torch.from_numpy(data.targets[start : start + 2048])
-            for head in range(n_heads):
-                valid = targets[:, head] >= 0
-                wanted = to_draft[targets[valid, head]][:, None]
-                best = module(hidden[valid], head).topk(TOP_K, dim=1).indices
-                hits[head] += (best == wanted).cumsum(1).sum(0).numpy()
-                counts[head] += int(valid.sum())
-    return hits / np.maximum(counts, 1)
+class _Trainer:
+    """AdamW over epochs of shuffled segments, with a checkpoint after each."""
 
+    def __init__(
+        self, module: HeadsModule, matrices: BaseMatrices, config: FitConfig, checkpoint: Path
+    ) -> None:
+        self._module = module
+        self._matrices = matrices
+        self._config = config
+        self._checkpoint = checkpoint
 
-def _draft_index(draft_tokens: np.ndarray | None, n_vocab: int) -> torch.Tensor:
-    """[n_vocab] int64: place of each token among the draft tokens, or _IGNORE."""
-    if draft_tokens is None:
-        return torch.arange(n_vocab)
-    index = torch.full((n_vocab,), _IGNORE, dtype=torch.int64)
-    index[torch.from_numpy(draft_tokens).long()] = torch.arange(len(draft_tokens))
-    return index
+    def run(
+        self, train: Dataset, held_out: Dataset, on_progress: Callable[[float, str], None]
+    ) -> None:
+        config = self._config
+        steps_per_epoch = train.n_batches(config.batch_size)
+        total = steps_per_epoch * config.epochs
+        optimizer = torch.optim.AdamW(
+            self._module.parameters(), config.learning_rate, weight_decay=0.01
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=total, pct_start=0.05
+        )
+        first_epoch = self._resume(optimizer, schedule, len(train))
+        note = ""
+        for epoch in range(first_epoch, config.epochs):
+            for step, batch in enumerate(self._batches(train, epoch)):
+                loss = self._loss(train, batch)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self._module.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                on_progress((epoch * steps_per_epoch + step + 1) / total, note)
+            top1 = evaluate(self._module, self._matrices, held_out).accuracy[:, 0]
+            note = "held-out top-1 " + "/".join(f"{100 * a:.1f}" for a in top1) + " %"
+            self._save(epoch + 1, optimizer, schedule, len(train))
 
+    def _batches(self, train: Dataset, epoch: int) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng((self._config.seed, epoch))
+        return train.shuffled_batches(self._config.batch_size, rng)
 
-def _train(
-    module: "_HeadsModule",
-    train: Dataset,
-    held_out: Dataset,
-    to_draft: torch.Tensor,
-    config: FitConfig,
-    checkpoint: Path,
-    on_progress: Callable[[float, str], None],
-) -> None:
-    optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=0.01)
-    steps_per_epoch = -(-len(train) // config.batch_size)
-    total = steps_per_epoch * config.epochs
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=total, pct_start=0.05
-    )
-    first_epoch = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["settings"] == _settings(config, len(train)):
-            module.load_state_dict(state["module"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            first_epoch = state["epoch"]
-    note = ""
-    for epoch in range(first_epoch, config.epochs):
-        order = np.random.default_rng((config.seed, epoch)).permutation(len(train))
-        for step in range(steps_per_epoch):
-            rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-            loss = _loss(module, train, rows, to_draft, config)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            on_progress((epoch * steps_per_epoch + step + 1) / total, note)
-        first = accuracy(module, held_out, to_draft)[:, 0]
-        note = "held-out top-1 " + "/".join(f"{100 * a:.1f}" for a in first) + " %"
-        partial = checkpoint.with_suffix(".part")
+    def _loss(self, data: Dataset, starts: np.ndarray) -> torch.Tensor:
+        """Weighted cross entropy of all heads on some segments.
+
+        The target of head k at position i is what the model says at position i + k + 1: its
+        distribution over the draft vocabulary (its own hidden state times lm_head), or the token.
+        """
+        config, n_heads = self._config, self._config.n_heads
+        window = data.window(starts, n_heads)
+        with torch.autocast("cpu", torch.bfloat16, enabled=_BFLOAT16_IS_FAST):
+            scores = self._module(window.hidden, self._matrices.embeddings(window.tokens))
+            if config.soft_targets:
+                with torch.no_grad():
+                    teacher = window.hidden_ahead @ self._matrices.lm_head.T
+        total = torch.zeros(())
+        for head in range(n_heads):
+            valid = window.valid[head]
+            if not bool(valid.any()):
+                continue
+            rows = torch.log_softmax(scores[head][valid].float(), dim=-1)
+            if config.soft_targets:
+                target = torch.softmax(teacher[window.ahead[head][valid]].float(), dim=-1)
+                loss = -(target * rows).sum() / valid.sum()
+            else:
+                wanted = self._matrices.to_draft[window.targets[head][valid]]
+                known = wanted >= 0
+                loss = -rows[known, wanted[known]].sum() / valid.sum()
+            total = total + config.head_decay**head * loss
+        return total
+
+    def _settings(self, n_train: int) -> str:
+        """What must be equal for a checkpoint to be resumed."""
+        return f"{self._config} {n_train}"
+
+    def _resume(
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        n_train: int,
+    ) -> int:
+        """Restores the state after the last whole epoch; returns how many were finished."""
+        if not self._checkpoint.exists():
+            return 0
+        state = torch.load(self._checkpoint, weights_only=True)
+        if state["settings"] != self._settings(n_train):
+            return 0
+        self._module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        return int(state["epoch"])
+
+    def _save(
+        self,
+        epoch: int,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        n_train: int,
+    ) -> None:
+        partial = self._checkpoint.with_suffix(".part")
         torch.save(
             {
-                "settings": _settings(config, len(train)),
-                "epoch": epoch + 1,
-                "module": module.state_dict(),
+                "settings": self._settings(n_train),
+                "epoch": epoch,
+                "module": self._module.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
             },
             partial,
         )
-        partial.replace(checkpoint)
-
-
-def _settings(config: FitConfig, n_train: int) -> str:
-    """What must be equal for a checkpoint to be resumed."""
-    return f"{config} {n_train}"
-
-
-def _loss(
-    module: "_HeadsModule",
-    data: Dataset,
-    rows: np.ndarray,
-    to_draft: torch.Tensor,
-    config: FitConfig,
-) -> torch.Tensor:
-    """Weighted cross entropy of all heads; targets outside the draft vocabulary do not count."""
-    hidden = torch.from_numpy(data.hidden[rows]).float()
-    targets = torch.from_numpy(data.targets[rows])
-    total = torch.zeros(())
-    for head in range(config.n_heads):
-        wanted = targets[:, head]
-        wanted = torch.where(wanted >= 0, to_draft[wanted.clamp(min=0)], _IGNORE)
-        if bool((wanted != _IGNORE).any()):
-            with torch.autocast("cpu", torch.bfloat16, enabled=_BFLOAT16_IS_FAST):
-                scores = module(hidden, head)
-            loss = F.cross_entropy(scores.float(), wanted, ignore_index=_IGNORE)
-            total = total + config.head_decay**head * loss
-    return total
+        partial.replace(self._checkpoint)

@@ -1,0 +1,145 @@
+"""The networks of medusa/heads/weights.py in PyTorch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medusa.heads.header import HeadsHeader, Variant
+from medusa.heads.numpy_heads import RMS_EPSILON
+
+
+class _BaseRows(Protocol):
+    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray: ...
+
+    def embeddings(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class BaseMatrices:
+    """The base model's matrices, which are not trained."""
+
+    lm_head: torch.Tensor  # [n_draft, n_embd]
+    table: torch.Tensor  # [n_vocab, n_embd] float16 embeddings
+    to_draft: torch.Tensor  # [n_vocab] int64: place among the draft tokens, -1 if none
+
+    @classmethod
+    def read(cls, rows: _BaseRows, header: HeadsHeader) -> "BaseMatrices":
+        """Take what heads of this kind need."""
+        to_draft = torch.arange(header.n_vocab)
+        if header.draft_tokens is not None:
+            to_draft = torch.full((header.n_vocab,), -1)
+            to_draft[torch.from_numpy(header.draft_tokens).long()] = torch.arange(header.n_draft)
+        table = rows.embeddings(np.arange(header.n_vocab)).astype(np.float16)
+        return cls(
+            torch.from_numpy(rows.lm_head(header.draft_tokens)), torch.from_numpy(table), to_draft
+        )
+
+    def embeddings(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[...] token ids -> [..., n_embd] float32."""
+        return self.table[tokens].float()
+
+
+class HeadsModule(nn.Module, ABC):
+    """Heads that can be trained."""
+
+    n_heads: int
+
+    @abstractmethod
+    def forward(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> list[torch.Tensor]:
+        """Scores of every head.
+
+        Args:
+            hidden: [n, n_embd].
+            embeddings: [n_heads, n, n_embd], of the token before each head's.
+
+        Returns:
+            n_heads times [n, n_draft].
+        """
+
+    @abstractmethod
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """The tensors of `layout`."""
+
+
+class _MedusaModule(HeadsModule):
+    """ResBlocks start as the identity, as in the Medusa paper."""
+
+    def __init__(self, header: HeadsHeader, lm_head: torch.Tensor) -> None:
+        super().__init__()
+        self.n_heads = header.n_heads
+        shape = (header.n_heads, header.n_layers, header.n_embd)
+        self.weights = nn.Parameter(torch.zeros(*shape, header.n_embd))
+        self.biases = nn.Parameter(torch.zeros(shape))
+        self._own_outputs = header.variant is Variant.FULL
+        if self._own_outputs:
+            self.outputs = nn.Parameter(lm_head.repeat(header.n_heads, 1, 1))
+        else:
+            self.register_buffer("outputs", lm_head[None], persistent=False)
+
+    def forward(self, hidden: torch.Tensor, _embeddings: torch.Tensor) -> list[torch.Tensor]:
+        scores = []
+        for head in range(self.n_heads):
+            x = hidden
+            for weight, bias in zip(self.weights[head], self.biases[head], strict=True):
+                x = x + F.silu(F.linear(x, weight, bias))
+            scores.append(F.linear(x, self.outputs[head if self._own_outputs else 0]))
+        return scores
+
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        found = {}
+        for k, blocks in enumerate(self.weights):
+            for i, weight in enumerate(blocks):
+                found[f"head.{k}.block.{i}.weight"] = weight
+                found[f"head.{k}.block.{i}.bias"] = self.biases[k, i]
+            if self._own_outputs:
+                found[f"head.{k}.output.weight"] = self.outputs[k]
+        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+
+class _HydraModule(HeadsModule):
+    """Cells start as the identity: every head begins with what the model says of the next token."""
+
+    def __init__(self, header: HeadsHeader, lm_head: torch.Tensor) -> None:
+        super().__init__()
+        n = header.n_embd
+        self.n_heads = header.n_heads
+        self.inner = nn.ModuleList(nn.Linear(2 * n, header.width) for _ in range(header.n_layers))
+        self.outer = nn.ModuleList(
+            nn.Linear(header.width, n, bias=False) for _ in range(header.n_layers)
+        )
+        for linear in self.outer:
+            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
+        self.register_buffer("lm_head", lm_head, persistent=False)
+
+    def forward(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> list[torch.Tensor]:
+        state, scores = hidden, []
+        for head in range(self.n_heads):
+            j = min(head, len(self.inner) - 1)
+            x = torch.cat([_rms_norm(state), _rms_norm(embeddings[head])], dim=1)
+            state = state + self.outer[j](F.silu(self.inner[j](x)))
+            scores.append(F.linear(state, self.lm_head))
+        return scores
+
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        found = {}
+        for j, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True)):
+            found[f"cell.{j}.in.weight"] = inner.weight
+            found[f"cell.{j}.in.bias"] = inner.bias
+            found[f"cell.{j}.out.weight"] = outer.weight
+        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+
+def _rms_norm(x: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(x.float(), (x.shape[-1],), eps=RMS_EPSILON)
+
+
+def make_module(header: HeadsHeader, matrices: BaseMatrices) -> HeadsModule:
+    """An untrained network."""
+    kind = _HydraModule if header.variant is Variant.HYDRA else _MedusaModule
+    return kind(header, matrices.lm_head)
