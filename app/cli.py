@@ -14,6 +14,7 @@ from app import cli_options as opt
 from app.commands.convert import convert_cli
 from app.options import ModelOptions, ServerOptions, TrainOptions
 from medusa.errors import MedusaError
+from medusa.heads.header import Variant
 from medusa.llama import CacheType
 from models import DEFAULT_MODEL, ModelNotFoundError
 
@@ -43,7 +44,8 @@ def serve(
     threads: opt.Threads = None,
     gpu_layers: opt.GpuLayers = "auto",
     heads: opt.Heads = "auto",
-    draft_nodes: opt.DraftNodes = 8,
+    draft_nodes: opt.DraftNodes = 16,
+    lookup: opt.Lookup = True,
     tree: opt.Tree = None,
     api_key: opt.ApiKey = None,
     max_queue: opt.MaxQueue = 128,
@@ -74,6 +76,7 @@ def serve(
             gpu_layers=opt.parse_gpu_layers(gpu_layers),
             heads=heads,
             draft_nodes=draft_nodes,
+            lookup=lookup,
             tree=tree,
             max_queue=max_queue,
             max_stall_ms=max_stall,
@@ -109,7 +112,8 @@ def generate(
     threads: opt.Threads = None,
     gpu_layers: opt.GpuLayers = "auto",
     heads: opt.Heads = "auto",
-    draft_nodes: opt.DraftNodes = 8,
+    draft_nodes: opt.DraftNodes = 16,
+    lookup: opt.Lookup = True,
     tree: opt.Tree = None,
     chat_template: opt.ChatTemplateFile = None,
     cache_type: opt.CacheTypeOption = CacheType.F16,
@@ -131,6 +135,7 @@ def generate(
             gpu_layers=opt.parse_gpu_layers(gpu_layers),
             heads=heads,
             draft_nodes=draft_nodes,
+            lookup=lookup,
             tree=tree,
             chat_template=chat_template,
             cache_type=cache_type,
@@ -168,15 +173,23 @@ def train(
         int, typer.Option("--tokens", min=1000, help="Tokens the model writes to learn from.")
     ] = 150_000,
     n_heads: Annotated[int, typer.Option("--n-heads", min=1, max=8, help="Heads to train.")] = 4,
-    layers: Annotated[int, typer.Option("--layers", min=1, max=4, help="ResBlocks per head.")] = 1,
-    full: Annotated[
-        bool,
+    variant: Annotated[
+        Variant,
         typer.Option(
-            "--full/--shared",
-            help="Give each head an output matrix of its own, as the official heads have, or share "
-            "the model's.",
+            "--variant",
+            help="hydra: a head also sees the token before its own. shared: Medusa heads with the "
+            "model's output matrix. full: with one of their own, the official layout.",
         ),
-    ] = False,
+    ] = Variant.HYDRA,
+    layers: Annotated[
+        int,
+        typer.Option(
+            "--layers", min=1, max=8, help="ResBlocks per head; Hydra: cells, the last one reused."
+        ),
+    ] = 1,
+    width: Annotated[
+        int, typer.Option("--width", min=32, help="Inner width of a Hydra cell, divisible by 32.")
+    ] = 1536,
     draft_vocab: Annotated[
         int,
         typer.Option(
@@ -185,7 +198,7 @@ def train(
             help="Propose only this many most frequent tokens; 0: all. Never changes the output.",
         ),
     ] = 8192,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 8,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 4,
     parallel: Annotated[
         int, typer.Option("--parallel", min=1, max=256, help="Answers written at the same time.")
     ] = 32,
@@ -213,7 +226,9 @@ def train(
             gpu_layers=opt.parse_gpu_layers(gpu_layers),
             heads="none",
         ),
-        TrainOptions(prompts, out, tokens, n_heads, layers, full, draft_vocab or None, epochs),
+        TrainOptions(
+            prompts, out, tokens, variant, n_heads, layers, width, draft_vocab or None, epochs
+        ),
     )
 
 

@@ -77,9 +77,18 @@ DraftNodes = Annotated[
     typer.Option(
         "--draft-nodes",
         envvar=env("DRAFT_NODES"),
-        min=1,
+        min=0,
         max=64,
-        help="Guessed tokens that are verified in a step, shared by the running requests.",
+        help="Most guessed tokens verified in a step, shared by the running requests. How many "
+        "are worth it is measured. 0: plain decoding.",
+    ),
+]
+Lookup = Annotated[
+    bool,
+    typer.Option(
+        "--lookup/--no-lookup",
+        envvar=env("LOOKUP"),
+        help="Also guess what followed the newest tokens earlier in the prompt or the answer.",
     ),
 ]
 Tree = Annotated[
@@ -89,8 +98,9 @@ Tree = Annotated[
         envvar=env("TREE"),
         exists=True,
         dir_okay=False,
-        help="JSON list of Medusa choices such as [[0],[0,0],[1]]: a fixed candidate tree.",
-        show_default="grown by the heads' probabilities",
+        help="JSON list of Medusa choices such as [[0],[0,0],[1]]: a fixed candidate tree of the "
+        "heads' guesses, without lookup.",
+        show_default="grown by what guesses are worth",
     ),
 ]
 ChatTemplateFile = Annotated[

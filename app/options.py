@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from medusa.heads.header import Variant
 from medusa.llama import CacheType
 from models import DEFAULT_MODEL
 
@@ -17,7 +18,8 @@ class ModelOptions:
     threads: int | None = None
     gpu_layers: int | None = None
     heads: str = "auto"  # auto, none, or a path
-    draft_nodes: int = 8
+    draft_nodes: int = 16
+    lookup: bool = True
     tree: Path | None = None  # JSON list of Medusa choices; None: grown by probability
     max_queue: int = 128
     max_stall_ms: float = 250.0
@@ -42,8 +44,9 @@ class TrainOptions:
     prompts: Path
     out: Path
     tokens: int
+    variant: Variant
     n_heads: int
     n_layers: int
-    full: bool  # output matrices of their own, as the official heads have
+    width: int
     draft_vocab: int | None
     epochs: int

@@ -9,10 +9,10 @@ from app.options import ModelOptions
 from medusa.chat import ChatTemplate
 from medusa.engine import Engine, EngineConfig
 from medusa.errors import ModelLoadError
-from medusa.heads import NumpyHeads, load_heads
+from medusa.heads import Heads, load_heads
 from medusa.llama import Model, gpu_offload_available
 from medusa.step_clock import StepObserver
-from medusa.tree import DEFAULT_SHAPE, StaticShape, TreeShape
+from medusa.tree import StaticShape
 from models import ModelFiles, resolve
 
 ALL_LAYERS = -1
@@ -24,7 +24,7 @@ class ServedModel:
 
     name: str
     model: Model
-    heads: NumpyHeads | None
+    heads: Heads | None
     engine: Engine
     template: ChatTemplate | None
 
@@ -50,7 +50,8 @@ def open_served(options: ModelOptions, observer: StepObserver | None = None) -> 
         n_ctx=options.ctx_size or default_context(model.n_ctx_train, options.parallel),
         n_threads=options.threads or default_threads(),
         max_queue=options.max_queue,
-        draft_nodes=options.draft_nodes if heads else 0,
+        draft_nodes=options.draft_nodes,
+        lookup=options.lookup,
         tree_shape=load_tree(options.tree),
         max_stall=options.max_stall_ms / 1000,
         cache_type=options.cache_type,
@@ -76,14 +77,14 @@ def choose_heads(option: str, files: ModelFiles) -> Path | None:
     return files.heads if option == "auto" else Path(option).expanduser()
 
 
-def load_tree(path: Path | None) -> TreeShape:
-    """The tree in a JSON file of Medusa choices, or the one grown by probability.
+def load_tree(path: Path | None) -> StaticShape | None:
+    """The tree in a JSON file of Medusa choices; without a file none is fixed.
 
     Raises:
         ModelLoadError: the file is not a list of choices.
     """
     if path is None:
-        return DEFAULT_SHAPE
+        return None
     try:
         return StaticShape(
             tuple(tuple(map(int, choice)) for choice in json.loads(path.read_text()))

@@ -4,6 +4,7 @@ import typer
 
 from benchmarks.kernels import kernels
 from benchmarks.quants import quants
+from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.throughput import throughput
 from benchmarks.vicuna7b import vicuna7b
@@ -11,6 +12,7 @@ from benchmarks.vicuna7b import vicuna7b
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
 cli.command()(kernels)
 cli.command()(step)
+cli.command()(speculation)
 cli.command()(throughput)
 cli.command()(quants)
 cli.command()(vicuna7b)

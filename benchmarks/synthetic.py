@@ -5,9 +5,11 @@ known; the real heads run, and their guesses are replaced by ones that hold that
 drawn from the rates. Decoding, verification and all else are as always.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from medusa.heads import Heads
+from medusa.heads import Heads, Variant
 from medusa.requests import GenerationRequest
 from medusa.sampling import SamplingParams
 from medusa.tree import Proposals
@@ -43,15 +45,16 @@ class SyntheticHeads:
     def __init__(self, heads: Heads, seed: int = 0) -> None:
         self._heads = heads
         self._rng = np.random.default_rng(seed)
-        self.n_heads = min(heads.n_heads, len(RATES))
+        n_heads = min(heads.header.n_heads, len(RATES))
+        self.header = replace(heads.header, n_heads=n_heads, variant=Variant.SHARED)
 
-    def propose(self, hidden: np.ndarray) -> list[Proposals]:
-        """Guesses for several slots at once. hidden: [n_slots, n_embd] float32."""
-        self._heads.propose(hidden)
+    def propose(self, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
+        """As `Heads.propose`."""
+        self._heads.propose(hidden, roots)
         return [self._guess() for _ in range(len(hidden))]
 
     def _guess(self) -> Proposals:
-        rates = RATES[: self.n_heads]
+        rates = RATES[: self.header.n_heads]
         tokens = np.tile(
             np.arange(_WRONG, _WRONG + rates.shape[1], dtype=np.int32), (len(rates), 1)
         )

@@ -179,7 +179,7 @@ def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Ite
 
 def _time_heads(heads: Heads, hidden: np.ndarray, rounds: int) -> float:
     with threadpool_limits(1, user_api="blas"):  # as in the engine
-        return _median_ms(lambda: heads.propose(hidden), rounds)
+        return _median_ms(lambda: heads.propose(hidden, np.zeros(len(hidden), np.int32)), rounds)
 
 
 def _measure_speed(base: Path, heads_path: Path, n_tokens: int) -> Iterator[ProjectedFigures]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from app.served import default_threads, load_model, load_template
 from medusa.chat import ChatTemplate, prompt_tokens
 from medusa.engine import Engine, EngineConfig
-from medusa.heads import NumpyHeads, load_heads
+from medusa.heads import Heads, load_heads
 from medusa.llama import Model
 from medusa.requests import Event, Failed, Finished, GenerationRequest, Usage
 from medusa.sampling import SamplingParams
@@ -33,7 +33,7 @@ class Bench:
     """The default model, ready to be measured."""
 
     model: Model
-    heads: NumpyHeads
+    heads: Heads
     template: ChatTemplate
 
     @classmethod
@@ -53,7 +53,7 @@ class Bench:
             n_slots=n_slots,
             n_ctx=1024 * n_slots,
             n_threads=default_threads(),
-            draft_nodes=8 if speculate else 0,
+            draft_nodes=EngineConfig.draft_nodes if speculate else 0,
         )
         return Engine(self.model, self.heads if speculate else None, config, observer)
 

@@ -1,6 +1,9 @@
 """Official Medusa heads -> a heads file for one base model."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gguf
@@ -15,7 +18,8 @@ from convert.tensors import StoredTensor
 from medusa.base_weights import BaseWeights, fingerprint
 from medusa.errors import HeadsMismatchError
 from medusa.gguf_stream import Progress
-from medusa.heads.weights import HeadsHeader, Variant, stream_heads
+from medusa.heads.header import HeadsHeader, Variant
+from medusa.heads.weights import layout, stream_heads
 from medusa.llama import Model
 
 
@@ -57,7 +61,7 @@ def convert_heads(job: HeadsConversion, on_progress: Progress = lambda done, tot
     stream_heads(
         job.out,
         header,
-        _Tensors(official, header.draft_tokens),
+        _sources(official, header),
         kind=job.outtype.tensor_type,
         on_progress=on_progress,
     )
@@ -106,28 +110,23 @@ def _check_block_size(outtype: HeadsOutType, n_embd: int) -> None:
 
 
 def _n_bytes(header: HeadsHeader, outtype: HeadsOutType) -> int:
-    weights = header.n_layers * header.n_embd**2
-    if header.variant is Variant.FULL:
-        weights += header.n_draft * header.n_embd
+    weights = sum(math.prod(spec.shape) for spec in layout(header) if spec.is_matrix)
     block, block_bytes = gguf.GGML_QUANT_SIZES[outtype.tensor_type]
-    return header.n_heads * weights // block * block_bytes
+    return weights // block * block_bytes
 
 
-class _Tensors:
-    """The official tensors as a heads file wants them; read when asked for."""
-
-    def __init__(self, official: OfficialHeads, draft_tokens: np.ndarray | None) -> None:
-        self._official = official
-        self._draft_tokens = draft_tokens
-
-    def block_weight(self, head: int, layer: int) -> np.ndarray:
-        return _values(self._official.block_weights[head][layer])
-
-    def block_bias(self, head: int, layer: int) -> np.ndarray:
-        return _values(self._official.block_biases[head][layer])
-
-    def output(self, head: int) -> np.ndarray:
-        return _values(self._official.outputs[head], self._draft_tokens)
+def _sources(official: OfficialHeads, header: HeadsHeader) -> dict[str, Callable[[], np.ndarray]]:
+    """Each tensor of the heads file; read when asked for."""
+    sources: dict[str, Callable[[], np.ndarray]] = {}
+    for k in range(header.n_heads):
+        for i in range(header.n_layers):
+            block = f"head.{k}.block.{i}"
+            sources[f"{block}.weight"] = partial(_values, official.block_weights[k][i])
+            sources[f"{block}.bias"] = partial(_values, official.block_biases[k][i])
+        if official.outputs:
+            output = partial(_values, official.outputs[k], header.draft_tokens)
+            sources[f"head.{k}.output.weight"] = output
+    return sources
 
 
 def _values(tensor: StoredTensor, rows: np.ndarray | None = None) -> np.ndarray:

@@ -15,6 +15,8 @@ from medusa.llama import Model
 
 Message = Mapping[str, Any]
 
+_MARK = "<the user's words>"
+
 
 def _raise_exception(message: str) -> NoReturn:
     raise InvalidRequestError(message, param="messages")
@@ -67,6 +69,16 @@ class ChatTemplate:
         if self._bos_is_added and self._bos:
             text = text.removeprefix(self._bos)
         return text
+
+    def user_opening(self, messages: Sequence[Message]) -> str:
+        """The text after which a model that has learnt this template writes the next user turn.
+
+        Raises:
+            InvalidRequestError: the template refuses these messages.
+        """
+        turn = {"role": "user", "content": _MARK}
+        text = self.render([*messages, turn], add_generation_prompt=False)
+        return text[: text.rindex(_MARK)]
 
 
 def prompt_tokens(

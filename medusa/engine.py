@@ -2,11 +2,15 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
+from medusa.drafting.cost import MeasuredCost
+from medusa.drafting.drafter import Drafter
+from medusa.drafting.growth import StepCost
 from medusa.errors import EngineStoppedError, InvalidRequestError, ModelLoadError, QueueFullError
 from medusa.generation import Generation
 from medusa.heads import Heads
@@ -17,7 +21,7 @@ from medusa.scheduler import HEADROOM, PrefillPacer, Scheduler
 from medusa.slots import Slot
 from medusa.step import StepRunner, fail
 from medusa.step_clock import StepObserver
-from medusa.tree import DEFAULT_SHAPE, TreeShape
+from medusa.tree import StaticShape
 
 log = logging.getLogger("medusa.engine")
 
@@ -28,9 +32,11 @@ _MAX_LEAVES = 16
 class EngineConfig:
     """How the engine is set up. Lengths are in tokens.
 
-    n_ctx is the size of the KV cache that all slots share; draft_nodes the number of guesses
-    verified in a step, shared by the running requests; max_stall the seconds for which a prefill
-    may hold up requests that are decoding.
+    n_ctx is the size of the KV cache that all slots share; draft_nodes the most guesses verified
+    in a step, shared by the running requests; lookup whether guesses also come from the requests'
+    own texts; tree_shape a fixed tree of the heads' guesses instead; max_stall the seconds for
+    which a prefill may hold up requests that are decoding. cost says when a guess is worth
+    verifying; None: as measured at the start and from then on.
 
     Raises:
         ModelLoadError: the sizes contradict each other.
@@ -41,8 +47,10 @@ class EngineConfig:
     n_batch: int = 512
     n_threads: int = 2
     max_queue: int = 128
-    draft_nodes: int = 8
-    tree_shape: TreeShape = DEFAULT_SHAPE
+    draft_nodes: int = 16
+    lookup: bool = True
+    tree_shape: StaticShape | None = None
+    cost: StepCost | None = None
     max_stall: float = 0.25
     flash_attention: bool | None = None
     cache_type: CacheType = CacheType.F16
@@ -79,7 +87,7 @@ class Engine:
 
     Args:
         model: the base model.
-        heads: Medusa heads that fit it; None decodes plainly.
+        heads: Medusa heads that fit it.
         config: sizes and limits.
         observer: called in the engine's thread after every step.
 
@@ -114,13 +122,26 @@ class Engine:
             for index in range(config.n_slots)
         ]
         self._scheduler = Scheduler(slots, config.n_ctx)
+        batch = Batch(config.n_batch, leaves)
+        self._cost: MeasuredCost | None = None
+        drafter = None
+        if config.draft_nodes:
+            cost = config.cost
+            if cost is None:
+                largest = config.n_slots + config.draft_nodes
+                cost = self._cost = measure_cost(self._context, batch, largest)
+            drafter = Drafter(
+                heads,
+                cost,
+                config.draft_nodes,
+                lookup=config.lookup,
+                shape=config.tree_shape,
+            )
         self._runner = StepRunner(
             self._context,
-            Batch(config.n_batch, leaves),
+            batch,
             self._scheduler,
-            heads,
-            config.tree_shape,
-            config.draft_nodes,
+            drafter,
             PrefillPacer(max_stall=config.max_stall, largest=config.n_batch),
         )
         self._inbox: list[Generation] = []
@@ -242,6 +263,9 @@ class Engine:
         if outputs is not None:
             runner.draft(runner.verify(outputs))
         report = runner.clock.stop()
+        if self._cost is not None and report.n_decoding and not report.prefilled_tokens:
+            other = report.seconds - report.llama_seconds
+            self._cost.observe(report.batch_tokens, report.llama_seconds, other)
         if self._observer is not None:
             self._observer(report)
 
@@ -250,3 +274,18 @@ class Engine:
         for generation in self._scheduler.reset():
             fail(generation, error)
         self._context.clear()
+
+
+def measure_cost(context: Context, batch: Batch, largest: int) -> MeasuredCost:
+    """Time decodes of up to `largest` tokens on an empty KV cache, and leave it empty."""
+
+    def decode(n_tokens: int) -> float:
+        batch.clear()
+        batch.add_run([0] * n_tokens, 0, 0, output=True)
+        began = time.perf_counter()
+        context.decode(batch)
+        seconds = time.perf_counter() - began
+        context.clear()
+        return seconds
+
+    return MeasuredCost.measure(decode, largest)

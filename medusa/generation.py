@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from medusa.drafting.drafter import Memory
 from medusa.llama import Model
 from medusa.requests import (
     Delta,
@@ -59,6 +60,7 @@ class Generation:
         self.proposed_drafts = 0
         self.accepted_drafts = 0
         self.steps = 0
+        self.draft_memory = Memory()
         self._model = model
         self._sink = sink
         self._sampler = Sampler(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medusa.drafting.drafter import Drafter, Wanted
 from medusa.generation import Generation
-from medusa.heads import Heads
 from medusa.llama import Batch, Context, Outputs
 from medusa.scheduler import PrefillPacer, Scheduler
 from medusa.slots import Slot
 from medusa.step_clock import StepClock
-from medusa.tree import TokenTree, TreeLimits, TreeShape, build_tree
+from medusa.tree import TokenTree
 from medusa.verify import walk
 
 log = logging.getLogger("medusa.engine")
@@ -36,9 +36,7 @@ class StepRunner:
         context: the KV cache and llama.cpp's compute.
         batch: scratch rows, large enough for a prefill chunk and for all trees.
         scheduler: knows which slot does what.
-        heads: None decodes plainly.
-        shape: which guesses are verified.
-        draft_nodes: guesses per step, shared by the running requests.
+        drafter: proposes what is verified; None decodes plainly.
         pacer: bounds prefill.
     """
 
@@ -47,18 +45,14 @@ class StepRunner:
         context: Context,
         batch: Batch,
         scheduler: Scheduler,
-        heads: Heads | None,
-        shape: TreeShape,
-        draft_nodes: int,
+        drafter: Drafter | None,
         pacer: PrefillPacer,
     ) -> None:
         self.clock = StepClock()
         self._context = context
         self._batch = batch
         self._scheduler = scheduler
-        self._heads = heads
-        self._shape = shape
-        self._draft_nodes = draft_nodes
+        self._drafter = drafter
         self._pacer = pacer
 
     def prefill(self) -> None:
@@ -126,25 +120,33 @@ class StepRunner:
                 continue
             slot.settle(path)
             if generation.finish_reason is None:
+                if self._drafter is not None:
+                    accepted = generation.tokens[-len(path) :]
+                    self._drafter.observe(generation.draft_memory, accepted)
                 survivors.append(Survivor(slot, hidden[path[-1]]))
             else:
                 self._scheduler.finish(slot)
         return survivors
 
     def draft(self, survivors: list[Survivor]) -> None:
-        """Give every slot its next tree, from the heads' guesses where there are heads."""
-        budget = self._draft_nodes // max(1, len(survivors))
-        if self._heads is None or not budget or not survivors:
+        """Give every slot its next tree."""
+        if self._drafter is None:
             for survivor in survivors:
                 survivor.slot.plan(TokenTree.root_only(survivor.slot.generation.tokens[-1]))
             return
-        with self.clock.heads():
-            proposals = self._heads.propose(np.stack([s.hidden for s in survivors]))
-        for survivor, proposal in zip(survivors, proposals, strict=True):
-            slot, generation = survivor.slot, survivor.slot.generation
-            limits = TreeLimits(budget, slot.labels.max_leaves, generation.remaining - 1)
-            choices = self._shape.choose(proposal.probs, limits)
-            slot.plan(build_tree(generation.tokens[-1], proposal, choices))
+        wanted = [
+            Wanted(
+                tokens=s.slot.generation.tokens,
+                hidden=s.hidden,
+                memory=s.slot.generation.draft_memory,
+                max_leaves=s.slot.labels.max_leaves,
+                max_depth=s.slot.generation.remaining - 1,
+            )
+            for s in survivors
+        ]
+        trees = self._drafter.draft(wanted, self.clock)
+        for survivor, tree in zip(survivors, trees, strict=True):
+            survivor.slot.plan(tree)
 
     def _score_prompt(self, slot: Slot) -> None:
         """Decode one piece of a prompt whose log probabilities are wanted."""

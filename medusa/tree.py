@@ -4,11 +4,9 @@ Node 0 is the root: the newest accepted token, which is not in the KV cache yet.
 holds a guess for the token d places after the root. Pure data; no model needed.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -96,14 +94,6 @@ class TreeLimits:
     max_depth: int
 
 
-class TreeShape(Protocol):
-    """A rule that picks the guesses worth verifying."""
-
-    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
-        """Choices within the limits, every one after its parent. probs: [n_heads, top_k]."""
-        ...
-
-
 @dataclass(frozen=True)
 class StaticShape:
     """A fixed list of choices, as the Medusa paper uses (Cai et al. 2024, section 2.3.3).
@@ -130,41 +120,6 @@ class StaticShape:
             if len(choice) <= n_heads and max(choice) < top_k:
                 picked.add(choice)
         return picked.choices
-
-
-@dataclass(frozen=True)
-class BestFirstShape:
-    """The likeliest nodes first: a node's chance is the product of the probabilities on its path.
-
-    min_probability stops the growth early: a less likely node is not worth a row of the batch.
-    """
-
-    min_probability: float = 0.0
-
-    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
-        """Grow from the root, always by the likeliest node not taken yet."""
-        n_heads, top_k = probs.shape
-        table = probs.tolist()
-        picked = _LimitedChoices(limits)
-        frontier: list[tuple[float, Choice, float]] = []  # (-chance, choice, parent's chance)
-
-        def consider(choice: Choice, parent_chance: float) -> None:
-            depth, rank = len(choice), choice[-1]
-            if depth <= min(n_heads, limits.max_depth) and rank < top_k:
-                chance = parent_chance * table[depth - 1][rank]
-                if chance > 0.0 and chance >= self.min_probability:
-                    heapq.heappush(frontier, (-chance, choice, parent_chance))
-
-        consider((0,), 1.0)
-        while frontier and len(picked.choices) < limits.max_nodes:
-            negative, choice, parent_chance = heapq.heappop(frontier)
-            if picked.add(choice):
-                consider((*choice, 0), -negative)
-            consider((*choice[:-1], choice[-1] + 1), parent_chance)
-        return picked.choices
-
-
-DEFAULT_SHAPE = BestFirstShape(min_probability=0.05)
 
 
 class _LimitedChoices:

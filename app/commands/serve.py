@@ -76,19 +76,28 @@ def describe(served: ServedModel) -> list[str]:
     engine, model, heads = served.engine, served.model, served.heads
     config = engine.config
     if heads is None:
-        heads_text = "none (plain decoding)"
+        heads_text = "none"
     else:
-        weights = heads.weights
+        header = heads.header
         heads_text = (
-            f"{weights.n_heads} Medusa heads, {weights.variant.value} output matrix, "
-            f"{weights.n_draft:,} draft tokens; up to {config.draft_nodes} drafts a step"
+            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
         )
     offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
     return [
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
         f"heads:    {heads_text}",
+        f"drafts:   {_describe_drafts(served)}",
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
         f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
         f"kernels:  {f'ours ({CPU_KERNELS.isa})' if CPU_KERNELS.active else 'llama.cpp'}",
     ]
+
+
+def _describe_drafts(served: ServedModel) -> str:
+    config = served.engine.config
+    if config.draft_nodes == 0:
+        return "none: plain decoding"
+    sources = ["heads"] * (served.heads is not None)
+    sources += ["lookup"] * (config.lookup and config.tree_shape is None)
+    return f"up to {config.draft_nodes} a step, from {' and '.join(sources) or 'nothing'}"

@@ -9,10 +9,11 @@ from app.served import default_threads, load_model, load_template
 from medusa.base_weights import BaseWeights, fingerprint
 from medusa.engine import Engine, EngineConfig
 from medusa.errors import InvalidRequestError
-from medusa.heads.weights import Variant, write_heads
+from medusa.heads.weights import write_heads
 from medusa.llama import Model
-from medusa.training.distill import ANSWER_TOKENS, distill
-from medusa.training.fit import FitConfig, Fitted, fit
+from medusa.training.conversations import ANSWER_TOKENS
+from medusa.training.distill import distill
+from medusa.training.fit import Base, FitConfig, Fitted, fit
 from medusa.training.shards import ShardStore, load_prompts
 from models import resolve
 
@@ -41,22 +42,21 @@ def run_train(model_options: ModelOptions, options: TrainOptions) -> None:
     )
     with Progress(*columns, console=console) as progress:
         _record(model, model_options, prompts, store, options.tokens, progress)
-        base = BaseWeights(model.path)
+        rows = BaseWeights(model.path)
+        name = model.metadata("general.name") or model.path.stem
         task = progress.add_task("training heads", total=1.0, note="")
         fitted = fit(
             store,
-            base.lm_head,
-            model.n_vocab,
+            Base(rows, model.n_vocab, name, fingerprint(model, rows)),
             FitConfig(
                 n_heads=options.n_heads,
                 n_layers=options.n_layers,
-                variant=Variant.FULL if options.full else Variant.SHARED,
+                variant=options.variant,
+                width=options.width,
                 draft_vocab=options.draft_vocab,
                 epochs=options.epochs,
             ),
             options.out.with_suffix(".checkpoint"),
-            base_name=model.metadata("general.name") or model.path.stem,
-            base_fingerprint=fingerprint(model, base),
             on_progress=lambda done, note: progress.update(task, completed=done, note=note),
         )
     write_heads(options.out, fitted.weights)
@@ -101,10 +101,10 @@ def accuracy_table(fitted: Fitted) -> Table:
     """Held-out accuracy of every head, in percent."""
     table = Table(
         "head",
-        *(f"top-{k + 1}" for k in range(fitted.accuracy.shape[1])),
+        *(f"top-{k + 1}" for k in range(fitted.evaluation.accuracy.shape[1])),
         title=f"held-out accuracy, % ({fitted.n_held_out:,} positions, "
         f"trained on {fitted.n_trained:,})",
     )
-    for head, row in enumerate(fitted.accuracy, start=1):
+    for head, row in enumerate(fitted.evaluation.accuracy, start=1):
         table.add_row(str(head), *(f"{100 * value:.1f}" for value in row))
     return table

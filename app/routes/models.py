@@ -51,5 +51,5 @@ def _card(served: Served) -> ModelCard:
         max_model_len=served.engine.max_context,
         n_params=served.model.n_params,
         size_bytes=served.model.size_bytes,
-        medusa_heads=served.heads.n_heads if served.heads else 0,
+        medusa_heads=served.heads.header.n_heads if served.heads else 0,
     )

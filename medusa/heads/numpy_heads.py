@@ -35,9 +35,8 @@ class NumpyHeads:
 
     def __init__(self, weights: HeadWeights, base: BaseRows, top_k: int = DEFAULT_TOP_K) -> None:
         self.header = weights.header
-        self._forward = (
-            _Hydra(weights, base) if self.header.variant is Variant.HYDRA else _Medusa(weights, base)
-        )
+        network = _Hydra if self.header.variant is Variant.HYDRA else _Medusa
+        self._network: _Hydra | _Medusa = network(weights, base)
         self._top_k = min(top_k, self.header.n_draft)
 
     def logits(self, hidden: np.ndarray, roots: np.ndarray) -> np.ndarray:
@@ -50,7 +49,7 @@ class NumpyHeads:
         Returns:
             [n_heads, n_slots, n_draft] float32. A Hydra head sees the best guess of the one before.
         """
-        return self._forward.logits(hidden, roots)
+        return self._network.logits(hidden, roots)
 
     def propose(self, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
         """The best guesses of every head for every slot. Arguments as for `logits`."""

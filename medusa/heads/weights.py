@@ -197,9 +197,7 @@ class _HeadsReader:
             base_fingerprint=str(self._field("medusa.base.fingerprint")),
             draft_tokens=None if draft is None else np.array(draft.data, np.int32),
             name=str(self._field("general.name")),
-            width=int(self._fields["medusa.feed_forward_length"].contents())
-            if "medusa.feed_forward_length" in self._fields
-            else 0,
+            width=self._width(),
             calibration=None if calibration is None else np.array(calibration.data, np.float32),
         )
         specs = list(layout(header))
@@ -210,7 +208,11 @@ class _HeadsReader:
         try:
             return Variant(variant)
         except ValueError:
-            raise ModelLoadError(f"{self._path} holds heads of unknown variant {variant!r}") from None
+            raise ModelLoadError(f"{self._path}: unknown variant of heads {variant!r}") from None
+
+    def _width(self) -> int:
+        field = self._fields.get("medusa.feed_forward_length")
+        return 0 if field is None else int(field.contents())
 
     def _field(self, key: str) -> str | int:
         field = self._fields.get(key)

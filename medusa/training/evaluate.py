@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medusa.calibration import BINS, bin_of
+from medusa.drafting.calibration import BINS, bin_of
 from medusa.heads.header import HeadsHeader
 from medusa.training.dataset import SEGMENT, Dataset
 from medusa.training.modules import BaseMatrices, HeadsModule

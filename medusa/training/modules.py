@@ -105,24 +105,23 @@ class _MedusaModule(HeadsModule):
 class _HydraModule(HeadsModule):
     """Cells start as the identity: every head begins with what the model says of the next token."""
 
+    inner: nn.ModuleList
+
     def __init__(self, header: HeadsHeader, lm_head: torch.Tensor) -> None:
         super().__init__()
         n = header.n_embd
         self.n_heads = header.n_heads
         self.inner = nn.ModuleList(nn.Linear(2 * n, header.width) for _ in range(header.n_layers))
-        self.outer = nn.ModuleList(
-            nn.Linear(header.width, n, bias=False) for _ in range(header.n_layers)
-        )
-        for linear in self.outer:
-            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
-        self.register_buffer("lm_head", lm_head, persistent=False)
+        self.outer = nn.ParameterList(torch.zeros(n, header.width) for _ in range(header.n_layers))
+        self.lm_head = nn.Parameter(lm_head, requires_grad=False)
 
     def forward(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> list[torch.Tensor]:
         state, scores = hidden, []
         for head in range(self.n_heads):
             j = min(head, len(self.inner) - 1)
             x = torch.cat([_rms_norm(state), _rms_norm(embeddings[head])], dim=1)
-            state = state + self.outer[j](F.silu(self.inner[j](x)))
+            inner = F.silu(self.inner[j](x))
+            state = state + F.linear(inner, self.outer[j])
             scores.append(F.linear(state, self.lm_head))
         return scores
 
@@ -131,7 +130,7 @@ class _HydraModule(HeadsModule):
         for j, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True)):
             found[f"cell.{j}.in.weight"] = inner.weight
             found[f"cell.{j}.in.bias"] = inner.bias
-            found[f"cell.{j}.out.weight"] = outer.weight
+            found[f"cell.{j}.out.weight"] = outer
         return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
 

@@ -1,0 +1,148 @@
+"""Candidate trees for all running requests of a step, and learning from what became of them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from medusa.drafting.calibration import Calibration
+from medusa.drafting.growth import Guesses, StepCost, TreeGrowth, grow_together
+from medusa.drafting.lookup import Lookup
+from medusa.heads import Heads, Variant
+from medusa.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tree
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request that wants a tree."""
+
+    tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
+    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
+    memory: "Memory"
+    max_leaves: int
+    max_depth: int
+
+
+@dataclass
+class Memory:
+    """What the drafter keeps of one request between steps."""
+
+    lookup: Lookup = field(default_factory=Lookup)
+    proposals: Proposals | None = None
+    copied: tuple[int, ...] = ()  # the continuation that was proposed ...
+    match: int = 0  # ... by a match of that length
+
+
+class Timer(Protocol):
+    """Counts a block as the heads' time."""
+
+    def heads(self) -> AbstractContextManager[None]:
+        """The block."""
+        ...
+
+
+class Drafter:
+    """Proposes what a step verifies.
+
+    Args:
+        heads: None drafts from lookups alone.
+        cost: time of a step by its size.
+        max_nodes: most guesses in a step, shared by all requests.
+        lookup: whether to look for continuations in the requests' own texts.
+        shape: a fixed tree of the heads' guesses instead of the best one.
+    """
+
+    def __init__(
+        self,
+        heads: Heads | None,
+        cost: StepCost,
+        max_nodes: int,
+        *,
+        lookup: bool = True,
+        shape: StaticShape | None = None,
+    ) -> None:
+        self._heads = heads
+        self._cost = cost
+        self._max_nodes = max_nodes
+        self._lookup = lookup and shape is None
+        self._shape = shape
+        self._calibration: Calibration | None = None
+        self._chained = heads is not None and heads.header.variant is Variant.HYDRA
+
+    def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
+        """The trees to verify next, one for each request."""
+        if not requests:
+            return []
+        if self._heads is not None and self._max_nodes:
+            with timer.heads():
+                proposals = self._heads.propose(
+                    np.stack([r.hidden for r in requests]),
+                    np.array([r.tokens[-1] for r in requests], np.int32),
+                )
+            for request, proposal in zip(requests, proposals, strict=True):
+                request.memory.proposals = proposal
+        if self._shape is not None:
+            return [self._fixed_tree(self._shape, request) for request in requests]
+        growths = [self._growth(request) for request in requests]
+        grow_together(growths, self._max_nodes, self._cost)
+        return [growth.tree() for growth in growths]
+
+    def observe(self, memory: Memory, accepted: Sequence[int]) -> None:
+        """Learn from a verification.
+
+        Args:
+            memory: the request's.
+            accepted: the tokens that the model chose, from the one after the root on.
+        """
+        if memory.proposals is not None:
+            self._judge_heads(memory.proposals, accepted)
+        for depth, (guess, token) in enumerate(zip(memory.copied, accepted, strict=False)):
+            memory.lookup.observe(memory.match + depth, guess == token)
+            if guess != token:
+                break
+        memory.proposals, memory.copied = None, ()
+
+    def _judge_heads(self, proposals: Proposals, accepted: Sequence[int]) -> None:
+        calibration = self._calibrated(proposals)
+        guesses = zip(proposals.tokens, proposals.probs, accepted, strict=False)
+        for head, (tokens, probs, token) in enumerate(guesses):
+            right = tokens == token
+            calibration.observe(head, probs, right)
+            if self._chained and not right[0]:
+                return
+
+    def _calibrated(self, proposals: Proposals) -> Calibration:
+        if self._calibration is None:
+            assert self._heads is not None
+            counts = self._heads.header.calibration
+            self._calibration = (
+                Calibration.trusting(*proposals.probs.shape)
+                if counts is None
+                else Calibration(counts)
+            )
+        return self._calibration
+
+    def _fixed_tree(self, shape: StaticShape, request: Wanted) -> TokenTree:
+        proposals, root = request.memory.proposals, request.tokens[-1]
+        if proposals is None:
+            return TokenTree.root_only(root)
+        return build_tree(root, proposals, shape.choose(proposals.probs, self._limits(request)))
+
+    def _growth(self, request: Wanted) -> TreeGrowth:
+        memory, limits = request.memory, self._limits(request)
+        guesses = continuation = None
+        if memory.proposals is not None:
+            chances = self._calibrated(memory.proposals).estimate(memory.proposals.probs)
+            guesses = Guesses(memory.proposals.tokens.tolist(), chances.tolist(), self._chained)
+        if self._lookup:
+            memory.lookup.extend(request.tokens[len(memory.lookup) :])
+            found = memory.lookup.continuation(min(limits.max_nodes, limits.max_depth))
+            if found is not None:
+                continuation, memory.match = found
+                memory.copied = continuation.tokens
+        return TreeGrowth(request.tokens[-1], limits, guesses, continuation)
+
+    def _limits(self, request: Wanted) -> TreeLimits:
+        return TreeLimits(self._max_nodes, request.max_leaves, request.max_depth)
