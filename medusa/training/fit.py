@@ -10,7 +10,7 @@ import torch
 
 from medusa.heads.header import HeadsHeader, Variant
 from medusa.heads.weights import HeadWeights
-from medusa.training.dataset import Dataset, frequent_tokens, load_datasets
+from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
 from medusa.training.evaluate import Evaluation, evaluate
 from medusa.training.modules import BaseMatrices, HeadsModule, make_module
 from medusa.training.shards import ShardStore
@@ -164,24 +164,25 @@ class _Trainer:
         window = data.window(starts, n_heads)
         with torch.autocast("cpu", torch.bfloat16, enabled=_BFLOAT16_IS_FAST):
             scores = self._module(window.hidden, self._matrices.embeddings(window.tokens))
-            if config.soft_targets:
-                with torch.no_grad():
-                    teacher = window.hidden_ahead @ self._matrices.lm_head.T
+            teacher = self._teacher(window) if config.soft_targets else None
         total = torch.zeros(())
         for head in range(n_heads):
-            valid = window.valid[head]
-            if not bool(valid.any()):
-                continue
-            rows = torch.log_softmax(scores[head][valid].float(), dim=-1)
-            if config.soft_targets:
-                target = torch.softmax(teacher[window.ahead[head][valid]].float(), dim=-1)
-                loss = -(target * rows).sum() / valid.sum()
+            rows = scores[head].float()
+            if teacher is not None:
+                likely = (teacher[window.ahead[head]] * rows).sum(dim=1)
+                counts = window.valid[head]
             else:
-                wanted = self._matrices.to_draft[window.targets[head][valid]]
-                known = wanted >= 0
-                loss = -rows[known, wanted[known]].sum() / valid.sum()
-            total = total + config.head_decay**head * loss
+                wanted = self._matrices.to_draft[window.targets[head]]
+                likely = rows.gather(1, wanted.clamp(min=0)[:, None])[:, 0]
+                counts = window.valid[head] & (wanted >= 0)
+            losses = (rows.logsumexp(dim=1) - likely) * counts
+            total = total + config.head_decay**head * losses.sum() / counts.sum().clamp(min=1)
         return total
+
+    def _teacher(self, window: Window) -> torch.Tensor:
+        """[m, n_draft] what the model itself says at every position of a window."""
+        with torch.no_grad():
+            return torch.softmax((window.hidden_ahead @ self._matrices.lm_head.T).float(), dim=1)
 
     def _settings(self, n_train: int) -> str:
         """What must be equal for a checkpoint to be resumed."""

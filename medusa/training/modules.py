@@ -92,7 +92,7 @@ class _MedusaModule(HeadsModule):
         return scores
 
     def tensors(self) -> Mapping[str, np.ndarray]:
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for k, blocks in enumerate(self.weights):
             for i, weight in enumerate(blocks):
                 found[f"head.{k}.block.{i}.weight"] = weight
@@ -126,8 +126,9 @@ class _HydraModule(HeadsModule):
         return scores
 
     def tensors(self) -> Mapping[str, np.ndarray]:
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for j, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True)):
+            assert isinstance(inner, nn.Linear)
             found[f"cell.{j}.in.weight"] = inner.weight
             found[f"cell.{j}.in.bias"] = inner.bias
             found[f"cell.{j}.out.weight"] = outer

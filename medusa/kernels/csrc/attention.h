@@ -282,18 +282,36 @@ private:
     float * const scores_;
 };
 
-// How one operation is cut into work. Items are (block of queries, KV head), the head fastest; whole items go round
-// the threads or, where that would leave threads idle, every thread takes its share of the tiles of each item and
-// the parts are added up at the end.
+// How one operation is cut into work. Items are (block of queries, KV head), the head fastest. Each goes to the
+// thread with the least to do so far or, where that would still leave threads idle, every thread takes its share of
+// the tiles of each item and the parts are added up at the end.
 constexpr int64_t kMaxSplitRows = 1024;  // query rows; more are enough work for any number of threads
 constexpr int64_t kBarrierTiles = 8;     // what a split costs, in tiles of one query
 
 struct Division {
     const CellPlan & plan;
     int64_t kv_heads, group, items;
+    int32_t * owner;  // [items] thread
+    bool split;
 
-    Division(const Attention & a, uint64_t run)
-        : plan(cell_plan(a, run)), kv_heads(a.k->ne[2]), group(a.q->ne[2] / kv_heads), items(plan.count * kv_heads) {}
+    Division(const Attention & a, uint64_t run, int nth)
+        : plan(cell_plan(a, run)), kv_heads(a.k->ne[2]), group(a.q->ne[2] / kv_heads), items(plan.count * kv_heads),
+          owner(thread_scratch<int32_t>(kOwnerSlot, items)) {
+        int64_t * load = thread_scratch<int64_t>(kLoadSlot, nth);  // tiles of one query
+        std::memset(load, 0, nth * sizeof(int64_t));
+        int64_t all = 0, most = 0;
+        for (int64_t item = 0; item < items; item++) {
+            int least = 0;
+            for (int t = 1; t < nth; t++) least = load[t] < load[least] ? t : least;
+            const int64_t tiles = block(item).tiles * block(item).queries;
+            owner[item] = least;
+            load[least] += tiles;
+            most = load[least] > most ? load[least] : most;
+            all += tiles;
+        }
+        split = nth > 1 && plan.tokens * plan.streams * kv_heads * group <= kMaxSplitRows &&
+                most - all / nth > kBarrierTiles;
+    }
 
     const Block & block(int64_t item) const { return plan.blocks[item / kv_heads]; }
     int64_t kv_head(int64_t item) const { return item % kv_heads; }
@@ -303,16 +321,6 @@ struct Division {
     int64_t first_row(int64_t item) const {
         const Block & b = block(item);
         return (b.stream * plan.tokens + b.first) * kv_heads * group + kv_head(item) * rows(item);
-    }
-
-    bool worth_splitting(int nth) const {
-        int64_t all = 0, longest = 0;
-        for (int64_t b = 0; b < plan.count; b++) {
-            const int64_t tiles = plan.blocks[b].tiles * plan.blocks[b].queries;
-            all += tiles * kv_heads;
-            if (tiles > longest) longest = tiles;
-        }
-        return longest * ((items + nth - 1) / nth) - all / nth > kBarrierTiles;
     }
 };
 
@@ -336,7 +344,8 @@ template <int dim> void finish_row(const double * parts, int splits, size_t stri
 
 template <int dim> void attend_whole(const Attention & a, const Division & div, const Worker & worker) {
     constexpr int64_t row = kSumLanes + dim;
-    for (int64_t item = worker.ith; item < div.items; item += worker.nth) {
+    for (int64_t item = 0; item < div.items; item++) {
+        if (div.owner[item] != worker.ith) continue;
         const Block & block = div.block(item);
         const int64_t rows = div.rows(item);
         float * memory = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + 2 * row));
@@ -411,8 +420,8 @@ inline size_t attention_scratch(const Attention & a, int nth) {
 
 template <int dim>
 void attend(const Attention & a, const Worker & worker, uint64_t run, uint8_t * scratch) {
-    const Division div(a, run);
-    if (worker.nth > 1 && all_rows(a) <= kMaxSplitRows && div.worth_splitting(worker.nth)) {
+    const Division div(a, run, worker.nth);
+    if (div.split) {
         attend_split<dim>(a, div, worker, scratch);
     } else {
         attend_whole<dim>(a, div, worker);

@@ -11,6 +11,7 @@ enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
     kScoreSlot, kQuerySlot, kKeysSlot, kValuesSlot, kPartSlot,  // attention.h
+    kOwnerSlot, kLoadSlot,
     kSlots,
 };
 
