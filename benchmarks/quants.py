@@ -108,7 +108,7 @@ def _measure(name: str, path: Path, rounds: int, n_tokens: int) -> QuantFigures:
     before = _memory_mb()
     model = Model(path)
     assert model.chat_template is not None
-    heads = load_heads(files.heads, model)
+    heads = load_heads(files.heads, model, default_threads())
     bench = Bench(model, heads, load_template(model, model.chat_template))
     engine = bench.engine(max(_CLIENTS), speculate=True)
     requests = bench.requests(max(_CLIENTS), n_tokens)

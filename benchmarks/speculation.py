@@ -79,7 +79,9 @@ def speculation(
     """Tokens per step and per second of one request at a time, modes interleaved."""
     bench = Bench.load()
     if heads is not None:
-        bench = Bench(bench.model, load_heads(heads, bench.model), bench.template)
+        bench = Bench(
+            bench.model, load_heads(heads, bench.model, default_threads()), bench.template
+        )
     answers = _measure(bench, tokens, nodes, temperature, prompts)
     rows = summarise(answers)
     _print(rows)

@@ -162,7 +162,7 @@ def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Ite
         convert_heads(
             HeadsConversion(official, base, out, HeadsOutType.F16, "random heads", draft_vocab)
         )
-        heads = load_heads(out, model)
+        heads = load_heads(out, model, default_threads())
         hidden = np.random.default_rng(2).standard_normal((1, model.n_embd)).astype(np.float32)
         step_ms = _time_heads(heads, hidden, rounds)
         yield HeadsFigures(
@@ -184,7 +184,7 @@ def _time_heads(heads: Heads, hidden: np.ndarray, rounds: int) -> float:
 
 def _measure_speed(base: Path, heads_path: Path, n_tokens: int) -> Iterator[ProjectedFigures]:
     model = Model(base)
-    heads = load_heads(heads_path, model)
+    heads = load_heads(heads_path, model, default_threads())
     for draft_nodes in _DRAFT_NODES:
         reports: list[StepReport] = []
         config = EngineConfig(

@@ -43,7 +43,11 @@ class Bench:
         model = load_model(files.model, None)
         assert files.heads is not None
         assert model.chat_template is not None
-        return cls(model, load_heads(files.heads, model), load_template(model, model.chat_template))
+        return cls(
+            model,
+            load_heads(files.heads, model, default_threads()),
+            load_template(model, model.chat_template),
+        )
 
     def engine(
         self, n_slots: int, *, speculate: bool, observer: StepObserver | None = None

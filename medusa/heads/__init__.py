@@ -1,22 +1,36 @@
 """Medusa heads: small networks on the model's last hidden state that guess the next tokens.
 
 `load_heads` reads a heads file, checks that it fits the base model, and gives back something that
-proposes. weights.py holds the file format, numpy_heads.py the forward pass.
+proposes. header.py and weights.py hold the file format, numpy_heads.py the forward pass as the
+reference and ggml_heads.py the one that serves.
 """
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from medusa.base_weights import BaseWeights, fingerprint
+from medusa.ggml_graph import GgmlUnavailableError
+from medusa.heads.ggml_heads import GgmlHeads
 from medusa.heads.header import HeadsHeader, Variant
 from medusa.heads.numpy_heads import NumpyHeads
 from medusa.heads.weights import HeadWeights, read_heads
 from medusa.llama import Model
 from medusa.tree import Proposals
 
-__all__ = ["HeadWeights", "Heads", "HeadsHeader", "NumpyHeads", "Variant", "load_heads"]
+__all__ = [
+    "GgmlHeads",
+    "HeadWeights",
+    "Heads",
+    "HeadsHeader",
+    "NumpyHeads",
+    "Variant",
+    "load_heads",
+]
+
+log = logging.getLogger(__name__)
 
 
 class Heads(Protocol):
@@ -37,8 +51,8 @@ class Heads(Protocol):
         ...
 
 
-def load_heads(path: Path, model: Model) -> NumpyHeads:
-    """Read Medusa heads for `model`.
+def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
+    """Read Medusa heads for `model`, to be run by ggml or, where that cannot be used, by NumPy.
 
     Raises:
         ModelLoadError: the file cannot be read.
@@ -52,4 +66,8 @@ def load_heads(path: Path, model: Model) -> NumpyHeads:
         base_fingerprint=fingerprint(model, base),
         base_name=model.metadata("general.name") or model.path.name,
     )
-    return NumpyHeads(weights, base)
+    try:
+        return GgmlHeads(weights, base, n_threads)
+    except GgmlUnavailableError as error:
+        log.warning("heads run in NumPy: %s", error)
+        return NumpyHeads(weights, base)

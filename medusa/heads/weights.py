@@ -200,6 +200,8 @@ class _HeadsReader:
             width=self._width(),
             calibration=None if calibration is None else np.array(calibration.data, np.float32),
         )
+        if draft is not None and not (0 <= draft.data.min() <= draft.data.max() < header.n_vocab):
+            raise ModelLoadError(f"{self._path} has draft tokens beyond its vocabulary")
         specs = list(layout(header))
         return HeadWeights(header, {spec.name: self._tensor(spec.name) for spec in specs})
 

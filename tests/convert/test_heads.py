@@ -12,8 +12,8 @@ from convert.errors import CheckpointError, ConversionError, DiskSpaceError
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
 from medusa.errors import HeadsMismatchError
-from medusa.heads import load_heads
-from medusa.heads.weights import Variant, read_heads
+from medusa.heads import Variant, load_heads
+from medusa.heads.weights import read_heads
 from medusa.llama import Model
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.tiny_heads import tiny_heads
@@ -38,6 +38,9 @@ def hidden_states():
     return np.random.default_rng(3).standard_normal((5, N_EMBD)).astype(np.float32)
 
 
+ROOTS = np.zeros(5, np.int32)  # which Medusa heads do not look at
+
+
 def reference(heads, hidden):
     """[n_heads, n_slots, n_vocab] float32."""
     return np.stack([head(torch.from_numpy(hidden)).numpy() for head in heads])
@@ -46,7 +49,7 @@ def reference(heads, hidden):
 def largest_error(loaded, heads):
     hidden = hidden_states()
     expected = reference(heads, hidden)
-    return np.abs(loaded.logits(hidden) - expected).max() / np.abs(expected).max()
+    return np.abs(loaded.logits(hidden, ROOTS) - expected).max() / np.abs(expected).max()
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
@@ -65,7 +68,7 @@ def test_logits_equal_the_official_heads_in_every_layout(
         own = {f"medusa_head.{name}": tensor for name, tensor in state.items()}
         tiny.write_safetensors(tmp_path, {**tiny_base.state, **own}, 2)
     loaded = convert(tmp_path, tiny_base)
-    assert loaded.weights.n_layers == n_layers
+    assert loaded.header.n_layers == n_layers
     assert largest_error(loaded, heads.float()) < 5e-4
 
 
@@ -75,7 +78,7 @@ def test_proposals_equal_the_official_heads(tiny_base, tmp_path):
     loaded = convert(tmp_path, tiny_base)
     hidden = hidden_states()
     logits = torch.from_numpy(reference(heads, hidden))
-    for slot, proposals in enumerate(loaded.propose(hidden)):
+    for slot, proposals in enumerate(loaded.propose(hidden, ROOTS)):
         probs, tokens = torch.softmax(logits[:, slot], -1).topk(proposals.tokens.shape[1])
         np.testing.assert_array_equal(proposals.tokens, tokens.numpy())
         np.testing.assert_allclose(proposals.probs, probs.numpy(), rtol=0.01)
@@ -84,7 +87,7 @@ def test_proposals_equal_the_official_heads(tiny_base, tmp_path):
 def test_heads_are_counted_whatever_the_config_says(tiny_base, tmp_path):
     torch.save(tiny_heads(5, 1, N_EMBD, N_VOCAB).state_dict(), tmp_path / "medusa_lm_head.pt")
     (tmp_path / "config.json").write_text(json.dumps({"medusa_num_heads": 2}))
-    assert convert(tmp_path, tiny_base).n_heads == 5
+    assert convert(tmp_path, tiny_base).header.n_heads == 5
 
 
 def test_heads_without_output_matrices_share_the_lm_head_of_the_base(tiny_base, tmp_path):
@@ -94,7 +97,7 @@ def test_heads_without_output_matrices_share_the_lm_head_of_the_base(tiny_base, 
     state = {name: t for name, t in heads.state_dict().items() if "linear" in name}
     save_file(state, tmp_path / "medusa_lm_head.safetensors")
     loaded = convert(tmp_path, tiny_base)
-    assert loaded.weights.variant is Variant.SHARED
+    assert loaded.header.variant is Variant.SHARED
     assert largest_error(loaded, heads) < 5e-4
 
 
@@ -112,11 +115,11 @@ def test_a_draft_vocabulary_keeps_the_rows_of_its_tokens(tiny_base, tmp_path):
     torch.save(heads.state_dict(), tmp_path / "medusa_lm_head.pt")
     text = "The river had been rising since the morning"
     loaded = convert(tmp_path, tiny_base, draft_vocab=300, draft_text=text)
-    draft = loaded.weights.draft_tokens
+    draft = loaded.header.draft_tokens
     assert len(draft) == 300
     hidden = hidden_states()
     expected = reference(heads, hidden)[:, :, draft]
-    np.testing.assert_allclose(loaded.logits(hidden), expected, atol=2e-3)
+    np.testing.assert_allclose(loaded.logits(hidden, ROOTS), expected, atol=2e-3)
     base = Model(tiny_base.gguf)
     assert set(base.tokenize(text, add_special=False)) | base.eog_tokens <= set(draft.tolist())
     assert base.bos_token not in draft
@@ -124,7 +127,7 @@ def test_a_draft_vocabulary_keeps_the_rows_of_its_tokens(tiny_base, tmp_path):
 
 def test_a_draft_vocabulary_as_large_as_the_vocabulary_is_none(tiny_base, tmp_path):
     torch.save(tiny_heads(1, 1, N_EMBD, N_VOCAB).state_dict(), tmp_path / "medusa_lm_head.pt")
-    assert convert(tmp_path, tiny_base, draft_vocab=600).weights.draft_tokens is None
+    assert convert(tmp_path, tiny_base, draft_vocab=600).header.draft_tokens is None
 
 
 @pytest.mark.parametrize(
@@ -216,6 +219,11 @@ def test_the_written_file_is_read_back_as_it_was(tiny_base, tmp_path):
     torch.save(heads.state_dict(), tmp_path / "medusa_lm_head.pt")
     convert(tmp_path, tiny_base)
     weights = read_heads(tmp_path / "out" / "heads.gguf")
-    assert (weights.name, weights.base_name) == ("tiny heads", "tiny")
-    np.testing.assert_array_equal(weights.block_weights[1, 0], heads[1][0].linear.weight.float())
-    np.testing.assert_array_equal(weights.outputs[1], heads[1][1].weight.float())
+    assert (weights.header.name, weights.header.base_name) == ("tiny heads", "tiny")
+    block, output = heads[1]
+    for name, expected in (
+        ("head.1.block.0.weight", block.linear.weight),
+        ("head.1.block.0.bias", block.linear.bias),
+        ("head.1.output.weight", output.weight),
+    ):
+        np.testing.assert_array_equal(weights.values(name), expected.float())

@@ -85,7 +85,7 @@ def test_one_command_gets_a_model_that_serve_finds(hub, run, tmp_path):
         "vicuna-7b-v1.3.gguf",
         "vicuna-7b-v1.3.medusa.gguf",
     ]
-    assert read_heads(folder / "vicuna-7b-v1.3.medusa.gguf").n_heads == 5
+    assert read_heads(folder / "vicuna-7b-v1.3.medusa.gguf").header.n_heads == 5
     assert not any("README" in path for _, path, _ in hub.requests)
     status, output = run("generate", "vicuna-7b-v1.3", "Hello", "--max-tokens", 3, "--threads", 1)
     assert status == 0, output

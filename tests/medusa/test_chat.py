@@ -35,3 +35,25 @@ def test_bos_is_not_doubled() -> None:
     assert ChatTemplate(source, bos="<s>", eos="</s>").render(MESSAGES) == "<s>Hi</s>"
     added = ChatTemplate(source, bos="<s>", eos="</s>", bos_is_added=True)
     assert added.render(MESSAGES) == "Hi</s>"
+
+
+def test_the_default_models_user_turn_opens_as_its_documentation_says(
+    template: ChatTemplate,
+) -> None:
+    opening = template.user_opening([])
+    assert opening.endswith("<|im_start|>user\n")
+    answered = [*MESSAGES, {"role": "assistant", "content": "Hello!"}]
+    later = template.user_opening(answered)
+    assert later == template.render(answered, add_generation_prompt=False) + "<|im_start|>user\n"
+
+
+def test_a_user_turn_opens_where_its_words_would_begin() -> None:
+    template = ChatTemplate("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}")
+    assert template.user_opening([]) == "[user] "
+    assert template.user_opening(MESSAGES) == "[user] Hi\n[user] "
+
+
+def test_a_template_can_refuse_a_user_turn() -> None:
+    picky = ChatTemplate("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(InvalidRequestError, match="roles must alternate"):
+        picky.user_opening(MESSAGES)

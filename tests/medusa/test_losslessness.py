@@ -1,4 +1,4 @@
-"""Speculation never changes the output: the same tokens with and without Medusa heads.
+"""Speculation never changes the output: the same tokens with and without guesses.
 
 Shown twice. On the default model as it is served, with our CPU kernels: there a token's logits are
 the same to the bit whatever shares its batch, so tokens and log probabilities must be equal.
@@ -11,17 +11,20 @@ activations to f16, so logits move by 5e-3 between batches, by 2e-2 where a batc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from medusa.base_weights import BaseWeights
 from medusa.chat import ChatTemplate
 from medusa.engine import Engine, EngineConfig
-from medusa.heads import load_heads
+from medusa.heads import Heads, HeadsHeader, HeadWeights, NumpyHeads, Variant, load_heads
+from medusa.heads.weights import layout
 from medusa.llama import CPU_KERNELS, CacheType, Model
 from medusa.requests import GenerationRequest, TokenLogprob
 from medusa.sampling import Sampler, SamplingParams
-from medusa.tree import BestFirstShape, StaticShape, TreeShape
+from medusa.tree import StaticShape
 from tests.conftest import THREADS, Run, generate
 
 QUESTIONS = (
@@ -75,10 +78,35 @@ class Numerics:
     plain_greedy: list[Run]
     plain_sampled: list[Run]
 
-    def engine(self, heads: Path, shape: TreeShape) -> Engine:
-        """An engine that speculates."""
-        config = replace(self.config, draft_nodes=8, tree_shape=shape)
-        return Engine(self.model, load_heads(heads, self.model), config)
+    def engine(self, heads: Heads | None, **options: Any) -> Engine:
+        """An engine that speculates as much as it can."""
+        config = replace(self.config, draft_nodes=8, cost=Free(), **options)
+        return Engine(self.model, heads, config)
+
+
+class Free:
+    """Guesses cost nothing, so that the trees do not depend on the machine."""
+
+    def seconds(self, n_tokens: int) -> float:
+        return 1.0
+
+
+def random_hydra_heads(model: Model) -> NumpyHeads:
+    """Heads of the right shape that know nothing: almost all that they guess is wrong."""
+    rng = np.random.default_rng(0)
+    header = HeadsHeader(
+        variant=Variant.HYDRA,
+        n_heads=3,
+        n_layers=2,
+        n_embd=model.n_embd,
+        n_vocab=model.n_vocab,
+        base_name="random",
+        base_fingerprint="random",
+        draft_tokens=rng.choice(model.n_vocab, 1024, replace=False).astype(np.int32),
+        width=64,
+    )
+    values = {spec.name: rng.standard_normal(spec.shape, np.float32) / 8 for spec in layout(header)}
+    return NumpyHeads(HeadWeights.of(header, values), BaseWeights(model.path))
 
 
 def user(text: str) -> dict[str, str]:
@@ -151,25 +179,48 @@ def assert_same(plain: Sequence[Run], speculative: Sequence[Run], *, exact: bool
 
 
 @pytest.mark.parametrize(
-    ("run", "shape"),
-    [(alone, BestFirstShape()), (together, BestFirstShape()), (together, STATIC)],
+    ("run", "options", "accepted"),
+    [
+        (alone, {}, 0.25),
+        (together, {}, 0.08),
+        (together, {"tree_shape": STATIC}, 0.08),
+    ],
     ids=["alone", "8 at once", "8 at once, static tree"],
 )
 def test_speculation_never_changes_greedy_text(
-    numerics: Numerics, heads_path: Path, run: RunAll, shape: TreeShape
+    numerics: Numerics, heads_path: Path, run: RunAll, options: dict[str, Any], accepted: float
 ) -> None:
-    engine = numerics.engine(heads_path, shape)
+    engine = numerics.engine(load_heads(heads_path, numerics.model), **options)
     speculative = run(engine, numerics.requests)
     engine.close()
-    assert acceptance(speculative) > (0.25 if run is alone else 0.08)
+    assert acceptance(speculative) > accepted
     assert_same(numerics.plain_greedy, speculative, exact=numerics.exact)
+
+
+def test_lookup_alone_never_changes_greedy_text(numerics: Numerics) -> None:
+    engine = numerics.engine(None)
+    speculative = together(engine, numerics.requests)
+    engine.close()
+    assert acceptance(speculative) > 0.02
+    assert_same(numerics.plain_greedy, speculative, exact=numerics.exact)
+
+
+@pytest.mark.parametrize("run", [alone, together], ids=["alone", "8 at once"])
+def test_wrong_guesses_never_change_greedy_text(numerics: Numerics, run: RunAll) -> None:
+    engine = numerics.engine(random_hydra_heads(numerics.model))
+    count = 2 if run is alone else 8
+    speculative = run(engine, numerics.requests[:count])
+    engine.close()
+    usages = [each.finished.usage for each in speculative]
+    assert sum(u.rejected_drafts for u in usages) > 2 * sum(u.accepted_drafts for u in usages)
+    assert_same(numerics.plain_greedy[:count], speculative, exact=numerics.exact)
 
 
 @pytest.mark.parametrize("run", [alone, together], ids=["alone", "8 at once"])
 def test_speculation_never_changes_seeded_sampling(
     numerics: Numerics, heads_path: Path, run: RunAll
 ) -> None:
-    engine = numerics.engine(heads_path, BestFirstShape())
+    engine = numerics.engine(load_heads(heads_path, numerics.model))
     count = 8 if run is alone else len(numerics.requests)
     speculative = run(engine, sampled(numerics.requests[:count]))
     engine.close()

@@ -6,13 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.tree import (
-    BestFirstShape,
     Choice,
     Proposals,
     StaticShape,
     TokenTree,
     TreeLimits,
-    TreeShape,
     build_tree,
 )
 
@@ -50,42 +48,37 @@ def n_leaves(choices: list[Choice]) -> int:
     return max(1, sum(choice not in inner for choice in choices))
 
 
-@given(probs=probabilities(), limits=limits, data=st.data())
-def test_every_shape_respects_its_limits_and_puts_parents_first(
-    probs: np.ndarray, limits: TreeLimits, data: st.DataObject
+@st.composite
+def shapes(draw: Callable[..., object]) -> StaticShape:
+    """Any valid shape, its choices in any order."""
+    choices: list[Choice] = []
+    for _ in range(draw(st.integers(0, 14))):
+        parent = draw(st.sampled_from([(), *choices]))
+        choices.append((*parent, draw(st.integers(0, 3))))
+    return StaticShape(tuple(draw(st.permutations(sorted(set(choices))))))
+
+
+@given(probs=probabilities(), limits=limits, shape=shapes())
+def test_a_shape_respects_its_limits_and_puts_parents_first(
+    probs: np.ndarray, limits: TreeLimits, shape: StaticShape
 ) -> None:
-    shapes: list[TreeShape] = [
-        BestFirstShape(),
-        BestFirstShape(min_probability=0.1),
-        StaticShape(((0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (1, 0, 0))),
-    ]
-    choices = data.draw(st.sampled_from(shapes)).choose(probs, limits)
+    choices = shape.choose(probs, limits)
     assert len(choices) == len(set(choices)) <= limits.max_nodes
     assert n_leaves(choices) <= limits.max_leaves
     for index, choice in enumerate(choices):
+        assert choice in shape.choices
         assert 1 <= len(choice) <= min(limits.max_depth, len(probs))
         assert max(choice) < probs.shape[1]
         assert choice[:-1] == () or choice[:-1] in choices[:index]
 
 
-@given(probs=probabilities(), budget=st.integers(1, 10))
-def test_best_first_takes_the_likeliest_nodes(probs: np.ndarray, budget: int) -> None:
-    roomy = TreeLimits(max_nodes=budget, max_leaves=100, max_depth=10)
-    chosen = BestFirstShape().choose(probs, roomy)
-    everything = BestFirstShape().choose(probs, TreeLimits(10_000, 10_000, 10))
-
-    def chance(choice: Choice) -> float:
-        return float(np.prod([float(probs[d, rank]) for d, rank in enumerate(choice)]))
-
-    best = sorted((chance(choice) for choice in everything), reverse=True)[: len(chosen)]
-    assert sorted(map(chance, chosen), reverse=True) == pytest.approx(best)
-    assert len(chosen) == min(budget, len(everything))
-
-
-def test_unlikely_nodes_are_left_out() -> None:
-    probs = np.array([[0.6, 0.2, 0.01], [0.5, 0.1, 0.01]], np.float32)
-    choices = BestFirstShape(min_probability=0.15).choose(probs, TreeLimits(10, 10, 10))
-    assert choices == [(0,), (0, 0), (1,)]
+@given(probs=probabilities(), shape=shapes())
+def test_without_limits_a_shape_takes_all_that_the_heads_can_fill(
+    probs: np.ndarray, shape: StaticShape
+) -> None:
+    n_heads, top_k = probs.shape
+    fillable = {c for c in shape.choices if len(c) <= n_heads and max(c) < top_k}
+    assert set(shape.choose(probs, TreeLimits(100, 100, 100))) == fillable
 
 
 @pytest.mark.parametrize("choices", [[()], [(-1,)], [(0, 0)], [(0,), (1, 2)]])

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from medusa.chat import ChatTemplate
 from medusa.engine import Engine, EngineConfig
 from medusa.llama import Batch, Context, ContextParams, Model
-from medusa.training import distill as distill_module
+from medusa.training import conversations as conversations_module
 from medusa.training.distill import distill
 from medusa.training.shards import ShardStore
 from tests.conftest import THREADS
@@ -22,6 +23,12 @@ def engine(model: Model):  # type: ignore[no-untyped-def]
     engine.close()
 
 
+def shorten(monkeypatch: pytest.MonkeyPatch, n_tokens: int) -> None:
+    """Let answers and invented user turns be that long."""
+    for limit in ("ANSWER_TOKENS", "TURN_TOKENS"):
+        monkeypatch.setattr(conversations_module, limit, n_tokens)
+
+
 def test_answers_are_recorded_with_the_states_they_came_from(
     engine: Engine,
     model: Model,
@@ -29,15 +36,21 @@ def test_answers_are_recorded_with_the_states_they_came_from(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(distill_module, "ANSWER_TOKENS", 24)
+    shorten(monkeypatch, 10)
     store = ShardStore(tmp_path)
     seen: list[int] = []
-    total = distill(engine, template, PROMPTS, store, 100, seen.append)
+    total = distill(engine, template, PROMPTS, store, 400, seen.append)
     answers = list(store.read())
-    assert total == sum(len(a.tokens) for a in answers) >= 100
+    assert total == sum(len(a.tokens) for a in answers) >= 400
     assert seen[0] == 0
     assert seen[-1] == total
-    assert {a.prompt for a in answers} == {0, 1, 2}, "the overlong prompt is left out"
+    prompts = {a.prompt for a in answers}
+    assert {0, 1, 2} <= prompts
+    assert 3 not in prompts, "the overlong prompt is left out"
+    assert max(prompts) > 3, "the model invents prompts, too"
+    turns = Counter(a.number for a in answers)
+    assert max(a.number for a in answers) > 13, "conversations begin until there is enough"
+    assert max(turns.values()) == 2, "answers to a follow-up are recorded, too"
 
     first = next(a for a in answers if a.prompt == 0)
     messages = [{"role": "user", "content": PROMPTS[0]}]
@@ -54,7 +67,7 @@ def test_answers_are_recorded_with_the_states_they_came_from(
 def test_recording_goes_on_where_it_was(
     engine: Engine, template: ChatTemplate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distill_module, "ANSWER_TOKENS", 8)
+    shorten(monkeypatch, 8)
     store = ShardStore(tmp_path)
     first = distill(engine, template, PROMPTS[:3], store, 30)
     seen: list[int] = []

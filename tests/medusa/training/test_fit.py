@@ -2,78 +2,158 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from medusa.heads import NumpyHeads
-from medusa.heads.weights import Variant
-from medusa.training.fit import FitConfig, Fitted, fit, frequent_tokens, load_datasets
+from medusa.drafting.calibration import BINS
+from medusa.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
+from medusa.heads.weights import layout
+from medusa.training.dataset import load_datasets
+from medusa.training.fit import Base, FitConfig, Fitted, fit
+from medusa.training.modules import BaseMatrices, make_module
 from medusa.training.shards import Answer, ShardStore
 
 N_VOCAB, N_EMBD = 24, 16
+LENGTH = 30
+VARIANTS = list(Variant)
+
+
+class Rows:
+    """A model whose hidden states say which token it writes: lm_head's rows are its codes."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(5)
+        codes, _ = np.linalg.qr(rng.standard_normal((N_VOCAB, N_VOCAB)))
+        self.codes = 4 * codes[:, :N_EMBD] / np.linalg.norm(codes[:, :N_EMBD], axis=1)[:, None]
+        self.codes = self.codes.astype(np.float32)
+        self.table = rng.standard_normal((N_VOCAB, N_EMBD)).astype(np.float32)
+
+    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
+        return self.codes if rows is None else self.codes[rows]
+
+    def embeddings(self, rows: np.ndarray) -> np.ndarray:
+        return self.table[rows]
+
+
+ROWS = Rows()
+BASE = Base(ROWS, N_VOCAB, "tiny", "f")
 
 
 def cyclic_store(folder: Path, n_answers: int = 60) -> ShardStore:
     """Answers that count upwards: the hidden state tells the token, so all heads can be perfect."""
     rng = np.random.default_rng(0)
-    codes = rng.standard_normal((N_VOCAB, N_EMBD)).astype(np.float32)
     store = ShardStore(folder)
     answers = []
     for prompt in range(n_answers):
-        tokens = (np.arange(30) + rng.integers(N_VOCAB)) % N_VOCAB
-        answers.append(
-            Answer(prompt, prompt, tokens.astype(np.int32), codes[tokens].astype(np.float16))
-        )
+        tokens = (np.arange(LENGTH) + rng.integers(N_VOCAB)) % N_VOCAB
+        hidden = ROWS.codes[tokens].astype(np.float16)
+        answers.append(Answer(prompt, prompt, tokens.astype(np.int32), hidden))
     store.write(answers)
     return store
 
 
-def lm_head(rows: np.ndarray | None) -> np.ndarray:
-    matrix = np.random.default_rng(5).standard_normal((N_VOCAB, N_EMBD)).astype(np.float32)
-    return matrix if rows is None else matrix[rows]
+def config(**fields: object) -> FitConfig:
+    settings = {"n_heads": 2, "width": 32, "batch_size": 64, "learning_rate": 0.02} | fields
+    return FitConfig(**settings)  # type: ignore[arg-type]
 
 
 def train(store: ShardStore, checkpoint: Path, **fields: object) -> Fitted:
-    config = FitConfig(n_heads=2, batch_size=64, learning_rate=0.02, **fields)  # type: ignore[arg-type]
-    return fit(store, lm_head, N_VOCAB, config, checkpoint, base_name="tiny", base_fingerprint="f")
+    return fit(store, BASE, config(**fields), checkpoint)
 
 
-def test_targets_are_the_tokens_after_the_next(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path)
-    hidden = np.zeros((4, N_EMBD), np.float16)
-    store.write([Answer(0, 0, np.array([5, 6, 7, 8], np.int32), hidden)])
-    store.write([Answer(1, 1, np.array([1, 2, 3, 4], np.int32), hidden)])
-    trained, held_out = load_datasets(store, n_heads=2)
-    assert trained.targets.tolist() == [[2, 3], [3, 4], [4, -1], [-1, -1]]
-    assert held_out.targets.tolist() == [[6, 7], [7, 8], [8, -1], [-1, -1]]
-
-
-def test_frequent_tokens() -> None:
-    assert frequent_tokens(np.array([[9, 9], [3, -1], [3, 9], [1, 3]]), 2, 10).tolist() == [3, 9]
-
-
-@pytest.mark.parametrize("variant", list(Variant))
-def test_heads_learn_what_can_be_learnt(tmp_path: Path, variant: Variant) -> None:
+@pytest.mark.parametrize("soft", [True, False], ids=["soft targets", "hard targets"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_heads_learn_what_can_be_learnt(tmp_path: Path, variant: Variant, soft: bool) -> None:
     store = cyclic_store(tmp_path / "data")
-    fitted = train(store, tmp_path / "state", variant=variant, draft_vocab=None, epochs=40)
-    assert fitted.accuracy.shape == (2, 5)
-    assert fitted.accuracy[:, 0].min() > 0.9
-    assert (np.diff(fitted.accuracy, axis=1) >= 0).all()
-    assert (fitted.n_trained, fitted.n_held_out) == (57 * 30, 3 * 30)
-    heads = NumpyHeads(fitted.weights, lm_head)
-    _, held_out = load_datasets(store, n_heads=2)
-    proposals = heads.propose(held_out.hidden[:20].astype(np.float32))
+    fitted = train(
+        store,
+        tmp_path / "state",
+        variant=variant,
+        soft_targets=soft,
+        draft_vocab=None,
+        epochs=15 if variant is Variant.HYDRA else 40,
+    )
+    accuracy = fitted.evaluation.accuracy
+    assert accuracy.shape == (2, 6)
+    assert accuracy[:, 0].min() > 0.9
+    assert (np.diff(accuracy, axis=1) >= 0).all()
+    assert (fitted.n_trained, fitted.n_held_out) == (57 * LENGTH, 3 * LENGTH)
+    heads = NumpyHeads(fitted.weights, ROWS)
+    _, held_out = load_datasets(store)
+    places = np.arange(20)
+    proposals = heads.propose(held_out.hidden[places].astype(np.float32), held_out.tokens[places])
     guesses = np.array([p.tokens[:, 0] for p in proposals])
-    assert (guesses == held_out.targets[:20]).mean() > 0.9, "NumPy and PyTorch disagree"
+    expected = held_out.tokens[places[:, None] + [1, 2]]
+    assert (guesses == expected).mean() > 0.9, "NumPy and PyTorch disagree"
 
 
-def test_draft_vocabulary_limits_what_is_guessed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("draft", [None, np.array([1, 5, 7, 20, 23], np.int32)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_numpy_and_pytorch_compute_the_same(variant: Variant, draft: np.ndarray | None) -> None:
+    header = HeadsHeader(variant, 3, 2, N_EMBD, N_VOCAB, "tiny", "f", draft, width=32)
+    matrices = BaseMatrices.read(ROWS, header)
+    torch.manual_seed(3)
+    module = make_module(header, matrices)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.3)
+    weights = HeadWeights.of(header, module.tensors())
+    assert {name: tensor.data.shape for name, tensor in weights.tensors.items()} == {
+        spec.name: spec.shape for spec in layout(header)
+    }
+    heads = NumpyHeads(weights, ROWS)
+    hidden = np.random.default_rng(4).standard_normal((5, N_EMBD)).astype(np.float32)
+    roots = np.array([0, 23, 5, 5, 11])
+    logits = heads.logits(hidden, roots)
+    best = logits.argmax(axis=2) if draft is None else draft[logits.argmax(axis=2)]
+    before = torch.from_numpy(np.stack([roots, *best[:-1]]))  # the tokens that each head sees
+    with torch.no_grad():
+        scores = module(torch.from_numpy(hidden), matrices.embeddings(before))
+    # the table of embeddings that training reads is rounded to float16
+    np.testing.assert_allclose(logits, torch.stack(list(scores)).numpy(), rtol=1e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_untrained_heads_say_what_the_model_says_of_the_next_token(variant: Variant) -> None:
+    header = HeadsHeader(variant, 2, 1, N_EMBD, N_VOCAB, "tiny", "f", width=32)
+    matrices = BaseMatrices.read(ROWS, header)
+    module = make_module(header, matrices)
+    if variant is not Variant.HYDRA:  # SiLU(0) = 0
+        assert all(not module.get_parameter(name).any() for name in ("weights", "biases"))
+    hidden = torch.randn(5, N_EMBD)
+    scores = module(hidden, matrices.embeddings(torch.zeros(2, 5, dtype=torch.int64)))
+    for head in scores:
+        torch.testing.assert_close(head, hidden @ matrices.lm_head.T)
+
+
+@pytest.mark.parametrize("variant", [Variant.SHARED, Variant.HYDRA])
+def test_draft_vocabulary_limits_what_is_guessed(tmp_path: Path, variant: Variant) -> None:
     store = cyclic_store(tmp_path / "data")
-    fitted = train(store, tmp_path / "state", draft_vocab=12, epochs=2)
-    assert fitted.weights.n_draft == 12
-    assert fitted.weights.outputs is None
-    assert fitted.accuracy[:, 0].max() < 0.75, "half of the tokens cannot be guessed"
+    fitted = train(store, tmp_path / "state", variant=variant, draft_vocab=12, epochs=2)
+    header = fitted.weights.header
+    assert header.n_draft == 12
+    assert set(fitted.weights.tensors) == {spec.name for spec in layout(header)}
+    assert fitted.evaluation.accuracy[:, 0].max() < 0.75, "half of the tokens cannot be guessed"
 
 
-def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
+def test_held_out_guesses_are_counted_by_head_rank_and_probability(tmp_path: Path) -> None:
+    fitted = train(cyclic_store(tmp_path / "data"), tmp_path / "state", draft_vocab=None, epochs=2)
+    evaluation = fitted.evaluation
+    assert evaluation.hits.shape == evaluation.trials.shape == (2, 6, BINS)
+    assert (evaluation.hits <= evaluation.trials).all()
+    per_rank = [[3 * (LENGTH - 1)] * 6, [3 * (LENGTH - 2)] * 6]
+    assert evaluation.trials.sum(axis=2).tolist() == per_rank, "the last tokens have no targets"
+    right = evaluation.hits.sum(axis=2).cumsum(axis=1) / per_rank
+    np.testing.assert_allclose(evaluation.accuracy, right)
+    calibration = fitted.weights.header.calibration
+    assert calibration is not None
+    np.testing.assert_array_equal(calibration, np.stack([evaluation.hits, evaluation.trials]))
+
+
+@pytest.mark.parametrize("variant", [Variant.SHARED, Variant.HYDRA])
+def test_an_interrupted_training_goes_on_to_the_same_result(
+    tmp_path: Path, variant: Variant
+) -> None:
     store = cyclic_store(tmp_path / "data")
 
     class StoppedError(Exception):
@@ -83,18 +163,25 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> N
         if done > 0.6:
             raise StoppedError
 
-    config = FitConfig(n_heads=2, batch_size=64, draft_vocab=None, epochs=4)
-    arguments = (store, lm_head, N_VOCAB, config)
-    names = {"base_name": "tiny", "base_fingerprint": "f"}
-    whole = fit(*arguments, tmp_path / "a", **names)
+    settings = config(variant=variant, learning_rate=1e-3, draft_vocab=None, epochs=4)
+    whole = fit(store, BASE, settings, tmp_path / "a")
     with pytest.raises(StoppedError):
-        fit(*arguments, tmp_path / "b", on_progress=stop_half_way, **names)
+        fit(store, BASE, settings, tmp_path / "b", on_progress=stop_half_way)
     seen: list[float] = []
-    resumed = fit(*arguments, tmp_path / "b", on_progress=lambda d, _: seen.append(d), **names)
+    resumed = fit(store, BASE, settings, tmp_path / "b", on_progress=lambda d, _: seen.append(d))
     assert min(seen) > 0.5, "the training began anew"
-    np.testing.assert_allclose(
-        resumed.weights.block_weights, whole.weights.block_weights, atol=1e-6
-    )
+    for spec in layout(whole.weights.header):
+        a, b = resumed.weights.values(spec.name), whole.weights.values(spec.name)
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_training_of_other_settings_begins_anew(tmp_path: Path) -> None:
+    store = cyclic_store(tmp_path / "data")
+    train(store, tmp_path / "state", epochs=2)
+    seen: list[float] = []
+    settings = config(epochs=2, soft_targets=False)
+    fit(store, BASE, settings, tmp_path / "state", on_progress=lambda d, _: seen.append(d))
+    assert min(seen) < 0.1
 
 
 def test_too_little_data_is_reported(tmp_path: Path) -> None:
