@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -244,6 +245,23 @@ class Outputs:
     hidden: np.ndarray  # [n_rows, n_embd] float32, after the final norm (the input of lm_head)
 
 
+class _OutputBuffer:
+    """An output buffer of llama.cpp as an array, which is made anew only when the buffer moves."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._address: int | None = None
+        self._array = np.empty((0, width), np.float32)
+
+    def rows(self, pointer: Any, count: int) -> np.ndarray:
+        """[count, width] float32 at a float pointer."""
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        if address != self._address or count > len(self._array):
+            self._array = np.ctypeslib.as_array(pointer, (count, self._width))
+            self._address = address
+        return self._array[:count]
+
+
 class CacheType(StrEnum):
     """Number format of the KV cache."""
 
@@ -304,8 +322,8 @@ class Context:
                 "lower --ctx-size or --parallel if memory is short"
             )
         self.handle = handle
-        self._n_vocab = model.n_vocab
-        self._n_embd = model.n_embd
+        self._logits = _OutputBuffer(model.n_vocab)
+        self._hidden = _OutputBuffer(model.n_embd)
         self._memory = llama_cpp.llama_get_memory(handle)
 
     def close(self) -> None:
@@ -329,12 +347,9 @@ class Context:
             DecodeError: llama.cpp refused the batch or failed.
         """
         self._run(batch, embeddings=True)
-        rows = batch.size
-        logits = llama_cpp.llama_get_logits(self.handle)
-        hidden = llama_cpp.llama_get_embeddings(self.handle)
         return Outputs(
-            np.ctypeslib.as_array(logits, (rows, self._n_vocab)),
-            np.ctypeslib.as_array(hidden, (rows, self._n_embd)),
+            self._logits.rows(llama_cpp.llama_get_logits(self.handle), batch.size),
+            self._hidden.rows(llama_cpp.llama_get_embeddings(self.handle), batch.size),
         )
 
     def _run(self, batch: Batch, *, embeddings: bool) -> None:

@@ -36,9 +36,6 @@ class _Candidate(NamedTuple):
     age: int
     parent: int
     token: int
-    head: int  # -1: from the continuation
-    rank: int  # of the head's guess, or the place in the continuation
-    chained: bool  # only best guesses lead here
 
 
 class TreeGrowth:
@@ -58,20 +55,19 @@ class TreeGrowth:
         guesses: Guesses | None = None,
         continuation: Continuation | None = None,
     ) -> None:
-        self._tokens, self._parents, self._depths, self._chances = [root], [-1], [0], [1.0]
-        self._children: dict[tuple[int, int], int] = {}
+        self._limits = limits
+        self._guesses = guesses or Guesses((), (), chained=False)
+        self._copy = continuation or Continuation((), ())
+        self._tokens: list[int] = []
+        self._parents: list[int] = []
+        self._depths: list[int] = []
+        self._is_best: list[bool] = []  # only best guesses lead to the node
+        self._is_copy: list[bool] = []  # only copied tokens do
         self._inner: set[int] = set()
         self._n_leaves = 1
-        self._limits = limits
-        self._guesses = guesses
-        self._continuation = continuation
         self._heap: list[_Candidate] = []
         self._age = 0
-        if guesses is not None:
-            self._consider_guess(0, 0, 0, chained=True)
-        if continuation is not None:
-            self._consider_copy(0, 0)
-        self._discard()
+        self._add(root, -1, 0, 1.0, is_best=True, is_copy=True)
 
     @property
     def chance(self) -> float:
@@ -80,32 +76,52 @@ class TreeGrowth:
 
     def grow(self) -> None:
         """Add the next node."""
-        candidate = heapq.heappop(self._heap)
-        node = len(self._tokens)
-        parent = candidate.parent
-        self._tokens.append(candidate.token)
-        self._parents.append(parent)
-        self._depths.append(self._depths[parent] + 1)
-        self._chances.append(-candidate.negative_chance)
-        self._children[parent, candidate.token] = node
+        negative_chance, _, parent, token = heapq.heappop(self._heap)
+        depth = self._depths[parent]
+        guesses, copy = self._guesses.tokens, self._copy.tokens
         self._n_leaves += parent in self._inner
         self._inner.add(parent)
-        self._expand(candidate, node)
-        self._discard()
+        self._add(
+            token,
+            parent,
+            depth + 1,
+            -negative_chance,
+            is_best=self._is_best[parent] and depth < len(guesses) and guesses[depth][0] == token,
+            is_copy=self._is_copy[parent] and depth < len(copy) and copy[depth] == token,
+        )
 
     def tree(self) -> TokenTree:
         """What has grown so far."""
         return TokenTree(tuple(self._tokens), tuple(self._parents))
 
-    def _discard(self) -> None:
-        """Drop candidates from the top that are in the tree already or do not fit."""
-        while self._heap:
-            top = self._heap[0]
-            node = self._children.get((top.parent, top.token))
-            if node is None and self._fits(top):
-                return
+    def _add(
+        self, token: int, parent: int, depth: int, chance: float, *, is_best: bool, is_copy: bool
+    ) -> None:
+        node = len(self._tokens)
+        self._tokens.append(token)
+        self._parents.append(parent)
+        self._depths.append(depth)
+        self._is_best.append(is_best)
+        self._is_copy.append(is_copy)
+        for child, conditional in self._children(node).items():
+            if conditional > 0.0:
+                self._age += 1
+                entry = _Candidate(-chance * conditional, self._age, node, child)
+                heapq.heappush(self._heap, entry)
+        while self._heap and not self._fits(self._heap[0]):
             heapq.heappop(self._heap)
-            self._expand(top, node)
+
+    def _children(self, node: int) -> dict[int, float]:
+        """Tokens that may follow a node, with their chances given that it is right."""
+        depth = self._depths[node]
+        children: dict[int, float] = {}
+        guesses, copy = self._guesses, self._copy
+        if depth < len(guesses.tokens) and (self._is_best[node] or not guesses.chained):
+            children.update(zip(guesses.tokens[depth], guesses.chances[depth], strict=True))
+        if self._is_copy[node] and depth < len(copy.tokens):
+            token, chance = copy.tokens[depth], copy.chances[depth]
+            children[token] = max(chance, children.get(token, 0.0))
+        return children
 
     def _fits(self, candidate: _Candidate) -> bool:
         limits = self._limits
@@ -114,40 +130,6 @@ class TreeGrowth:
             and self._depths[candidate.parent] < limits.max_depth
             and self._n_leaves + (candidate.parent in self._inner) <= limits.max_leaves
         )
-
-    def _expand(self, candidate: _Candidate, node: int | None) -> None:
-        """Consider what comes after a candidate; `node` is its place in the tree, if any."""
-        head, rank = candidate.head, candidate.rank
-        if head < 0:
-            if node is not None:
-                self._consider_copy(rank + 1, node)
-            return
-        self._consider_guess(head, rank + 1, candidate.parent, chained=False)
-        if node is not None:
-            self._consider_guess(head + 1, 0, node, chained=candidate.chained)
-
-    def _consider_guess(self, head: int, rank: int, parent: int, *, chained: bool) -> None:
-        guesses = self._guesses
-        if guesses is None or head >= len(guesses.tokens) or rank >= len(guesses.tokens[head]):
-            return
-        if guesses.chained and rank == 0 and not chained:
-            return
-        chance = self._chances[parent] * guesses.chances[head][rank]
-        self._push(chance, parent, guesses.tokens[head][rank], head, rank, chained)
-
-    def _consider_copy(self, place: int, parent: int) -> None:
-        copy = self._continuation
-        if copy is not None and place < len(copy.tokens):
-            chance = self._chances[parent] * copy.chances[place]
-            self._push(chance, parent, copy.tokens[place], -1, place, False)
-
-    def _push(
-        self, chance: float, parent: int, token: int, head: int, rank: int, chained: bool
-    ) -> None:
-        if chance > 0.0:
-            self._age += 1
-            entry = _Candidate(-chance, self._age, parent, token, head, rank, chained)
-            heapq.heappush(self._heap, entry)
 
 
 def grow_together(growths: Sequence[TreeGrowth], max_nodes: int, cost: StepCost) -> None:

@@ -48,7 +48,10 @@ class NgramIndex:
         return len(self._tokens)
 
     def match(self) -> tuple[int, int]:
-        """Where the longest match of the newest tokens ended, and its length (0: no match)."""
+        """Where the newest tokens stood last, and how many of them match there (0: no place).
+
+        Looks for the newest 4 tokens, then 3, then 2.
+        """
         text = self._tokens
         for size in _SIZES:
             end = self._ends.get(tuple(text[-size:]), 0)

@@ -57,7 +57,8 @@ class Dataset:
     def shuffled_batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Starts of segments, about batch_size positions at a time, each once."""
         starts = rng.permutation(max(1, len(self) // SEGMENT)) * SEGMENT
-        starts += rng.integers(0, len(self) % SEGMENT + 1)
+        if len(self) > SEGMENT:
+            starts += rng.integers(0, len(self) % SEGMENT + 1)
         yield from np.array_split(starts, self.n_batches(batch_size))
 
     def window(self, starts: np.ndarray, n_heads: int) -> Window:

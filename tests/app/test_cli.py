@@ -27,13 +27,25 @@ def test_generate_streams_an_answer_and_then_its_statistics() -> None:
     assert 0 < int(match[2]) < int(match[3])
 
 
-def test_generate_can_do_without_heads_and_template(model_path: Path) -> None:
-    result = run(
-        "generate", "--heads", "none", "--raw", "-n", "8", str(model_path), "One, two, three,"
-    )
+@pytest.mark.parametrize(
+    "options", [("--heads", "none", "--no-lookup"), ("--draft-nodes", "0")], ids=" ".join
+)
+def test_generate_can_do_without_guesses_and_template(
+    model_path: Path, options: tuple[str, ...]
+) -> None:
+    result = run("generate", *options, "--raw", "-n", "8", str(model_path), "One, two, three,")
     assert result.returncode == 0, result.stderr
     assert "four" in result.stdout
     assert "drafts" not in result.stderr
+
+
+def test_lookup_guesses_without_heads(model_path: Path) -> None:
+    prompt = "Ring a ring o roses, " * 4 + "ring a ring o"
+    result = run("generate", "--heads", "none", "--raw", "-n", "32", str(model_path), prompt)
+    assert result.returncode == 0, result.stderr
+    match = re.search(r"(\d+) of (\d+) drafts accepted", result.stderr)
+    assert match, result.stderr
+    assert 0 < int(match[1]) <= int(match[2])
 
 
 def test_models_list_shows_the_default() -> None:
@@ -50,6 +62,12 @@ def test_help_is_complete(command: str) -> None:
         assert option in result.stdout
     if command == "serve":
         assert "LLAMA_MEDUSA_PORT" in result.stdout
+    if command == "train":
+        for option in ("--variant", "hydra|shared|full", "--width"):
+            assert option in result.stdout.replace("full|shared|hydra", "hydra|shared|full")
+    else:
+        for option in ("--draft-nodes", "--lookup", "--no-lookup", "--tree"):
+            assert option in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -60,6 +78,8 @@ def test_help_is_complete(command: str) -> None:
         (("generate", "a", "b", "c"), "quote the prompt"),
         (("serve", "--gpu-layers", "some"), "not auto, all or a number"),
         (("serve", "--port", "99999999"), "65535"),
+        (("generate", "--draft-nodes", "65", "Hi"), "less than or equal to 64"),
+        (("train", "--variant", "cerberus", "--prompts", "p", "--out", "o"), "hydra"),
     ],
 )
 def test_mistakes_end_in_one_clear_line(arguments: tuple[str, ...], message: str) -> None:

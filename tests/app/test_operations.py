@@ -10,7 +10,8 @@ def test_the_start_says_what_runs_and_how_to_try_it(server: Server) -> None:
     for part in (
         "smollm2-135m-instruct",
         "Q4_1",
-        "Medusa heads",
+        "heads:    4 heads (",
+        "drafts:   up to 16 a step, from heads and lookup",
         "slots:    4",
         "context:",
         "threads",

@@ -199,10 +199,11 @@ def test_speculation_never_changes_greedy_text(
 
 def test_lookup_alone_never_changes_greedy_text(numerics: Numerics) -> None:
     engine = numerics.engine(None)
-    speculative = together(engine, numerics.requests)
+    count = 8
+    speculative = together(engine, numerics.requests[:count])
     engine.close()
     assert acceptance(speculative) > 0.02
-    assert_same(numerics.plain_greedy, speculative, exact=numerics.exact)
+    assert_same(numerics.plain_greedy[:count], speculative, exact=numerics.exact)
 
 
 @pytest.mark.parametrize("run", [alone, together], ids=["alone", "8 at once"])

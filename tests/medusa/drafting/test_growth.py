@@ -81,20 +81,24 @@ def all_nodes(
     guesses: Guesses | None, continuation: Continuation | None = None
 ) -> dict[Path, float]:
     """Every node that could be in a tree, and its chance."""
+    heads = list(zip(guesses.tokens, guesses.chances, strict=True)) if guesses else []
+    best = tuple(tokens[0] for tokens, _ in heads)
+    copy = continuation.tokens if continuation else ()
     nodes: dict[Path, float] = {}
-    layers: list[tuple[Path, float]] = [((), 1.0)]
-    for head in range(len(guesses.tokens) if guesses else 0):
-        assert guesses is not None
-        ranked = list(zip(guesses.tokens[head], guesses.chances[head], strict=True))
-        below = layers[:1] if guesses.chained else layers  # best guesses come first
-        layers = [((*path, token), chance * own) for path, chance in below for token, own in ranked]
-        nodes.update(layers)
-    path: Path = ()
-    chance = 1.0
-    if continuation is not None:
-        for token, own in zip(continuation.tokens, continuation.chances, strict=True):
-            path, chance = (*path, token), chance * own
-            nodes[path] = max(chance, nodes.get(path, 0.0))
+
+    def visit(path: Path, chance: float) -> None:
+        depth = len(path)
+        children: dict[int, float] = {}
+        if depth < len(heads) and guesses and (not guesses.chained or path == best[:depth]):
+            children |= dict(zip(*heads[depth], strict=True))
+        if continuation and depth < len(copy) and path == copy[:depth]:
+            token = copy[depth]
+            children[token] = max(children.get(token, 0.0), continuation.chances[depth])
+        for token, own in children.items():
+            nodes[*path, token] = chance * own
+            visit((*path, token), chance * own)
+
+    visit((), 1.0)
     return nodes
 
 
