@@ -150,6 +150,7 @@ class Sampler:
             or params.frequency_penalty != 0.0
             or params.repetition_penalty != 1.0
         )
+        self._adjusts = self._penalises or len(self._bias) > 0 or len(self._forbidden) > 0
 
     def sample(self, logits: np.ndarray) -> int:
         """Choose the next token from its row [n_vocab] float32, which is left unchanged."""
@@ -166,13 +167,12 @@ class Sampler:
 
     def _adjust(self, logits: np.ndarray) -> np.ndarray:
         """Logits after bias, bans and penalties; the row itself when there are none."""
-        seen = self._generated if self._penalises else Counter()
-        if not (len(self._bias) or len(self._forbidden) or seen or self._prompt):
+        if not self._adjusts:
             return logits
         row = logits.copy()
         row[self._bias_ids] += self._bias
-        if self._prompt or seen:
-            self._penalise(row, seen)
+        if self._penalises:
+            self._penalise(row, self._generated)
         row[self._forbidden] = -np.inf
         return row
 

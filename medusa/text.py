@@ -37,6 +37,8 @@ class TextStream:
         return self._release(self._held + self._decoder.decode(b"", final=True), final=True)
 
     def _release(self, text: str, *, final: bool) -> TextChunk:
+        if not self._stop:
+            return TextChunk(text, False)
         found = [i for i in (text.find(s) for s in self._stop) if i >= 0]
         if found:
             self._held = ""

@@ -5,10 +5,14 @@ guess and the text at hand. Guesses are counted by head, rank and probability; t
 with the heads are the start, and what the engine sees weighs in and slowly fades.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
-_EDGES = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9], np.float32)
-_MIDDLE = np.concatenate([[0.01], (_EDGES[1:] + _EDGES[:-1]) / 2, [0.95]])
+_EDGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9)
+_MIDDLE = (0.01, *((low + high) / 2 for low, high in pairwise(_EDGES)), 0.95)
 BINS = len(_EDGES) + 1
 _PRIOR_WEIGHT = 200.0
 """Counts that come with the heads are worth at most so many trials of a bin: the engine's own
@@ -24,6 +28,8 @@ def bin_of(probs: np.ndarray) -> np.ndarray:
 class Calibration:
     """Acceptance by head, rank and probability.
 
+    Works on lists: a step asks for a dozen numbers, for which arrays would take longer.
+
     Args:
         counts: [2, n_heads, top_k, BINS], hits and trials to start from.
     """
@@ -32,35 +38,41 @@ class Calibration:
         hits, trials = counts.astype(np.float64)
         scale = np.minimum(1.0, _PRIOR_WEIGHT / np.maximum(trials, 1.0))
         # One trial that agrees with the head keeps bins without any from being undefined.
-        self._hits, self._trials = hits * scale + _MIDDLE, trials * scale + 1.0
-        n_heads, top_k, _ = hits.shape
-        self._head = np.arange(n_heads)[:, None]
-        self._rank = np.arange(top_k)
-        self._table = self._hits / self._trials
+        self._hits: list[list[list[float]]] = (hits * scale + np.array(_MIDDLE)).tolist()
+        self._trials: list[list[list[float]]] = (trials * scale + 1.0).tolist()
 
     @classmethod
     def trusting(cls, n_heads: int, top_k: int) -> "Calibration":
         """For heads that come without counts: believe them until they prove wrong."""
         trials = np.full((n_heads, top_k, BINS), 20.0)
-        return cls(np.stack([trials * _MIDDLE, trials]))
+        return cls(np.stack([trials * np.array(_MIDDLE), trials]))
 
-    def estimate(self, probs: np.ndarray) -> np.ndarray:
+    def estimate(self, probs: Sequence[Sequence[float]]) -> list[list[float]]:
         """Chances that guesses are right, given that those before them are.
 
         Args:
-            probs: [n_heads, top_k] as the heads see it, at most as many ranks as counted.
+            probs: [n_heads][top_k] as the heads see it, at most as many ranks as counted.
         """
-        return self._table[self._head, self._rank[: probs.shape[1]], bin_of(probs)]
+        estimates = []
+        for head, row in enumerate(probs):
+            hits, trials = self._hits[head], self._trials[head]
+            chances = []
+            for rank, prob in enumerate(row):
+                place = bisect_right(_EDGES, prob)
+                chances.append(hits[rank][place] / trials[rank][place])
+            estimates.append(chances)
+        return estimates
 
-    def observe(self, head: int, probs: np.ndarray, right: np.ndarray) -> None:
+    def observe(self, head: int, probs: Sequence[float], right: int | None) -> None:
         """Take in what became of a head's guesses.
 
         Args:
             head: which head.
             probs: [top_k] as passed to `estimate`.
-            right: [top_k] bool, whether each was the token.
+            right: the rank of the guess that was the token, if any was.
         """
-        place = head, self._rank[: len(probs)], bin_of(probs)
-        self._hits[place] = self._hits[place] * _FADING + right
-        self._trials[place] = self._trials[place] * _FADING + 1.0
-        self._table[place] = self._hits[place] / self._trials[place]
+        hits, trials = self._hits[head], self._trials[head]
+        for rank, prob in enumerate(probs):
+            place = bisect_right(_EDGES, prob)
+            hits[rank][place] = hits[rank][place] * _FADING + (rank == right)
+            trials[rank][place] = trials[rank][place] * _FADING + 1.0

@@ -1,8 +1,8 @@
 """What a step costs by the number of tokens in its decode: measured at the start, kept current."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-
-import numpy as np
+from itertools import accumulate
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
@@ -21,10 +21,9 @@ class MeasuredCost:
     """
 
     def __init__(self, sizes: Sequence[int], seconds: Sequence[float]) -> None:
-        self._sizes = np.array(sizes, np.float64)
-        self._seconds = np.maximum.accumulate(np.array(seconds, np.float64))
+        self._sizes = list(sizes)
+        self._seconds = list(accumulate(seconds, max))
         self._beside = 0.0
-        self._table = self._tabulate()
 
     @classmethod
     def measure(cls, decode: Callable[[int], float], largest: int) -> "MeasuredCost":
@@ -50,8 +49,6 @@ class MeasuredCost:
 
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""
-        if n_tokens < len(self._table):
-            return self._table[n_tokens]
         return self._decode_seconds(n_tokens) + self._beside
 
     def observe(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
@@ -59,26 +56,27 @@ class MeasuredCost:
         self._beside += _RATE * (other_seconds - self._beside)
         expected = self._decode_seconds(n_tokens)
         error = min(decode_seconds, _OUTLIER * expected) - expected
-        place = np.interp(n_tokens, self._sizes, np.arange(len(self._sizes)))
-        low = int(place)
-        weight = place - low
+        low, weight = self._place(n_tokens)
+        weight = min(weight, 1.0)
         self._seconds[low] += _RATE * (1 - weight) * error
         if weight:
             self._seconds[low + 1] += _RATE * weight * error
-        self._table = self._tabulate()
 
     def _decode_seconds(self, n_tokens: int) -> float:
-        return float(self._extended(np.array([n_tokens]))[0])
+        """Between measured sizes a straight line; beyond the largest as steep as before it."""
+        low, weight = self._place(n_tokens)
+        start = self._seconds[low]
+        if len(self._seconds) == 1:
+            return start * max(1.0, n_tokens / self._sizes[0])
+        if not weight:
+            return start
+        slope = self._seconds[low + 1] - start
+        return start + weight * (slope if weight <= 1.0 else max(slope, 0.0))
 
-    def _tabulate(self) -> list[float]:
-        sizes = np.arange(int(self._sizes[-1]) + 2)
-        table: list[float] = (self._extended(sizes) + self._beside).tolist()
-        return table
-
-    def _extended(self, sizes: np.ndarray) -> np.ndarray:
-        """Interpolated; beyond the largest size as steep as before it."""
-        inside = np.interp(sizes, self._sizes, self._seconds)
-        if len(self._sizes) < 2:
-            return inside * np.maximum(1.0, sizes / self._sizes[-1])
-        slope = (self._seconds[-1] - self._seconds[-2]) / (self._sizes[-1] - self._sizes[-2])
-        return inside + np.maximum(0.0, sizes - self._sizes[-1]) * max(slope, 0.0)
+    def _place(self, n_tokens: int) -> tuple[int, float]:
+        """The measured size below, and how far it is to the next, as a part of the way there."""
+        sizes = self._sizes
+        if len(sizes) == 1:
+            return 0, 0.0
+        low = max(0, min(bisect_right(sizes, n_tokens) - 1, len(sizes) - 2))
+        return low, (n_tokens - sizes[low]) / (sizes[low + 1] - sizes[low])

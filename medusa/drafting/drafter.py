@@ -9,9 +9,12 @@ import numpy as np
 
 from medusa.drafting.calibration import Calibration
 from medusa.drafting.growth import Guesses, StepCost, TreeGrowth, grow_together
-from medusa.drafting.lookup import Lookup
+from medusa.drafting.lookup import Continuation, Lookup
 from medusa.heads import Heads, Variant
 from medusa.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tree
+
+_SURE = 0.85
+"""A copied token as likely as that is verified without asking the heads, whose time it saves."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,16 @@ class Drafter:
         """The trees to verify next, one for each request."""
         if not requests:
             return []
-        if self._heads is not None and self._max_nodes:
-            with timer.heads():
-                proposals = self._heads.propose(
-                    np.stack([r.hidden for r in requests]),
-                    np.array([r.tokens[-1] for r in requests], np.int32),
-                )
-            for request, proposal in zip(requests, proposals, strict=True):
-                request.memory.proposals = proposal
+        copies = [self._continuation(request) for request in requests]
+        doubtful = [
+            request
+            for request, copy in zip(requests, copies, strict=True)
+            if copy is None or copy.chances[0] < _SURE
+        ]
+        self._ask_heads(doubtful, timer)
         if self._shape is not None:
             return [self._fixed_tree(self._shape, request) for request in requests]
-        growths = [self._growth(request) for request in requests]
+        growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
         grow_together(growths, self._max_nodes, self._cost)
         return [growth.tree() for growth in growths]
 
@@ -104,13 +106,24 @@ class Drafter:
                 break
         memory.proposals, memory.copied = None, ()
 
+    def _ask_heads(self, requests: Sequence[Wanted], timer: Timer) -> None:
+        if self._heads is None or not requests:
+            return
+        with timer.heads():
+            proposals = self._heads.propose(
+                np.stack([request.hidden for request in requests]),
+                np.array([request.tokens[-1] for request in requests], np.int32),
+            )
+        for request, proposal in zip(requests, proposals, strict=True):
+            request.memory.proposals = proposal
+
     def _judge_heads(self, proposals: Proposals, accepted: Sequence[int]) -> None:
         calibration = self._calibrated(proposals)
-        guesses = zip(proposals.tokens, proposals.probs, accepted, strict=False)
-        for head, (tokens, probs, token) in enumerate(guesses):
-            right = tokens == token
-            calibration.observe(head, probs, right)
-            if self._chained and not right[0]:
+        tokens, probs = proposals.tokens.tolist(), proposals.probs.tolist()
+        for head, token in enumerate(accepted[: len(tokens)]):
+            right = tokens[head].index(token) if token in tokens[head] else None
+            calibration.observe(head, probs[head], right)
+            if self._chained and right != 0:
                 return
 
     def _calibrated(self, proposals: Proposals) -> Calibration:
@@ -130,19 +143,24 @@ class Drafter:
             return TokenTree.root_only(root)
         return build_tree(root, proposals, shape.choose(proposals.probs, self._limits(request)))
 
-    def _growth(self, request: Wanted) -> TreeGrowth:
-        memory, limits = request.memory, self._limits(request)
-        guesses = continuation = None
-        if memory.proposals is not None:
-            chances = self._calibrated(memory.proposals).estimate(memory.proposals.probs)
-            guesses = Guesses(memory.proposals.tokens.tolist(), chances.tolist(), self._chained)
-        if self._lookup:
-            memory.lookup.extend(request.tokens[len(memory.lookup) :])
-            found = memory.lookup.continuation(min(limits.max_nodes, limits.max_depth))
-            if found is not None:
-                continuation, memory.match = found
-                memory.copied = continuation.tokens
-        return TreeGrowth(request.tokens[-1], limits, guesses, continuation)
+    def _continuation(self, request: Wanted) -> Continuation | None:
+        if not self._lookup:
+            return None
+        memory = request.memory
+        memory.lookup.extend(request.tokens[len(memory.lookup) :])
+        found = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
+        if found is None:
+            return None
+        continuation, memory.match = found
+        memory.copied = continuation.tokens
+        return continuation
+
+    def _growth(self, request: Wanted, continuation: Continuation | None) -> TreeGrowth:
+        proposals, guesses = request.memory.proposals, None
+        if proposals is not None:
+            chances = self._calibrated(proposals).estimate(proposals.probs.tolist())
+            guesses = Guesses(proposals.tokens.tolist(), chances, self._chained)
+        return TreeGrowth(request.tokens[-1], self._limits(request), guesses, continuation)
 
     def _limits(self, request: Wanted) -> TreeLimits:
         return TreeLimits(self._max_nodes, request.max_leaves, request.max_depth)

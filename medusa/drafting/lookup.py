@@ -4,16 +4,15 @@ Drafting by n-gram matches in the request's own prompt and answer: Saxena 2023, 
 decoding"; Yang et al. 2023, "Inference with reference".
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 _SIZES = (4, 3, 2)
 _LONGEST = 16
 """Longer matches count as that long."""
 
-_LENGTHS = np.array([3, 4, 5, 8, 16])  # where the next bucket begins; the first holds 2
+_LENGTHS = (3, 4, 5, 8, 16)  # where the next bucket begins; the first holds 2
 _PRIOR = (0.60, 0.70, 0.80, 0.88, 0.93, 0.96)
 _PRIOR_TRIALS = 8.0
 _FADING = 0.97
@@ -101,4 +100,4 @@ class Lookup:
 
 
 def _bucket(length: int) -> int:
-    return int(np.searchsorted(_LENGTHS, length, side="right"))
+    return bisect_right(_LENGTHS, length)

@@ -62,7 +62,7 @@ def draft_one(drafter: Drafter, request: Wanted) -> TokenTree:
 def chances_of(drafter: Drafter) -> np.ndarray:
     """[n_heads, ranks]: how far the drafter believes FakeHeads' guesses."""
     (proposals,) = FakeHeads().propose(np.zeros((1, 4), np.float32), np.zeros(1, np.int32))
-    return drafter._calibrated(proposals).estimate(proposals.probs)
+    return np.array(drafter._calibrated(proposals).estimate(proposals.probs.tolist()))
 
 
 def watch(drafter: Drafter, accepted: Sequence[int], times: int = 50) -> None:
