@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from statistics import median
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
@@ -18,9 +19,15 @@ class MeasuredCost:
     Args:
         sizes: tokens in a decode, ascending.
         seconds: how long each took.
+        change_seconds: how much longer it takes after a decode of another size, for which
+            llama.cpp builds its graph anew.
     """
 
-    def __init__(self, sizes: Sequence[int], seconds: Sequence[float]) -> None:
+    def __init__(
+        self, sizes: Sequence[int], seconds: Sequence[float], change_seconds: float = 0.0
+    ) -> None:
+        self.change_seconds = change_seconds
+        self._last_size = 0
         self._sizes = list(sizes)
         self._seconds = list(accumulate(seconds, max))
         self._beside = 0.0
@@ -36,16 +43,19 @@ class MeasuredCost:
         sizes = [size for size in _SIZES if size < largest] + [largest]
         decode(1)  # the first one also warms up
         seconds: list[float] = []
+        changes: list[float] = []
         spent = 0.0
         for size in sizes:
             rounds = [decode(size)]
             while len(rounds) < _ROUNDS and spent + sum(rounds) < _MEASURING_SECONDS:
                 rounds.append(decode(size))
             seconds.append(min(rounds))
+            if len(rounds) > 1:
+                changes.append(rounds[0] - min(rounds))
             spent += sum(rounds)
             if spent > _MEASURING_SECONDS:
                 break
-        return cls(sizes[: len(seconds)], seconds)
+        return cls(sizes[: len(seconds)], seconds, median(changes) if changes else 0.0)
 
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""
@@ -54,6 +64,9 @@ class MeasuredCost:
     def observe(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
         """Learn from a step: its decode, and what it spent beside."""
         self._beside += _RATE * (other_seconds - self._beside)
+        if n_tokens != self._last_size:
+            decode_seconds -= self.change_seconds
+        self._last_size = n_tokens
         expected = self._decode_seconds(n_tokens)
         error = min(decode_seconds, _OUTLIER * expected) - expected
         low, weight = self._place(n_tokens)

@@ -72,6 +72,7 @@ class Drafter:
         self._lookup = lookup and shape is None
         self._shape = shape
         self._calibration: Calibration | None = None
+        self._last_size = 0
         self._chained = heads is not None and heads.header.variant is Variant.HYDRA
 
     def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
@@ -88,8 +89,9 @@ class Drafter:
         if self._shape is not None:
             return [self._fixed_tree(self._shape, request) for request in requests]
         growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
-        grow_together(growths, self._max_nodes, self._cost)
-        return [growth.tree() for growth in growths]
+        trees = grow_together(growths, self._max_nodes, self._cost, self._last_size)
+        self._last_size = sum(map(len, trees))
+        return trees
 
     def observe(self, memory: Memory, accepted: Sequence[int]) -> None:
         """Learn from a verification.

@@ -24,6 +24,11 @@ class Guesses:
 class StepCost(Protocol):
     """What a decode costs."""
 
+    @property
+    def change_seconds(self) -> float:
+        """What a step takes longer if it has another size than the one before."""
+        ...
+
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""
         ...
@@ -90,9 +95,10 @@ class TreeGrowth:
             is_copy=self._is_copy[parent] and depth < len(copy) and copy[depth] == token,
         )
 
-    def tree(self) -> TokenTree:
-        """What has grown so far."""
-        return TokenTree(tuple(self._tokens), tuple(self._parents))
+    def tree(self, n_nodes: int | None = None) -> TokenTree:
+        """What has grown so far, or its first nodes beside the root."""
+        end = None if n_nodes is None else n_nodes + 1
+        return TokenTree(tuple(self._tokens[:end]), tuple(self._parents[:end]))
 
     def _add(
         self, token: int, parent: int, depth: int, chance: float, *, is_best: bool, is_copy: bool
@@ -132,26 +138,39 @@ class TreeGrowth:
         )
 
 
-def grow_together(growths: Sequence[TreeGrowth], max_nodes: int, cost: StepCost) -> None:
-    """Add nodes, the likeliest of all trees first, as long as each makes decoding faster.
+def grow_together(
+    growths: Sequence[TreeGrowth], max_nodes: int, cost: StepCost, last_size: int = 0
+) -> list[TokenTree]:
+    """Trees that make decoding fastest, the likeliest nodes of all of them first.
 
-    A node pays if the tokens expected per second rise: with E tokens expected of a step of n
-    tokens in time T, (E + chance) / T(n + 1) > E / T(n).
+    With E tokens expected of a step of n tokens that takes T(n), the next node pays if
+    (E + chance) / T(n + 1) > E / T(n). Of the sizes up to where none pays any more, or up to the
+    last step's, the one with the most tokens a second is taken.
 
     Args:
-        growths: one for every running request.
+        growths: one for every running request; at least one.
         max_nodes: at most so many nodes in all.
         cost: time of a step by the number of its tokens.
+        last_size: tokens of the step before.
     """
-    n_tokens, expected = len(growths), float(len(growths))
+    size, expected = len(growths), float(len(growths))
     order = [(-growth.chance, index) for index, growth in enumerate(growths)]
     heapq.heapify(order)
-    for _ in range(max_nodes):
+    grown: list[int] = []
+    best_rate, best_size = 0.0, size
+    while True:
+        seconds = cost.seconds(size)
+        rate = expected / (seconds + (size != last_size) * cost.change_seconds)
+        if rate > best_rate:
+            best_rate, best_size = rate, size
         chance, index = -order[0][0], order[0][1]
-        pays = (expected + chance) * cost.seconds(n_tokens) > expected * cost.seconds(n_tokens + 1)
-        if chance <= 0.0 or not pays:
-            return
+        pays = (expected + chance) * seconds > expected * cost.seconds(size + 1)
+        if chance <= 0.0 or len(grown) == max_nodes or not (pays or size < last_size):
+            break
         growths[index].grow()
-        n_tokens += 1
+        grown.append(index)
+        size += 1
         expected += chance
         heapq.heapreplace(order, (-growths[index].chance, index))
+    kept = grown[: best_size - len(growths)]
+    return [growth.tree(kept.count(index)) for index, growth in enumerate(growths)]

@@ -27,12 +27,16 @@ GREEDY = SamplingParams(temperature=0)
 class Free:
     """Guesses cost nothing."""
 
+    change_seconds = 0.0
+
     def seconds(self, n_tokens: int) -> float:
         return 1.0
 
 
 class Dear:
     """No guess is worth its time."""
+
+    change_seconds = 0.0
 
     def seconds(self, n_tokens: int) -> float:
         return float(n_tokens**2)

@@ -87,6 +87,8 @@ class Numerics:
 class Free:
     """Guesses cost nothing, so that the trees do not depend on the machine."""
 
+    change_seconds = 0.0
+
     def seconds(self, n_tokens: int) -> float:
         return 1.0
 

@@ -125,3 +125,19 @@ def test_a_decode_that_was_held_up_counts_as_three_times_the_expected_time() -> 
     slow.observe(8, 3 * 0.017, 0.0)
     assert held_up.seconds(8) == pytest.approx(slow.seconds(8))
     assert held_up.seconds(8) < 1.2 * 0.017
+
+
+def test_a_change_of_size_is_measured_and_not_taken_for_a_slow_decode() -> None:
+    last = [0]
+
+    def decode(n_tokens: int) -> float:
+        seconds = 0.01 + 0.001 * n_tokens + 0.002 * (n_tokens != last[0])
+        last[0] = n_tokens
+        return seconds
+
+    cost = MeasuredCost.measure(decode, 16)
+    assert cost.change_seconds == pytest.approx(0.002)
+    assert cost.seconds(4) == pytest.approx(0.014)
+    for size in (4, 8) * 200:
+        cost.observe(size, 0.012 + 0.001 * size, 0.0)
+    assert cost.seconds(4) == pytest.approx(0.014)

@@ -14,6 +14,8 @@ NEW = (1, 2, 3, 4, 5)
 
 
 class Free:
+    change_seconds = 0.0
+
     def seconds(self, n_tokens: int) -> float:
         return 1.0
 

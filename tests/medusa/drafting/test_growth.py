@@ -46,6 +46,8 @@ def continuations(draw: st.DrawFn, *, max_size: int = 8) -> Continuation:
 class Free:
     """Every guess is free."""
 
+    change_seconds = 0.0
+
     def seconds(self, n_tokens: int) -> float:
         return 1.0
 
@@ -53,8 +55,9 @@ class Free:
 class Linear:
     """Time that grows by the token."""
 
-    def __init__(self, start: float, slope: float) -> None:
+    def __init__(self, start: float, slope: float, change: float = 0.0) -> None:
         self._start, self._slope = start, slope
+        self.change_seconds = change
 
     def seconds(self, n_tokens: int) -> float:
         return self._start + self._slope * n_tokens
@@ -310,9 +313,38 @@ def test_growth_stops_when_a_node_does_not_pay() -> None:
 
 def test_a_step_in_the_cost_is_not_crossed_for_one_unlikely_node() -> None:
     class Blocks:
+        change_seconds = 0.0
+
         def seconds(self, n_tokens: int) -> float:
             return 1.0 if n_tokens <= 2 else 2.0
 
     growth = TreeGrowth(ROOT, ROOMY, continuation=Continuation((1, 2), (0.01, 0.99)))
     grow_together([growth], 10, Blocks())
     assert growth.tree().n_drafts == 1
+
+
+def test_the_size_of_the_last_step_is_kept_where_a_change_costs_more_than_it_gains() -> None:
+    guesses = Guesses([[1], [2], [3], [4]], [[0.9], [0.8], [0.3], [0.2]], chained=True)
+
+    def size(change: float, last_size: int) -> int:
+        growth = TreeGrowth(ROOT, ROOMY, guesses)
+        (tree,) = grow_together([growth], 10, Linear(4.0, 1.0, change), last_size)
+        return len(tree)
+
+    assert size(0.0, 4) == size(0.0, 0) == 3, "what pays when changing costs nothing"
+    assert size(2.0, 4) == 4
+    assert size(2.0, 2) == 2
+    assert size(0.01, 4) == 3
+    assert size(2.0, 50) == 3, "the last step had more tokens than can be guessed now"
+
+
+@given(sources=growths, last_size=st.integers(0, 12), change=chances)
+def test_a_tree_cut_to_size_is_a_tree(
+    sources: list[tuple[Guesses | None, Continuation | None]], last_size: int, change: float
+) -> None:
+    trees = [TreeGrowth(ROOT, ROOMY, *source) for source in sources]
+    cut = grow_together(trees, 10, Linear(1.0, 0.1, change), last_size)
+    for tree, growth in zip(cut, trees, strict=True):
+        whole = growth.tree()
+        assert tree.tokens == whole.tokens[: len(tree)]
+        assert tree.parents == whole.parents[: len(tree)]
