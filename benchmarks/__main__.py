@@ -2,6 +2,7 @@
 
 import typer
 
+from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.quants import quants
 from benchmarks.speculation import speculation
@@ -13,6 +14,7 @@ cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_
 cli.command()(kernels)
 cli.command()(step)
 cli.command()(speculation)
+cli.command()(exactness)
 cli.command()(throughput)
 cli.command()(quants)
 cli.command()(vicuna7b)

@@ -5,13 +5,14 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.served import default_threads, load_model, load_template
 from medusa.chat import ChatTemplate, prompt_tokens
 from medusa.engine import Engine, EngineConfig
 from medusa.heads import Heads, load_heads
 from medusa.llama import Model
-from medusa.requests import Event, Failed, Finished, GenerationRequest, Usage
+from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
 from medusa.sampling import SamplingParams
 from medusa.step_clock import StepObserver
 from models import DEFAULT_MODEL, resolve
@@ -116,3 +117,26 @@ def run(engine: Engine, requests: Sequence[GenerationRequest], clients: int) -> 
             usages.append(event.usage)
             running -= 1
     return Timing(time.perf_counter() - began, usages)
+
+
+def answers(engine: Engine, requests: Sequence[GenerationRequest]) -> list[tuple[int, ...]]:
+    """The tokens of each request's answer; all are submitted at once."""
+    events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
+    found: list[list[int]] = [[] for _ in requests]
+    for number, request in enumerate(requests):
+        engine.submit([request], [partial(_put, events, number)])
+    running = len(requests)
+    while running:
+        number, event = events.get()
+        match event:
+            case Delta(tokens=tokens):
+                found[number].extend(tokens)
+            case Failed(error=error):
+                raise error
+            case Finished():
+                running -= 1
+    return [tuple(tokens) for tokens in found]
+
+
+def _put(events: queue.SimpleQueue[tuple[int, Event]], number: int, event: Event) -> None:
+    events.put((number, event))

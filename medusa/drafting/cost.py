@@ -8,7 +8,9 @@ from statistics import median
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
 _MEASURING_SECONDS = 1.0
-_RATE = 0.05
+_RATE, _RATE_DOWN = 0.05, 0.3
+"""How fast the figures follow. Other work can only make a decode look slower than it is, so one
+that was faster than expected counts for more."""
 _OUTLIER = 3.0
 """Slower than that many times what was expected, a decode was held up by something else."""
 
@@ -69,11 +71,12 @@ class MeasuredCost:
         self._last_size = n_tokens
         expected = self._decode_seconds(n_tokens)
         error = min(decode_seconds, _OUTLIER * expected) - expected
+        change = error * (_RATE_DOWN if error < 0 else _RATE)
         low, weight = self._place(n_tokens)
         weight = min(weight, 1.0)
-        self._seconds[low] += _RATE * (1 - weight) * error
+        self._seconds[low] += (1 - weight) * change
         if weight:
-            self._seconds[low + 1] += _RATE * weight * error
+            self._seconds[low + 1] += weight * change
 
     def _decode_seconds(self, n_tokens: int) -> float:
         """Between measured sizes a straight line; beyond the largest as steep as before it."""

@@ -16,6 +16,10 @@ from medusa.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tre
 _SURE = 0.85
 """A copied token as likely as that is verified without asking the heads, whose time it saves."""
 
+_EXPLORING_STEPS, _EXPLORING_NODES = 32, 2
+"""Now and then some guesses are verified even if they do not seem to pay: a cost that was measured
+in a bad moment, or guesses that got better, would never come to light otherwise."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -73,6 +77,7 @@ class Drafter:
         self._shape = shape
         self._calibration: Calibration | None = None
         self._last_size = 0
+        self._steps = 0
         self._chained = heads is not None and heads.header.variant is Variant.HYDRA
 
     def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
@@ -89,7 +94,15 @@ class Drafter:
         if self._shape is not None:
             return [self._fixed_tree(self._shape, request) for request in requests]
         growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
-        trees = grow_together(growths, self._max_nodes, self._cost, self._last_size)
+        self._steps += 1
+        explores = self._steps % _EXPLORING_STEPS == 0
+        trees = grow_together(
+            growths,
+            self._max_nodes,
+            self._cost,
+            last_size=self._last_size,
+            min_nodes=_EXPLORING_NODES if explores else 0,
+        )
         self._last_size = sum(map(len, trees))
         return trees
 

@@ -139,7 +139,12 @@ class TreeGrowth:
 
 
 def grow_together(
-    growths: Sequence[TreeGrowth], max_nodes: int, cost: StepCost, last_size: int = 0
+    growths: Sequence[TreeGrowth],
+    max_nodes: int,
+    cost: StepCost,
+    *,
+    last_size: int = 0,
+    min_nodes: int = 0,
 ) -> list[TokenTree]:
     """Trees that make decoding fastest, the likeliest nodes of all of them first.
 
@@ -152,6 +157,7 @@ def grow_together(
         max_nodes: at most so many nodes in all.
         cost: time of a step by the number of its tokens.
         last_size: tokens of the step before.
+        min_nodes: take so many nodes, if there are, whether they pay or not.
     """
     size, expected = len(growths), float(len(growths))
     order = [(-growth.chance, index) for index, growth in enumerate(growths)]
@@ -161,11 +167,15 @@ def grow_together(
     while True:
         seconds = cost.seconds(size)
         rate = expected / (seconds + (size != last_size) * cost.change_seconds)
-        if rate > best_rate:
+        if rate > best_rate or len(grown) <= min_nodes:
             best_rate, best_size = rate, size
         chance, index = -order[0][0], order[0][1]
         pays = (expected + chance) * seconds > expected * cost.seconds(size + 1)
-        if chance <= 0.0 or len(grown) == max_nodes or not (pays or size < last_size):
+        if (
+            chance <= 0.0
+            or len(grown) == max_nodes
+            or not (pays or size < last_size or len(grown) < min_nodes)
+        ):
             break
         growths[index].grow()
         grown.append(index)

@@ -328,7 +328,7 @@ def test_the_size_of_the_last_step_is_kept_where_a_change_costs_more_than_it_gai
 
     def size(change: float, last_size: int) -> int:
         growth = TreeGrowth(ROOT, ROOMY, guesses)
-        (tree,) = grow_together([growth], 10, Linear(4.0, 1.0, change), last_size)
+        (tree,) = grow_together([growth], 10, Linear(4.0, 1.0, change), last_size=last_size)
         return len(tree)
 
     assert size(0.0, 4) == size(0.0, 0) == 3, "what pays when changing costs nothing"
@@ -343,8 +343,16 @@ def test_a_tree_cut_to_size_is_a_tree(
     sources: list[tuple[Guesses | None, Continuation | None]], last_size: int, change: float
 ) -> None:
     trees = [TreeGrowth(ROOT, ROOMY, *source) for source in sources]
-    cut = grow_together(trees, 10, Linear(1.0, 0.1, change), last_size)
+    cut = grow_together(trees, 10, Linear(1.0, 0.1, change), last_size=last_size)
     for tree, growth in zip(cut, trees, strict=True):
         whole = growth.tree()
         assert tree.tokens == whole.tokens[: len(tree)]
         assert tree.parents == whole.parents[: len(tree)]
+
+
+def test_some_nodes_are_taken_whether_they_pay_or_not() -> None:
+    guesses = Guesses([[1], [2], [3]], [[0.2], [0.2], [0.2]], chained=True)
+    for min_nodes in range(5):
+        growth = TreeGrowth(ROOT, ROOMY, guesses)
+        (tree,) = grow_together([growth], 10, Linear(1.0, 1.0), min_nodes=min_nodes)
+        assert tree.n_drafts == min(min_nodes, 3)

@@ -1,0 +1,83 @@
+"""Whether company and guesses change what is written: greedy answers compared token by token."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.served import default_threads
+from benchmarks.report import write_json
+from benchmarks.speculation import load_prompts
+from benchmarks.workload import QUESTIONS, Bench, answers
+from medusa.chat import prompt_tokens
+from medusa.engine import Engine, EngineConfig
+from medusa.llama import CPU_KERNELS
+from medusa.requests import GenerationRequest
+from medusa.sampling import SamplingParams
+
+_TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many answers are equal, token by token."""
+
+    what: str
+    equal: int
+    prompts: int
+
+
+def exactness(
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts to answer.")] = 80,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 128,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures here.")
+    ] = None,
+) -> None:
+    """Greedy answers with and without guesses, alone and eight at once, on the kernels in use."""
+    bench = Bench.load()
+    texts = [*QUESTIONS, *(prompt for _, prompt in load_prompts(12))][:prompts]
+    requests = [
+        GenerationRequest(
+            prompt_tokens(bench.model, bench.template, [{"role": "user", "content": text}]),
+            SamplingParams(temperature=0.0),
+            max_tokens=tokens,
+            ignore_eos=True,
+        )
+        for text in texts
+    ]
+    plain = _answers(bench, requests, n_slots=1, speculate=False)
+    rows = []
+    for what, n_slots, speculate in (
+        ("guesses, alone", 1, True),
+        ("no guesses, eight at once", _TOGETHER, False),
+        ("guesses, eight at once", _TOGETHER, True),
+    ):
+        found = _answers(bench, requests, n_slots=n_slots, speculate=speculate)
+        equal = sum(a == b for a, b in zip(found, plain, strict=True))
+        rows.append(Comparison(what, equal, len(plain)))
+    kernels = f"our kernels, {CPU_KERNELS.isa}" if CPU_KERNELS.active else "llama.cpp's kernels"
+    table = Table("against no guesses, alone", "equal answers", title=kernels)
+    for row in rows:
+        table.add_row(row.what, f"{row.equal} of {row.prompts}")
+    Console().print(table)
+    write_json(json, {"kernels": kernels, "exactness": [asdict(row) for row in rows]})
+
+
+def _answers(
+    bench: Bench, requests: list[GenerationRequest], *, n_slots: int, speculate: bool
+) -> list[tuple[int, ...]]:
+    config = EngineConfig(
+        n_slots=n_slots,
+        n_ctx=1536 * n_slots,
+        n_threads=default_threads(),
+        draft_nodes=EngineConfig.draft_nodes if speculate else 0,
+    )
+    engine = Engine(bench.model, bench.heads if speculate else None, config)
+    try:
+        return answers(engine, requests)
+    finally:
+        engine.close()
