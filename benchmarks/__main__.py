@@ -2,6 +2,7 @@
 
 import typer
 
+from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.quants import quants
@@ -15,6 +16,7 @@ cli.command()(kernels)
 cli.command()(step)
 cli.command()(speculation)
 cli.command()(exactness)
+cli.command()(calibration)
 cli.command()(throughput)
 cli.command()(quants)
 cli.command()(vicuna7b)

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 _EDGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9)
-_MIDDLE = (0.01, *((low + high) / 2 for low, high in pairwise(_EDGES)), 0.95)
+MIDDLES = (0.01, *((low + high) / 2 for low, high in pairwise(_EDGES)), 0.95)
+"""A probability of each bin."""
 BINS = len(_EDGES) + 1
 _PRIOR_WEIGHT = 200.0
 """Counts that come with the heads are worth at most so many trials of a bin: the engine's own
@@ -38,14 +39,14 @@ class Calibration:
         hits, trials = counts.astype(np.float64)
         scale = np.minimum(1.0, _PRIOR_WEIGHT / np.maximum(trials, 1.0))
         # One trial that agrees with the head keeps bins without any from being undefined.
-        self._hits: list[list[list[float]]] = (hits * scale + np.array(_MIDDLE)).tolist()
+        self._hits: list[list[list[float]]] = (hits * scale + np.array(MIDDLES)).tolist()
         self._trials: list[list[list[float]]] = (trials * scale + 1.0).tolist()
 
     @classmethod
     def trusting(cls, n_heads: int, top_k: int) -> "Calibration":
         """For heads that come without counts: believe them until they prove wrong."""
         trials = np.full((n_heads, top_k, BINS), 20.0)
-        return cls(np.stack([trials * np.array(_MIDDLE), trials]))
+        return cls(np.stack([trials * np.array(MIDDLES), trials]))
 
     def estimate(self, probs: Sequence[Sequence[float]]) -> list[list[float]]:
         """Chances that guesses are right, given that those before them are.

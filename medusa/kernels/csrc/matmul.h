@@ -171,6 +171,10 @@ template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
                 case 6: return unpack_and_multiply<T, 6>;
                 case 7: return unpack_and_multiply<T, 7>;
                 case 8: return unpack_and_multiply<T, 8>;
+                case 10: return unpack_and_multiply<T, 10>;
+                case 12: return unpack_and_multiply<T, 12>;
+                case 14: return unpack_and_multiply<T, 14>;
+                case 16: return unpack_and_multiply<T, 16>;
             }
         }
     }
