@@ -172,7 +172,7 @@ def train(
     tokens: Annotated[
         int, typer.Option("--tokens", min=1000, help="Tokens the model writes to learn from.")
     ] = 150_000,
-    n_heads: Annotated[int, typer.Option("--n-heads", min=1, max=8, help="Heads to train.")] = 4,
+    n_heads: Annotated[int, typer.Option("--n-heads", min=1, max=8, help="Heads to train.")] = 3,
     variant: Annotated[
         Variant,
         typer.Option(
@@ -198,7 +198,7 @@ def train(
             help="Propose only this many most frequent tokens; 0: all. Never changes the output.",
         ),
     ] = 8192,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 4,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the data.")] = 3,
     parallel: Annotated[
         int, typer.Option("--parallel", min=1, max=256, help="Answers written at the same time.")
     ] = 32,

@@ -1,5 +1,6 @@
 """`llama-medusa train`."""
 
+import gguf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -9,7 +10,8 @@ from app.served import default_threads, load_model, load_template
 from medusa.base_weights import BaseWeights, fingerprint
 from medusa.engine import Engine, EngineConfig
 from medusa.errors import InvalidRequestError
-from medusa.heads.weights import write_heads
+from medusa.heads.header import HeadsHeader
+from medusa.heads.weights import Kind, layout, write_heads
 from medusa.llama import Model
 from medusa.training.conversations import ANSWER_TOKENS
 from medusa.training.distill import distill
@@ -59,9 +61,16 @@ def run_train(model_options: ModelOptions, options: TrainOptions) -> None:
             options.out.with_suffix(".checkpoint"),
             on_progress=lambda done, note: progress.update(task, completed=done, note=note),
         )
-    write_heads(options.out, fitted.weights)
+    write_heads(options.out, fitted.weights, kind=_file_type(fitted.weights.header))
     console.print(accuracy_table(fitted))
     console.print(f"wrote {options.out} ({options.out.stat().st_size / 2**20:.1f} MiB)")
+
+
+def _file_type(header: HeadsHeader) -> Kind:
+    """Q4_0, which guesses as well as F16, where rows are whole blocks of it."""
+    block, _ = gguf.GGML_QUANT_SIZES[Kind.Q4_0]
+    whole = all(spec.shape[-1] % block == 0 for spec in layout(header) if spec.is_matrix)
+    return Kind.Q4_0 if whole else Kind.F16
 
 
 def _record(

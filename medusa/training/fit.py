@@ -23,13 +23,13 @@ _BFLOAT16_IS_FAST = torch.cpu._is_avx512_bf16_supported()
 class FitConfig:
     """What is trained and how."""
 
-    n_heads: int = 4
+    n_heads: int = 3
     n_layers: int = 1
     variant: Variant = Variant.HYDRA
     width: int = 1536  # of a Hydra cell
     draft_vocab: int | None = 8192  # None: the whole vocabulary
     soft_targets: bool = True  # learn the model's distribution, not only its choice
-    epochs: int = 4
+    epochs: int = 3
     batch_size: int = 512
     learning_rate: float = 1e-3
     head_decay: float = 0.8  # head k's loss counts head_decay^k, as in the Medusa paper
