@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from medusa.heads.header import HeadsHeader, Variant
+from medusa.heads.numpy_heads import BaseRows
 from medusa.heads.weights import HeadWeights
 from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
 from medusa.training.evaluate import Evaluation, evaluate
@@ -34,18 +34,6 @@ class FitConfig:
     learning_rate: float = 1e-3
     head_decay: float = 0.8  # head k's loss counts head_decay^k, as in the Medusa paper
     seed: int = 0
-
-
-class BaseRows(Protocol):
-    """Rows of the base model's matrices, as `BaseWeights` has them."""
-
-    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """[n] token ids (None: all) -> [n, n_embd] float32."""
-        ...
-
-    def embeddings(self, rows: np.ndarray) -> np.ndarray:
-        """[n] token ids -> [n, n_embd] float32."""
-        ...
 
 
 @dataclass(frozen=True)

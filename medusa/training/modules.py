@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,13 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medusa.heads.header import HeadsHeader, Variant
-from medusa.heads.numpy_heads import RMS_EPSILON
-
-
-class _BaseRows(Protocol):
-    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray: ...
-
-    def embeddings(self, rows: np.ndarray) -> np.ndarray: ...
+from medusa.heads.numpy_heads import RMS_EPSILON, BaseRows
 
 
 @dataclass(frozen=True)
@@ -29,7 +22,7 @@ class BaseMatrices:
     to_draft: torch.Tensor  # [n_vocab] int64: place among the draft tokens, -1 if none
 
     @classmethod
-    def read(cls, rows: _BaseRows, header: HeadsHeader) -> "BaseMatrices":
+    def read(cls, rows: BaseRows, header: HeadsHeader) -> "BaseMatrices":
         """Take what heads of this kind need."""
         to_draft = torch.arange(header.n_vocab)
         if header.draft_tokens is not None:
