@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from convert.errors import CheckpointError, ConversionError, DiskSpaceError
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
+from medusa.base_weights import BaseWeights
 from medusa.errors import HeadsMismatchError
-from medusa.heads import Variant, load_heads
+from medusa.heads import NumpyHeads, Variant, load_heads
 from medusa.heads.weights import read_heads
 from medusa.llama import Model
 from tests.convert import tiny_checkpoints as tiny
@@ -28,9 +29,9 @@ def convert(source, tiny_base, outtype=HeadsOutType.F16, **options):
     convert_heads(HeadsConversion(source, tiny_base.gguf, out, outtype, "tiny heads", **options))
     assert [path.name for path in out.parent.iterdir()] == ["heads.gguf"]
     model = Model(tiny_base.gguf)
-    loaded = load_heads(out, model)
+    load_heads(out, model)
     model.close()
-    return loaded
+    return NumpyHeads(read_heads(out), BaseWeights(tiny_base.gguf))
 
 
 def hidden_states():
