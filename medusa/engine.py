@@ -264,7 +264,7 @@ class Engine:
             runner.draft(runner.verify(outputs))
         report = runner.clock.stop()
         if self._cost is not None and report.n_decoding and not report.prefilled_tokens:
-            other = report.seconds - report.llama_seconds
+            other = report.overhead_seconds
             self._cost.observe(report.batch_tokens, report.llama_seconds, other)
         if self._observer is not None:
             self._observer(report)

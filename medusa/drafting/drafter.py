@@ -1,5 +1,6 @@
 """Candidate trees for all running requests of a step, and learning from what became of them."""
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -8,7 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from medusa.drafting.calibration import Calibration
-from medusa.drafting.growth import Guesses, StepCost, TreeGrowth, grow_together
+from medusa.drafting.growth import (
+    Guesses,
+    StepCost,
+    TreeGrowth,
+    grow_together,
+    tokens_per_second,
+)
 from medusa.drafting.lookup import Continuation, Lookup
 from medusa.heads import Heads, Variant
 from medusa.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tree
@@ -16,9 +23,13 @@ from medusa.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tre
 _SURE = 0.75
 """A copied token as likely as that is verified without asking the heads, whose time it saves."""
 
-_EXPLORING_STEPS, _EXPLORING_NODES = 32, 2
-"""Now and then some guesses are verified even if they do not seem to pay: a cost that was measured
-in a bad moment, or guesses that got better, would never come to light otherwise."""
+_EXPLORING_STEPS, _EXPLORING_NODES = 16, 2
+"""Now and then the heads are asked and some guesses verified even if they do not seem to pay: a
+cost that was measured in a bad moment, or guesses that got better, would not come to light else."""
+_GAIN_RATE = 0.3
+"""How fast the estimate of what the heads gain follows the last comparison."""
+_LEAST_GAIN = 1.05
+"""Below that gain in speed the heads are not asked: what is only estimated should pay clearly."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class Drafter:
         self._calibration: Calibration | None = None
         self._last_size = 0
         self._steps = 0
+        self._heads_gain = _LEAST_GAIN  # speed with heads over speed without
         self._chained = heads is not None and heads.header.variant is Variant.HYDRA
 
     def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
@@ -90,18 +102,24 @@ class Drafter:
             for request, copy in zip(requests, copies, strict=True)
             if copy is None or copy.chances[0] < _SURE
         ]
-        self._ask_heads(doubtful, timer)
+        self._steps += 1
+        explores = self._steps % _EXPLORING_STEPS == 1
+        heads_seconds = 0.0
+        if explores or self._heads_gain >= _LEAST_GAIN or self._shape is not None:
+            heads_seconds = self._ask_heads(doubtful, timer)
         if self._shape is not None:
             return [self._fixed_tree(self._shape, request) for request in requests]
         growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
-        self._steps += 1
-        explores = self._steps % _EXPLORING_STEPS == 0
+        if explores and heads_seconds:
+            self._judge_gain(requests, copies, growths, heads_seconds)
+            growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
         trees = grow_together(
             growths,
             self._max_nodes,
             self._cost,
             last_size=self._last_size,
             min_nodes=_EXPLORING_NODES if explores else 0,
+            other_seconds=heads_seconds,
         )
         self._last_size = sum(map(len, trees))
         return trees
@@ -121,9 +139,34 @@ class Drafter:
                 break
         memory.proposals, memory.copied = None, ()
 
-    def _ask_heads(self, requests: Sequence[Wanted], timer: Timer) -> None:
+    def _judge_gain(
+        self,
+        requests: Sequence[Wanted],
+        copies: Sequence[Continuation | None],
+        growths: Sequence[TreeGrowth],
+        heads_seconds: float,
+    ) -> None:
+        """Compare this step, for which the heads were asked, with one of copies alone."""
+        plain = [
+            TreeGrowth(request.tokens[-1], self._limits(request), None, copy)
+            for request, copy in zip(requests, copies, strict=True)
+        ]
+        rates = [
+            tokens_per_second(
+                some,
+                grow_together(some, self._max_nodes, self._cost, other_seconds=other_seconds),
+                self._cost,
+                other_seconds,
+            )
+            for some, other_seconds in ((growths, heads_seconds), (plain, 0.0))
+        ]
+        self._heads_gain += _GAIN_RATE * (rates[0] / rates[1] - self._heads_gain)
+
+    def _ask_heads(self, requests: Sequence[Wanted], timer: Timer) -> float:
+        """Let the heads guess for these requests; returns the seconds it took."""
         if self._heads is None or not requests:
-            return
+            return 0.0
+        began = time.perf_counter()
         with timer.heads():
             proposals = self._heads.propose(
                 np.stack([request.hidden for request in requests]),
@@ -131,6 +174,7 @@ class Drafter:
             )
         for request, proposal in zip(requests, proposals, strict=True):
             request.memory.proposals = proposal
+        return time.perf_counter() - began
 
     def _judge_heads(self, proposals: Proposals, accepted: Sequence[int]) -> None:
         calibration = self._calibrated(proposals)

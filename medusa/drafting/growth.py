@@ -65,6 +65,7 @@ class TreeGrowth:
         self._copy = continuation or Continuation((), ())
         self._tokens: list[int] = []
         self._parents: list[int] = []
+        self._chances: list[float] = []
         self._depths: list[int] = []
         self._is_best: list[bool] = []  # only best guesses lead to the node
         self._is_copy: list[bool] = []  # only copied tokens do
@@ -95,6 +96,10 @@ class TreeGrowth:
             is_copy=self._is_copy[parent] and depth < len(copy) and copy[depth] == token,
         )
 
+    def expected(self, n_nodes: int) -> float:
+        """Tokens that the root and the first nodes beside it yield on average."""
+        return sum(self._chances[: n_nodes + 1])
+
     def tree(self, n_nodes: int | None = None) -> TokenTree:
         """What has grown so far, or its first nodes beside the root."""
         end = None if n_nodes is None else n_nodes + 1
@@ -106,6 +111,7 @@ class TreeGrowth:
         node = len(self._tokens)
         self._tokens.append(token)
         self._parents.append(parent)
+        self._chances.append(chance)
         self._depths.append(depth)
         self._is_best.append(is_best)
         self._is_copy.append(is_copy)
@@ -145,6 +151,7 @@ def grow_together(
     *,
     last_size: int = 0,
     min_nodes: int = 0,
+    other_seconds: float = 0.0,
 ) -> list[TokenTree]:
     """Trees that make decoding fastest, the likeliest nodes of all of them first.
 
@@ -158,6 +165,7 @@ def grow_together(
         cost: time of a step by the number of its tokens.
         last_size: tokens of the step before.
         min_nodes: take so many nodes, if there are, whether they pay or not.
+        other_seconds: what the step costs beside.
     """
     size, expected = len(growths), float(len(growths))
     order = [(-growth.chance, index) for index, growth in enumerate(growths)]
@@ -165,12 +173,12 @@ def grow_together(
     grown: list[int] = []
     best_rate, best_size = 0.0, size
     while True:
-        seconds = cost.seconds(size)
+        seconds = cost.seconds(size) + other_seconds
         rate = expected / (seconds + (size != last_size) * cost.change_seconds)
         if rate > best_rate or len(grown) <= min_nodes:
             best_rate, best_size = rate, size
         chance, index = -order[0][0], order[0][1]
-        pays = (expected + chance) * seconds > expected * cost.seconds(size + 1)
+        pays = (expected + chance) * seconds > expected * (cost.seconds(size + 1) + other_seconds)
         if (
             chance <= 0.0
             or len(grown) == max_nodes
@@ -184,3 +192,13 @@ def grow_together(
         heapq.heapreplace(order, (-growths[index].chance, index))
     kept = grown[: best_size - len(growths)]
     return [growth.tree(kept.count(index)) for index, growth in enumerate(growths)]
+
+
+def tokens_per_second(
+    growths: Sequence[TreeGrowth], trees: Sequence[TokenTree], cost: StepCost, other_seconds: float
+) -> float:
+    """What a step with these trees, grown by these growths, yields on average."""
+    expected = sum(
+        growth.expected(tree.n_drafts) for growth, tree in zip(growths, trees, strict=True)
+    )
+    return expected / (cost.seconds(sum(map(len, trees))) + other_seconds)
