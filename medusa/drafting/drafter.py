@@ -103,7 +103,7 @@ class Drafter:
             if copy is None or copy.chances[0] < _SURE
         ]
         self._steps += 1
-        explores = self._steps % _EXPLORING_STEPS == 1
+        explores = self._steps % _EXPLORING_STEPS == 0
         heads_seconds = 0.0
         if explores or self._heads_gain >= _LEAST_GAIN or self._shape is not None:
             heads_seconds = self._ask_heads(doubtful, timer)

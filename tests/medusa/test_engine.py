@@ -258,10 +258,10 @@ def test_nothing_is_guessed_where_it_does_not_pay(
 ) -> None:
     config = EngineConfig(n_slots=2, n_ctx=512, n_threads=THREADS, **options)  # type: ignore[arg-type]
     engine = Engine(model, load_heads(heads_path, model), config)
-    (run,) = generate(engine, [GenerationRequest((1, 2, 3), GREEDY, 20, ignore_eos=True)])
+    (run,) = generate(engine, [GenerationRequest((1, 2, 3), GREEDY, 12, ignore_eos=True)])
     engine.close()
     usage = run.finished.usage
-    assert (usage.steps, usage.accepted_drafts, usage.rejected_drafts) == (20, 0, 0)
+    assert (usage.steps, usage.accepted_drafts, usage.rejected_drafts) == (12, 0, 0)
 
 
 def test_measuring_the_cost_leaves_no_trace(model: Model) -> None:
