@@ -20,7 +20,7 @@ class ModelOptions:
     heads: str = "auto"  # auto, none, or a path
     draft_nodes: int = 16
     lookup: bool = True
-    tree: Path | None = None  # JSON list of Medusa choices; None: grown by probability
+    tree: Path | None = None  # JSON list of Medusa choices; None: grown by what guesses are worth
     max_queue: int = 128
     max_stall_ms: float = 250.0
     chat_template: Path | None = None

@@ -8,12 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.speculation import load_prompts
 from benchmarks.workload import QUESTIONS, Bench, answers
-from medusa.chat import prompt_tokens
-from medusa.engine import Engine, EngineConfig
 from medusa.llama import CPU_KERNELS
 from medusa.requests import GenerationRequest
 from medusa.sampling import SamplingParams
@@ -42,7 +39,7 @@ def exactness(
     texts = [*QUESTIONS, *(prompt for _, prompt in load_prompts(12))][:prompts]
     requests = [
         GenerationRequest(
-            prompt_tokens(bench.model, bench.template, [{"role": "user", "content": text}]),
+            bench.prompt(text),
             SamplingParams(temperature=0.0),
             max_tokens=tokens,
             ignore_eos=True,
@@ -70,13 +67,7 @@ def exactness(
 def _answers(
     bench: Bench, requests: list[GenerationRequest], *, n_slots: int, speculate: bool
 ) -> list[tuple[int, ...]]:
-    config = EngineConfig(
-        n_slots=n_slots,
-        n_ctx=1536 * n_slots,
-        n_threads=default_threads(),
-        draft_nodes=EngineConfig.draft_nodes if speculate else 0,
-    )
-    engine = Engine(bench.model, bench.heads if speculate else None, config)
+    engine = bench.engine(n_slots, speculate=speculate)
     try:
         return answers(engine, requests)
     finally:

@@ -15,7 +15,6 @@ from rich.table import Table
 from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
-from medusa.chat import prompt_tokens
 from medusa.engine import Engine, EngineConfig
 from medusa.heads import load_heads
 from medusa.requests import GenerationRequest
@@ -103,9 +102,8 @@ def _measure(
     engines = {mode: _engine(bench, mode, nodes) for mode in MODES}
     answers = []
     for number, (kind, prompt) in enumerate(track(load_prompts(count), "answering")):
-        message = [{"role": "user", "content": prompt}]
         request = GenerationRequest(
-            prompt_tokens(bench.model, bench.template, message),
+            bench.prompt(prompt),
             SamplingParams(temperature=temperature, seed=number),
             max_tokens=n_tokens,
         )

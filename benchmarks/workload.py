@@ -62,17 +62,17 @@ class Bench:
         )
         return Engine(self.model, self.heads if speculate else None, config, observer)
 
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """The tokens of a conversation that begins with this user message."""
+        return prompt_tokens(self.model, self.template, [{"role": "user", "content": text}])
+
     def requests(
         self, count: int, n_tokens: int, temperature: float = 0.0
     ) -> list[GenerationRequest]:
         """`count` different questions, each to be answered with exactly `n_tokens` tokens."""
         return [
             GenerationRequest(
-                prompt_tokens(
-                    self.model,
-                    self.template,
-                    [{"role": "user", "content": QUESTIONS[i % len(QUESTIONS)]}],
-                ),
+                self.prompt(QUESTIONS[i % len(QUESTIONS)]),
                 SamplingParams(temperature=temperature, seed=i),
                 max_tokens=n_tokens,
                 ignore_eos=True,

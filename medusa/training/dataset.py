@@ -71,11 +71,14 @@ class Dataset:
         heads = np.arange(n_heads)[:, None]
         ahead = here + heads + 1
         valid = ahead < self.ends[here]
-        tokens = self.tokens.astype(np.int64)
+
+        def tokens_at(places: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(self.tokens[np.minimum(places, last)].astype(np.int64))
+
         return Window(
             hidden=torch.from_numpy(self.hidden[here].astype(np.float32)),
-            tokens=torch.from_numpy(tokens[np.minimum(here + heads, last)]),
-            targets=torch.from_numpy(tokens[np.minimum(ahead, last)]),
+            tokens=tokens_at(here + heads),
+            targets=tokens_at(ahead),
             valid=torch.from_numpy(valid),
             hidden_ahead=torch.from_numpy(self.hidden[wide.ravel()].astype(np.float32)),
             ahead=torch.from_numpy(place + heads + 1),

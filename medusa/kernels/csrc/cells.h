@@ -110,7 +110,7 @@ private:
         return n;
     }
 
-    // The block that starts at a row; leaves the union of its cells in union_().
+    // The block that starts at a row; fill() adds its cells.
     Block begin_block(int64_t row) const {
         uint64_t * all = thread_scratch<uint64_t>(kUnionSlot, words_);
         std::memcpy(all, bits(row), words_ * 8);
