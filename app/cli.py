@@ -190,6 +190,15 @@ def train(
     width: Annotated[
         int, typer.Option("--width", min=32, help="Inner width of a Hydra cell, divisible by 32.")
     ] = 1536,
+    rank: Annotated[
+        int,
+        typer.Option(
+            "--rank",
+            min=0,
+            help="Inner width of the Hydra heads' output matrix, divisible by 32; "
+            "0: they use the model's.",
+        ),
+    ] = 256,
     draft_vocab: Annotated[
         int,
         typer.Option(
@@ -227,7 +236,7 @@ def train(
             heads="none",
         ),
         TrainOptions(
-            prompts, out, tokens, variant, n_heads, layers, width, draft_vocab or None, epochs
+            prompts, out, tokens, variant, n_heads, layers, width, rank, draft_vocab or None, epochs
         ),
     )
 

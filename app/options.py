@@ -48,5 +48,6 @@ class TrainOptions:
     n_heads: int
     n_layers: int
     width: int
+    rank: int
     draft_vocab: int | None
     epochs: int

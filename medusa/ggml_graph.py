@@ -45,7 +45,6 @@ class _InitParams(ctypes.Structure):
 
 
 _POINTER, _INT, _I64, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
-_DESCENDING = 1  # of enum ggml_sort_order
 _UNARY, _BINARY = (_POINTER,) * 2, (_POINTER,) * 3  # the context and one or two tensors
 
 _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
@@ -66,10 +65,8 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_soft_max": (_POINTER, *_UNARY),
     "ggml_concat": (_POINTER, *_BINARY, _INT),
     "ggml_top_k": (_POINTER, *_UNARY, _INT),
-    "ggml_argsort": (_POINTER, *_UNARY, _INT),
+    "ggml_argmax": (_POINTER, *_UNARY),
     "ggml_get_rows": (_POINTER, *_BINARY),
-    "ggml_view_2d": (_POINTER, *_UNARY, _I64, _I64, _SIZE, _SIZE),
-    "ggml_cont_1d": (_POINTER, *_UNARY, _I64),
     "ggml_reshape_1d": (_POINTER, *_UNARY, _I64),
     "ggml_reshape_2d": (_POINTER, *_UNARY, _I64, _I64),
     "ggml_reshape_3d": (_POINTER, *_UNARY, _I64, _I64, _I64),
@@ -295,9 +292,9 @@ class Graph:
         """[n, rows] -> [k, rows] int32, places of the largest k in no particular order."""
         return Tensor(_ggml().top_k(self._context, x, k))
 
-    def descending(self, x: Tensor) -> Tensor:
-        """[n, rows] -> [n, rows] int32, the places of a row's values, largest first."""
-        return Tensor(_ggml().argsort(self._context, x, _DESCENDING))
+    def argmax(self, x: Tensor) -> Tensor:
+        """[n, rows] -> [rows] int32, the place of each row's largest value."""
+        return Tensor(_ggml().argmax(self._context, x))
 
     def get_rows(self, table: Tensor, ids: Tensor) -> Tensor:
         """[width, n], [rows] int32 -> [width, rows], float32 unless the table is int32."""
@@ -307,11 +304,6 @@ class Graph:
         """Values of each row. [n, rows], [k, rows] int32 -> [1, k, rows]."""
         values = _ggml().reshape_3d(self._context, x, 1, n, rows)
         return Tensor(_ggml().get_rows(self._context, values, ids))
-
-    def first_of_rows(self, x: Tensor, n: int, rows: int) -> Tensor:
-        """[n, rows] -> [rows], for types of 4 bytes."""
-        column = _ggml().view_2d(self._context, x, 1, rows, 4 * n, 0)
-        return Tensor(_ggml().cont_1d(self._context, column, rows))
 
     def reshape(self, x: Tensor, *shape: int) -> Tensor:
         """The same values as one or two dimensions."""

@@ -55,6 +55,7 @@ def run_train(model_options: ModelOptions, options: TrainOptions) -> None:
                 n_layers=options.n_layers,
                 variant=options.variant,
                 width=options.width,
+                rank=options.rank,
                 draft_vocab=options.draft_vocab,
                 epochs=options.epochs,
             ),

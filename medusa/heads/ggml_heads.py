@@ -40,7 +40,7 @@ class GgmlHeads:
 
     Args:
         weights: the heads; matrices are computed with as they are quantised.
-        base: the base model's matrices; the full variant needs none of them.
+        base: the base model's matrices.
         n_threads: for the computation.
         max_slots: more than these are computed one group after the other.
         top_k: guesses per head.
@@ -156,11 +156,18 @@ class _Constants:
 
 @dataclass(frozen=True)
 class _Guesses:
-    """What one head or several say; rows in the order [heads, n_slots], the best guess first."""
+    """What one head or several say; rows in the order [heads, n_slots]."""
 
     scores: Tensor  # [n_draft, rows]
-    tokens: Tensor  # [top_k * rows] int32
-    probs: Tensor  # [top_k * rows]
+    places: Tensor  # [top_k, rows] int32, of the best among the draft tokens, in any order
+    probs: Tensor  # [top_k, rows]
+
+    @classmethod
+    def of(cls, graph: Graph, scores: Tensor, n_draft: int, rows: int, top_k: int) -> Self:
+        """The best of scores [n_draft, rows]."""
+        places = graph.top_k(graph.output(scores), top_k)
+        probs = graph.pick(graph.soft_max(scores), places, n_draft, rows)
+        return cls(scores, places, graph.reshape(probs, top_k, rows))
 
 
 class _Network(Protocol):
@@ -179,31 +186,6 @@ class _Network(Protocol):
             top_k: guesses per head.
         """
         ...
-
-
-class _Guesser:
-    """From scores to the best tokens."""
-
-    def __init__(self, constants: _Constants) -> None:
-        self._n_draft = constants.header.n_draft
-        self._draft_tokens = constants.draft_tokens()
-
-    def guesses(
-        self, graph: Graph, scores: Tensor, *, n_heads: int, n_slots: int, top_k: int
-    ) -> _Guesses:
-        """scores: [n_draft, n_heads * n_slots]."""
-        rows = n_heads * n_slots
-        some = graph.top_k(graph.output(scores), top_k)
-        probs = graph.pick(graph.soft_max(scores), some, self._n_draft, rows)
-        order = graph.descending(graph.reshape(probs, top_k, rows))
-        ids = graph.reshape(graph.pick(some, order, top_k, rows), top_k * rows)
-        probs = graph.reshape(graph.pick(probs, order, top_k, rows), top_k * rows)
-        return _Guesses(scores, self._as_tokens(graph, ids, top_k * rows), probs)
-
-    def _as_tokens(self, graph: Graph, ids: Tensor, n: int) -> Tensor:
-        if self._draft_tokens is None:
-            return ids
-        return graph.reshape(graph.get_rows(self._draft_tokens, ids), n)
 
 
 class _Medusa:
@@ -228,7 +210,7 @@ class _Medusa:
             self._outputs = [constants.tensor(f"head.{k}.output.weight") for k in heads]
         else:
             self._outputs = [constants.lm_head()]
-        self._guesser = _Guesser(constants)
+        self._n_draft = header.n_draft
 
     def build(
         self, graph: Graph, hidden: Tensor, _roots: Tensor, n_slots: int, top_k: int
@@ -238,9 +220,7 @@ class _Medusa:
         if n_heads > 1:
             states = [_joined(graph, states, 1)]
         return [
-            self._guesser.guesses(
-                graph, graph.mul_mat(output, x), n_heads=n_heads, n_slots=n_slots, top_k=top_k
-            )
+            _Guesses.of(graph, graph.mul_mat(output, x), self._n_draft, n_heads * n_slots, top_k)
             for output, x in zip(self._outputs, states, strict=True)
         ]
 
@@ -281,9 +261,13 @@ class _Hydra:
             _Cell(*(constants.tensor(f"cell.{j}.{part}") for part in _CELL_PARTS))
             for j in range(header.n_layers)
         ]
-        self._lm_head = constants.lm_head()
+        if header.rank:
+            self._outputs = [constants.tensor(f"output.{part}.weight") for part in ("down", "up")]
+        else:
+            self._outputs = [constants.lm_head()]
         self._embeddings = constants.embeddings()
-        self._guesser = _Guesser(constants)
+        self._draft_tokens = constants.draft_tokens()
+        self._n_draft = header.n_draft
         self._n_heads = header.n_heads
 
     def build(
@@ -292,12 +276,19 @@ class _Hydra:
         state, tokens, results = hidden, roots, []
         for head in range(self._n_heads):
             state = self._next_state(graph, head, state, tokens)
-            scores = graph.mul_mat(self._lm_head, state)
-            results.append(
-                self._guesser.guesses(graph, scores, n_heads=1, n_slots=n_slots, top_k=top_k)
-            )
-            tokens = graph.first_of_rows(results[-1].tokens, top_k, n_slots)
+            scores = state
+            for matrix in self._outputs:
+                scores = graph.mul_mat(matrix, scores)
+            results.append(_Guesses.of(graph, scores, self._n_draft, n_slots, top_k))
+            tokens = self._best_tokens(graph, results[-1], n_slots, top_k)
         return results
+
+    def _best_tokens(self, graph: Graph, guesses: _Guesses, n_slots: int, top_k: int) -> Tensor:
+        rank = graph.reshape(graph.argmax(guesses.probs), 1, n_slots)
+        places = graph.reshape(graph.pick(guesses.places, rank, top_k, n_slots), n_slots)
+        if self._draft_tokens is None:
+            return places
+        return graph.reshape(graph.get_rows(self._draft_tokens, places), n_slots)
 
     def _next_state(self, graph: Graph, head: int, state: Tensor, tokens: Tensor) -> Tensor:
         cell = self._cells[min(head, len(self._cells) - 1)]
@@ -319,11 +310,12 @@ class _Plan:
         hidden = self._graph.input(Kind.F32, header.n_embd, n_slots)
         roots = self._graph.input(Kind.I32, n_slots)
         results = network.build(self._graph, hidden, roots, n_slots, top_k)
-        tokens, probs = (
-            self._graph.output(_joined(self._graph, parts, 0))
-            for parts in ([r.tokens for r in results], [r.probs for r in results])
+        places, probs = (
+            self._graph.output(_joined(self._graph, parts, 1))
+            for parts in ([r.places for r in results], [r.probs for r in results])
         )
         self._graph.allocate()
+        self._draft_tokens = header.draft_tokens
         self._hidden = self._graph.array(hidden, (n_slots, header.n_embd), np.float32)
         self._roots = (
             self._graph.array(roots, (n_slots,), np.int32) if network.reads_roots else None
@@ -334,8 +326,9 @@ class _Plan:
             for r in results
         ]
         shape = (header.n_heads, n_slots, top_k)
-        self._tokens = self._graph.array(tokens, shape, np.int32)
+        self._places = self._graph.array(places, shape, np.int32)
         self._probs = self._graph.array(probs, shape, np.float32)
+        self._row_starts = np.arange(0, self._probs.size, top_k).reshape(*shape[:-1], 1)
 
     def run(self, hidden: np.ndarray, roots: np.ndarray) -> Self:
         """Compute; results are good until another plan runs."""
@@ -351,5 +344,8 @@ class _Plan:
 
     def proposals(self) -> list[Proposals]:
         """Of every slot."""
-        tokens, probs = self._tokens.copy(), self._probs.copy()
+        order = (-self._probs).argsort() + self._row_starts  # places in the flat arrays
+        probs, tokens = self._probs.take(order), self._places.take(order)
+        if self._draft_tokens is not None:
+            tokens = self._draft_tokens.take(tokens)
         return [Proposals(tokens[:, slot], probs[:, slot]) for slot in range(tokens.shape[1])]

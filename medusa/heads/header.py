@@ -13,7 +13,7 @@ class Variant(StrEnum):
 
     FULL = "full"  # ResBlocks, then a Linear(n_embd, n_vocab) of their own: the official layout
     SHARED = "shared"  # ResBlocks, then the base model's lm_head
-    HYDRA = "hydra"  # each head also reads the token before its own, then the base's lm_head
+    HYDRA = "hydra"  # each head also reads the token before its own; one output for all
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class HeadsHeader:
     draft_tokens: np.ndarray | None = None  # [n_draft] int32; None: the whole vocabulary
     name: str = "Medusa heads"
     width: int = 0  # of a Hydra cell's inner layer
+    rank: int = 0  # of Hydra heads' output matrix; 0: they use the base model's lm_head
     calibration: np.ndarray | None = None
     """[2, n_heads, top_k, bins] float32, hits and trials as `Calibration` counts them."""
 

@@ -1,5 +1,6 @@
 """The forward pass of Medusa heads in NumPy: the reference for every faster one."""
 
+import functools
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ class NumpyHeads:
 
     Args:
         weights: the heads.
-        base: the base model's matrices; the full variant needs none of them.
+        base: the base model's matrices.
         top_k: guesses per head.
     """
 
@@ -98,7 +99,11 @@ class _Hydra:
         self._in = [np.ascontiguousarray(weights.values(f"cell.{j}.in.weight").T) for j in cells]
         self._bias = [weights.values(f"cell.{j}.in.bias") for j in cells]
         self._out = [np.ascontiguousarray(weights.values(f"cell.{j}.out.weight").T) for j in cells]
-        self._lm_head = np.ascontiguousarray(base.lm_head(header.draft_tokens).T)
+        if header.rank:
+            outputs = [weights.values(f"output.{part}.weight") for part in ("down", "up")]
+        else:
+            outputs = [base.lm_head(header.draft_tokens)]
+        self._outputs = [np.ascontiguousarray(matrix.T) for matrix in outputs]
         self._draft_tokens = header.draft_tokens
         self._embeddings = base.embeddings
         self._n_heads = header.n_heads
@@ -109,7 +114,7 @@ class _Hydra:
             j = min(head, len(self._in) - 1)
             x = np.concatenate([_rms_norm(state), _rms_norm(self._embeddings(tokens))], axis=1)
             state = state + _silu(x @ self._in[j] + self._bias[j]) @ self._out[j]
-            scores.append(state @ self._lm_head)
+            scores.append(functools.reduce(np.matmul, self._outputs, state))
             best = scores[-1].argmax(axis=1)
             tokens = best if self._draft_tokens is None else self._draft_tokens[best]
         return np.stack(scores)

@@ -1,7 +1,8 @@
 """The weights of Medusa heads and their file format: GGUF with architecture "medusa".
 
-Metadata: medusa.variant, medusa.head_count, medusa.layer_count, medusa.feed_forward_length (Hydra),
-medusa.embedding_length, medusa.vocab_size, medusa.base.name, medusa.base.fingerprint.
+Metadata: medusa.variant, medusa.head_count, medusa.layer_count, medusa.feed_forward_length and
+medusa.output_rank (Hydra), medusa.embedding_length, medusa.vocab_size, medusa.base.name,
+medusa.base.fingerprint.
 Tensors: those of `layout`, draft_tokens [n_draft] int32 where proposals are limited to a part of
 the vocabulary, and calibration as `HeadsHeader` has it.
 """
@@ -47,6 +48,7 @@ def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
     with RMS norms without weights. The state is the hidden state at first. Heads that depend on the
     tokens before theirs: Ankner et al. 2024, "Hydra: sequentially-dependent draft heads for Medusa
     decoding"; handing on a state, with shared weights: Cheng et al. 2024, "Recurrent drafter".
+    Scores are lm_head state or, where the header has a rank, output.up output.down state.
     """
     n = header.n_embd
     if header.variant is Variant.HYDRA:
@@ -54,6 +56,9 @@ def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
             yield TensorSpec(f"cell.{j}.in.weight", (header.width, 2 * n))
             yield TensorSpec(f"cell.{j}.in.bias", (header.width,))
             yield TensorSpec(f"cell.{j}.out.weight", (n, header.width))
+        if header.rank:
+            yield TensorSpec("output.down.weight", (header.rank, n))
+            yield TensorSpec("output.up.weight", (header.n_draft, header.rank))
         return
     for k in range(header.n_heads):
         for i in range(header.n_layers):
@@ -127,6 +132,7 @@ def stream_heads(
     writer.add_uint32("medusa.head_count", header.n_heads)
     writer.add_uint32("medusa.layer_count", header.n_layers)
     writer.add_uint32("medusa.feed_forward_length", header.width)
+    writer.add_uint32("medusa.output_rank", header.rank)
     writer.add_uint32("medusa.embedding_length", header.n_embd)
     writer.add_uint32("medusa.vocab_size", header.n_vocab)
     writer.add_string("medusa.base.name", header.base_name)
@@ -197,7 +203,8 @@ class _HeadsReader:
             base_fingerprint=str(self._field("medusa.base.fingerprint")),
             draft_tokens=None if draft is None else np.array(draft.data, np.int32),
             name=str(self._field("general.name")),
-            width=self._width(),
+            width=self._number("medusa.feed_forward_length"),
+            rank=self._number("medusa.output_rank"),
             calibration=None if calibration is None else np.array(calibration.data, np.float32),
         )
         if draft is not None and not (0 <= draft.data.min() <= draft.data.max() < header.n_vocab):
@@ -212,8 +219,9 @@ class _HeadsReader:
         except ValueError:
             raise ModelLoadError(f"{self._path}: unknown variant of heads {variant!r}") from None
 
-    def _width(self) -> int:
-        field = self._fields.get("medusa.feed_forward_length")
+    def _number(self, key: str) -> int:
+        """0 where there is none."""
+        field = self._fields.get(key)
         return 0 if field is None else int(field.contents())
 
     def _field(self, key: str) -> str | int:

@@ -49,6 +49,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def hidden_sample(self, count: int) -> torch.Tensor:
+        """At most `count` hidden states from everywhere, [n, n_embd] float32."""
+        rows = self.hidden[:: -(-len(self) // count)]
+        return torch.from_numpy(rows.astype(np.float32))
+
     def n_batches(self, batch_size: int) -> int:
         """Batches of a pass over all whole segments."""
         segments = max(1, len(self) // SEGMENT)

@@ -18,6 +18,9 @@ from medusa.training.shards import ShardStore
 _BFLOAT16_IS_FAST = torch.cpu._is_avx512_bf16_supported()
 """Where the CPU multiplies bfloat16 itself, a step takes a quarter of the time."""
 
+_SAMPLE = 32_768
+"""Hidden states that the low-rank output matrix is fitted to at the start."""
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -27,6 +30,7 @@ class FitConfig:
     n_layers: int = 1
     variant: Variant = Variant.HYDRA
     width: int = 1536  # of a Hydra cell
+    rank: int = 256  # of the Hydra heads' output matrix; 0: the model's lm_head
     draft_vocab: int | None = 8192  # None: the whole vocabulary
     soft_targets: bool = True  # learn the model's distribution, not only its choice
     epochs: int = 3
@@ -79,21 +83,23 @@ def fit(
     draft_tokens = None
     if config.draft_vocab is not None and config.draft_vocab < base.n_vocab:
         draft_tokens = frequent_tokens(train.tokens, config.draft_vocab, base.n_vocab)
+    hydra, n_embd = config.variant is Variant.HYDRA, train.hidden.shape[1]
     header = HeadsHeader(
         variant=config.variant,
         n_heads=config.n_heads,
         n_layers=config.n_layers,
-        n_embd=train.hidden.shape[1],
+        n_embd=n_embd,
         n_vocab=base.n_vocab,
         base_name=base.name,
         base_fingerprint=base.fingerprint,
         draft_tokens=draft_tokens,
         name=f"Medusa heads for {base.name}",
-        width=config.width if config.variant is Variant.HYDRA else 0,
+        width=config.width if hydra else 0,
+        rank=min(config.rank, n_embd, config.draft_vocab or n_embd) if hydra else 0,
     )
     torch.manual_seed(config.seed)
     matrices = BaseMatrices.read(base.rows, header)
-    module = make_module(header, matrices)
+    module = make_module(header, matrices, train.hidden_sample(_SAMPLE))
     _Trainer(module, matrices, config, checkpoint).run(train, held_out, on_progress)
     evaluation = evaluate(module, matrices, held_out)
     weights = HeadWeights.of(evaluation.calibrated(header), module.tensors())

@@ -95,18 +95,50 @@ class _MedusaModule(HeadsModule):
         return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
 
+def low_rank(
+    matrix: torch.Tensor, inputs: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A product up @ down of that rank that is closest to `matrix` on inputs like these.
+
+    It minimises the mean of |matrix x - up down x|^2 over the inputs x, by the singular values of
+    `matrix` times a root of the inputs' second moment.
+
+    Args:
+        matrix: [m, n].
+        inputs: [samples, n].
+        rank: at most m and n.
+
+    Returns:
+        up [m, rank] and down [rank, n], of equal mean row and column length.
+    """
+    moment = inputs.T @ inputs / len(inputs)
+    moment += 1e-4 * moment.diagonal().mean() * torch.eye(len(moment))
+    root = torch.linalg.cholesky(moment)
+    u, s, v = torch.linalg.svd(matrix @ root, full_matrices=False)
+    up, down = u[:, :rank] * s[:rank], v[:rank] @ torch.linalg.inv(root)
+    balance = (down.norm(dim=1).mean() / up.norm(dim=0).mean()).sqrt()
+    return up * balance, down / balance
+
+
 class _HydraModule(HeadsModule):
-    """Cells start as the identity: every head begins with what the model says of the next token."""
+    """Cells start as the identity: every head begins with what the model says of the next token,
+    as far as the rank of the output allows."""
 
     inner: nn.ModuleList
+    lm_head: torch.Tensor
 
-    def __init__(self, header: HeadsHeader, lm_head: torch.Tensor) -> None:
+    def __init__(self, header: HeadsHeader, lm_head: torch.Tensor, hidden: torch.Tensor) -> None:
         super().__init__()
         n = header.n_embd
         self.n_heads = header.n_heads
         self.inner = nn.ModuleList(nn.Linear(2 * n, header.width) for _ in range(header.n_layers))
         self.outer = nn.ParameterList(torch.zeros(n, header.width) for _ in range(header.n_layers))
-        self.lm_head = nn.Parameter(lm_head, requires_grad=False)
+        if header.rank:
+            up, down = low_rank(lm_head, hidden, header.rank)
+            self.outputs = nn.ParameterDict({"down": down, "up": up})
+        else:
+            self.outputs = nn.ParameterDict()
+            self.register_buffer("lm_head", lm_head, persistent=False)
 
     def forward(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> list[torch.Tensor]:
         state, scores = hidden, []
@@ -115,11 +147,16 @@ class _HydraModule(HeadsModule):
             x = torch.cat([_rms_norm(state), _rms_norm(embeddings[head])], dim=1)
             inner = F.silu(self.inner[j](x))
             state = state + F.linear(inner, self.outer[j])
-            scores.append(F.linear(state, self.lm_head))
+            scores.append(self._scores(state))
         return scores
 
+    def _scores(self, state: torch.Tensor) -> torch.Tensor:
+        if not self.outputs:
+            return F.linear(state, self.lm_head)
+        return F.linear(F.linear(state, self.outputs["down"]), self.outputs["up"])
+
     def tensors(self) -> Mapping[str, np.ndarray]:
-        found: dict[str, torch.Tensor] = {}
+        found = {f"output.{part}.weight": matrix for part, matrix in self.outputs.items()}
         for j, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True)):
             assert isinstance(inner, nn.Linear)
             found[f"cell.{j}.in.weight"] = inner.weight
@@ -132,7 +169,14 @@ def _rms_norm(x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x.float(), (x.shape[-1],), eps=RMS_EPSILON)
 
 
-def make_module(header: HeadsHeader, matrices: BaseMatrices) -> HeadsModule:
-    """An untrained network."""
-    kind = _HydraModule if header.variant is Variant.HYDRA else _MedusaModule
-    return kind(header, matrices.lm_head)
+def make_module(header: HeadsHeader, matrices: BaseMatrices, hidden: torch.Tensor) -> HeadsModule:
+    """An untrained network.
+
+    Args:
+        header: what the heads are.
+        matrices: of the base model.
+        hidden: [samples, n_embd] float32, some of its hidden states.
+    """
+    if header.variant is Variant.HYDRA:
+        return _HydraModule(header, matrices.lm_head, hidden)
+    return _MedusaModule(header, matrices.lm_head)

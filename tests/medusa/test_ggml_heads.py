@@ -53,7 +53,9 @@ class _ReaderTensor:
     tensor_type: Kind
 
 
-def random_heads(variant: Variant, draft: np.ndarray | None, n_embd: int = N_EMBD) -> HeadWeights:
+def random_heads(
+    variant: Variant, draft: np.ndarray | None, n_embd: int = N_EMBD, rank: int = 0
+) -> HeadWeights:
     header = HeadsHeader(
         variant=variant,
         n_heads=N_HEADS,
@@ -64,6 +66,7 @@ def random_heads(variant: Variant, draft: np.ndarray | None, n_embd: int = N_EMB
         base_fingerprint="0123",
         draft_tokens=draft,
         width=WIDTH if variant is Variant.HYDRA else 0,
+        rank=rank,
     )
     rng = np.random.default_rng(0)
     values = {}
@@ -73,11 +76,9 @@ def random_heads(variant: Variant, draft: np.ndarray | None, n_embd: int = N_EMB
     return HeadWeights.of(header, values)
 
 
-def quantised_heads(
-    folder: Path, variant: Variant, draft: np.ndarray | None, kind: Kind
-) -> HeadWeights:
+def quantised_heads(folder: Path, heads: HeadWeights, kind: Kind) -> HeadWeights:
     path = folder / "heads.gguf"
-    write_heads(path, random_heads(variant, draft), kind=kind)
+    write_heads(path, heads, kind=kind)
     return read_heads(path)
 
 
@@ -92,8 +93,8 @@ def draft(request: pytest.FixtureRequest) -> np.ndarray | None:
     return request.param
 
 
-@pytest.fixture(params=list(Variant))
-def variant(request: pytest.FixtureRequest) -> Variant:
+@pytest.fixture(params=[(variant, 0) for variant in Variant] + [(Variant.HYDRA, 32)], ids=str)
+def variant_and_rank(request: pytest.FixtureRequest) -> tuple[Variant, int]:
     return request.param
 
 
@@ -104,10 +105,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture
 def both(
-    tmp_path: Path, variant: Variant, draft: np.ndarray | None, kind: Kind
+    tmp_path: Path, variant_and_rank: tuple[Variant, int], draft: np.ndarray | None, kind: Kind
 ) -> Iterator[tuple[GgmlHeads, NumpyHeads]]:
     """Quick heads, and the reference with the same weights dequantised."""
-    weights = quantised_heads(tmp_path, variant, draft, kind)
+    variant, rank = variant_and_rank
+    weights = quantised_heads(tmp_path, random_heads(variant, draft, rank=rank), kind)
     base = FakeBase(Kind.F32 if kind in UNQUANTISED else Kind.Q8_0)
     heads = GgmlHeads(weights, base, n_threads=2, max_slots=4, lm_head_kind=base.kind)
     yield heads, NumpyHeads(weights, base)

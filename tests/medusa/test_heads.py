@@ -13,6 +13,7 @@ from medusa.llama import Batch, Context, ContextParams, Model
 
 N_HEADS, N_LAYERS, N_EMBD, N_VOCAB, WIDTH = 3, 2, 16, 50, 24
 VARIANTS = list(Variant)
+KINDS = [(variant, 0) for variant in Variant] + [(Variant.HYDRA, 8)]
 DRAFT = np.array([3, 7, 11, 40], np.int32)
 
 
@@ -34,7 +35,9 @@ class FakeBase:
 BASE = FakeBase()
 
 
-def random_heads(variant: Variant, *, draft_tokens: np.ndarray | None = None) -> HeadWeights:
+def random_heads(
+    variant: Variant, *, rank: int = 0, draft_tokens: np.ndarray | None = None
+) -> HeadWeights:
     rng = np.random.default_rng(0)
     header = HeadsHeader(
         variant=variant,
@@ -46,6 +49,7 @@ def random_heads(variant: Variant, *, draft_tokens: np.ndarray | None = None) ->
         base_fingerprint="0123",
         draft_tokens=draft_tokens,
         width=WIDTH if variant is Variant.HYDRA else 0,
+        rank=rank,
     )
     return HeadWeights.of(
         header,
@@ -85,7 +89,11 @@ def hydra_logits(heads: HeadWeights, hidden: np.ndarray, root: int) -> np.ndarra
         x = np.concatenate([normed(state), normed(BASE.table[token].astype(np.float64))])
         inner = silu(heads.values(f"{cell}.in.weight") @ x + heads.values(f"{cell}.in.bias"))
         state = state + heads.values(f"{cell}.out.weight") @ inner
-        logits.append(BASE.output[draft] @ state)
+        if heads.header.rank:
+            reduced = heads.values("output.down.weight") @ state
+            logits.append(heads.values("output.up.weight") @ reduced)
+        else:
+            logits.append(BASE.output[draft] @ state)
         token = int(draft[logits[-1].argmax()])
     return np.array(logits)
 
@@ -96,12 +104,12 @@ def reference_logits(heads: HeadWeights, hidden: np.ndarray, root: int) -> np.nd
     return medusa_logits(heads, hidden)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "rank"), KINDS)
 @pytest.mark.parametrize("draft", [None, DRAFT], ids=["whole vocabulary", "draft tokens"])
 def test_forward_pass_is_the_papers_for_all_slots_at_once(
-    variant: Variant, draft: np.ndarray | None
+    variant: Variant, rank: int, draft: np.ndarray | None
 ) -> None:
-    weights = random_heads(variant, draft_tokens=draft)
+    weights = random_heads(variant, rank=rank, draft_tokens=draft)
     hidden = np.random.default_rng(1).standard_normal((4, N_EMBD)).astype(np.float32)
     roots = np.array([0, 49, 7, 7], np.int32)
     heads = NumpyHeads(weights, BASE, top_k=4)
@@ -136,14 +144,14 @@ def test_proposals_are_limited_to_the_draft_vocabulary(variant: Variant) -> None
     np.testing.assert_allclose(proposals.probs.sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "rank"), KINDS)
 @pytest.mark.parametrize("draft", [None, np.array([1, 2, 49], np.int32)])
 @pytest.mark.parametrize("counted", [False, True])
 def test_heads_survive_their_file(
-    tmp_path: Path, variant: Variant, draft: np.ndarray | None, counted: bool
+    tmp_path: Path, variant: Variant, rank: int, draft: np.ndarray | None, counted: bool
 ) -> None:
     path = tmp_path / "heads.gguf"
-    written = random_heads(variant, draft_tokens=draft)
+    written = random_heads(variant, rank=rank, draft_tokens=draft)
     table = np.random.default_rng(3).random((2, N_HEADS, 6, 10), np.float32) if counted else None
     header = replace(written.header, calibration=table, name="Tiny heads")
     write_heads(path, HeadWeights(header, written.tensors), kind=gguf.GGMLQuantizationType.F32)

@@ -9,12 +9,13 @@ from medusa.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
 from medusa.heads.weights import layout
 from medusa.training.dataset import load_datasets
 from medusa.training.fit import Base, FitConfig, Fitted, fit
-from medusa.training.modules import BaseMatrices, make_module
+from medusa.training.modules import BaseMatrices, low_rank, make_module
 from medusa.training.shards import Answer, ShardStore
 
 N_VOCAB, N_EMBD = 24, 16
 LENGTH = 30
 VARIANTS = list(Variant)
+KINDS = [(variant, 0) for variant in Variant] + [(Variant.HYDRA, 4)]
 
 
 class Rows:
@@ -52,7 +53,8 @@ def cyclic_store(folder: Path, n_answers: int = 60) -> ShardStore:
 
 
 def config(**fields: object) -> FitConfig:
-    settings = {"n_heads": 2, "width": 32, "batch_size": 64, "learning_rate": 0.02} | fields
+    settings = {"n_heads": 2, "width": 32, "rank": 0, "batch_size": 64, "learning_rate": 0.02}
+    settings |= fields
     return FitConfig(**settings)  # type: ignore[arg-type]
 
 
@@ -61,13 +63,16 @@ def train(store: ShardStore, checkpoint: Path, **fields: object) -> Fitted:
 
 
 @pytest.mark.parametrize("soft", [True, False], ids=["soft targets", "hard targets"])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_heads_learn_what_can_be_learnt(tmp_path: Path, variant: Variant, soft: bool) -> None:
+@pytest.mark.parametrize(("variant", "rank"), [*KINDS[:-1], (Variant.HYDRA, 12)])
+def test_heads_learn_what_can_be_learnt(
+    tmp_path: Path, variant: Variant, rank: int, soft: bool
+) -> None:
     store = cyclic_store(tmp_path / "data")
     fitted = train(
         store,
         tmp_path / "state",
         variant=variant,
+        rank=rank,
         soft_targets=soft,
         draft_vocab=None,
         epochs=15 if variant is Variant.HYDRA else 40,
@@ -87,12 +92,14 @@ def test_heads_learn_what_can_be_learnt(tmp_path: Path, variant: Variant, soft: 
 
 
 @pytest.mark.parametrize("draft", [None, np.array([1, 5, 7, 20, 23], np.int32)])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_numpy_and_pytorch_compute_the_same(variant: Variant, draft: np.ndarray | None) -> None:
-    header = HeadsHeader(variant, 3, 2, N_EMBD, N_VOCAB, "tiny", "f", draft, width=32)
+@pytest.mark.parametrize(("variant", "rank"), KINDS)
+def test_numpy_and_pytorch_compute_the_same(
+    variant: Variant, rank: int, draft: np.ndarray | None
+) -> None:
+    header = HeadsHeader(variant, 3, 2, N_EMBD, N_VOCAB, "tiny", "f", draft, width=32, rank=rank)
     matrices = BaseMatrices.read(ROWS, header)
     torch.manual_seed(3)
-    module = make_module(header, matrices)
+    module = make_module(header, matrices, torch.randn(40, N_EMBD))
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
@@ -113,17 +120,38 @@ def test_numpy_and_pytorch_compute_the_same(variant: Variant, draft: np.ndarray 
     np.testing.assert_allclose(logits, torch.stack(list(scores)).numpy(), rtol=1e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_untrained_heads_say_what_the_model_says_of_the_next_token(variant: Variant) -> None:
-    header = HeadsHeader(variant, 2, 1, N_EMBD, N_VOCAB, "tiny", "f", width=32)
+@pytest.mark.parametrize(("variant", "rank"), [*KINDS[:-1], (Variant.HYDRA, N_EMBD)])
+def test_untrained_heads_say_what_the_model_says_of_the_next_token(
+    variant: Variant, rank: int
+) -> None:
+    header = HeadsHeader(variant, 2, 1, N_EMBD, N_VOCAB, "tiny", "f", width=32, rank=rank)
     matrices = BaseMatrices.read(ROWS, header)
-    module = make_module(header, matrices)
+    module = make_module(header, matrices, torch.randn(40, N_EMBD))
     if variant is not Variant.HYDRA:  # SiLU(0) = 0
         assert all(not module.get_parameter(name).any() for name in ("weights", "biases"))
     hidden = torch.randn(5, N_EMBD)
     scores = module(hidden, matrices.embeddings(torch.zeros(2, 5, dtype=torch.int64)))
     for head in scores:
-        torch.testing.assert_close(head, hidden @ matrices.lm_head.T)
+        torch.testing.assert_close(head, hidden @ matrices.lm_head.T, atol=1e-4, rtol=1e-4)
+
+
+def test_a_low_rank_output_is_closest_on_the_inputs_it_will_see() -> None:
+    """Against the best approximation for inputs of equal length in all directions."""
+    torch.manual_seed(0)
+    matrix = torch.randn(40, N_EMBD)
+    inputs = torch.randn(500, N_EMBD) * 0.5 ** torch.arange(N_EMBD)
+    up, down = low_rank(matrix, inputs, 4)
+    assert up.shape == (40, 4)
+    assert down.shape == (4, N_EMBD)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    plain = (u[:, :4] * s[:4]) @ v[:4]
+
+    def error(approximation: torch.Tensor) -> float:
+        return float((inputs @ (matrix - approximation).T).norm())
+
+    values = torch.linalg.svdvals(inputs @ matrix.T)
+    assert error(up @ down) == pytest.approx(float(values[4:].norm()), rel=0.01)
+    assert error(up @ down) < 0.5 * error(plain)
 
 
 @pytest.mark.parametrize("variant", [Variant.SHARED, Variant.HYDRA])
