@@ -6,6 +6,7 @@ from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.quants import quants
+from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.throughput import throughput
@@ -18,6 +19,7 @@ cli.command()(speculation)
 cli.command()(exactness)
 cli.command()(calibration)
 cli.command()(throughput)
+cli.command()(serving)
 cli.command()(quants)
 cli.command()(vicuna7b)
 

@@ -1,0 +1,181 @@
+"""Whole servers over HTTP, as clients see them: speed, time to first token, inter-token latency."""
+
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from openai import AsyncOpenAI
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.report import write_json
+from benchmarks.workload import QUESTIONS
+
+_CLIENTS = (1, 8)
+_START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A server to measure: what it is called, its options, and its environment."""
+
+    name: str
+    options: tuple[str, ...]
+    kernels: str
+
+
+SETTINGS = (
+    Setting("llama.cpp's kernels, no guesses", ("--draft-nodes", "0"), "off"),
+    Setting("llama.cpp's kernels, guesses", (), "off"),
+    Setting("our kernels, no guesses", ("--draft-nodes", "0"), "auto"),
+    Setting("our kernels, guesses", (), "auto"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One streamed answer. Times in seconds since it was asked for."""
+
+    n_tokens: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One server and number of clients; medians over the rounds."""
+
+    server: str
+    clients: int
+    tokens_per_second: float  # of all clients together
+    first_token_ms: float
+    inter_token_ms: float  # mean of an answer, median over answers
+
+
+def serving(
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures here.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each server is measured.")] = 3,
+    tokens: Annotated[int, typer.Option(min=8, help="Most tokens of an answer.")] = 128,
+) -> None:
+    """Real servers with our kernels and llama.cpp's, with and without guesses, in turns."""
+    found: dict[tuple[str, int], list[tuple[float, list[Answer]]]] = {}
+    with ExitStack() as stack:
+        urls = {setting: stack.enter_context(_server(setting)) for setting in SETTINGS}
+        for _ in track(range(rounds), description="measuring"):
+            for clients in _CLIENTS:
+                for setting, url in urls.items():
+                    began = time.perf_counter()
+                    answers = asyncio.run(_ask_all(url, clients, tokens))
+                    seconds = time.perf_counter() - began
+                    found.setdefault((setting.name, clients), []).append((seconds, answers))
+    rows = [_figures(*key, runs) for key, runs in found.items()]
+    table = Table("server", "clients", "tokens/s", "first token, ms", "inter-token, ms")
+    for row in rows:
+        table.add_row(
+            row.server,
+            str(row.clients),
+            f"{row.tokens_per_second:.0f}",
+            f"{row.first_token_ms:.0f}",
+            f"{row.inter_token_ms:.1f}",
+        )
+    Console().print(table)
+    write_json(json, {"serving": [asdict(row) for row in rows]})
+
+
+@contextmanager
+def _server(setting: Setting) -> Iterator[str]:
+    """Start a server, wait until it is ready, and give its address."""
+    url = f"http://127.0.0.1:{(port := _free_port())}"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from app.cli import main; main()"),
+            *("serve", "--port", str(port), *setting.options),
+        ],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "LLAMA_MEDUSA_KERNELS": setting.kernels},
+    )
+    try:
+        _wait_until_ready(process, url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"the server at {url} did not start")
+
+
+async def _ask_all(url: str, clients: int, n_tokens: int) -> list[Answer]:
+    """All questions, `clients` at a time."""
+    client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600)
+    free = asyncio.Semaphore(clients)
+
+    async def ask(question: str) -> Answer:
+        async with free:
+            return await _ask(client, question, n_tokens)
+
+    async with client:
+        return await asyncio.gather(*(ask(question) for question in QUESTIONS))
+
+
+async def _ask(client: AsyncOpenAI, question: str, n_tokens: int) -> Answer:
+    began = time.perf_counter()
+    stream = await client.chat.completions.create(
+        model="default",
+        messages=[{"role": "user", "content": question}],
+        max_tokens=n_tokens,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    )
+    first = last = 0.0
+    n_written = 0
+    async for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            last = time.perf_counter() - began
+            first = first or last
+        if chunk.usage is not None:
+            n_written = chunk.usage.completion_tokens
+    return Answer(n_written, first, last)
+
+
+def _figures(server: str, clients: int, runs: list[tuple[float, list[Answer]]]) -> Figures:
+    answers = [answer for _, some in runs for answer in some]
+    return Figures(
+        server,
+        clients,
+        statistics.median(sum(a.n_tokens for a in some) / seconds for seconds, some in runs),
+        1000 * statistics.median(a.first for a in answers),
+        1000 * statistics.median((a.last - a.first) / max(1, a.n_tokens - 1) for a in answers),
+    )
