@@ -322,6 +322,7 @@ class Context:
                 "lower --ctx-size or --parallel if memory is short"
             )
         self.handle = handle
+        self._embeddings = True
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
         self._memory = llama_cpp.llama_get_memory(handle)
@@ -353,7 +354,9 @@ class Context:
         )
 
     def _run(self, batch: Batch, *, embeddings: bool) -> None:
-        llama_cpp.llama_set_embeddings(self.handle, embeddings)
+        if embeddings != self._embeddings:
+            llama_cpp.llama_set_embeddings(self.handle, embeddings)
+            self._embeddings = embeddings
         status = llama_cpp.llama_decode(self.handle, batch.as_struct())
         if status:
             reason = {1: "no free KV cells", 2: "aborted"}.get(status, "internal error")

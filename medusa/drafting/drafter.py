@@ -49,8 +49,7 @@ class Memory:
 
     lookup: Lookup = field(default_factory=Lookup)
     proposals: Proposals | None = None
-    copied: tuple[int, ...] = ()  # the continuation that was proposed ...
-    match: int = 0  # ... by a match of that length
+    copied: Continuation = field(default_factory=Continuation)
 
 
 class Timer(Protocol):
@@ -133,11 +132,12 @@ class Drafter:
         """
         if memory.proposals is not None:
             self._judge_heads(memory.proposals, accepted)
-        for depth, (guess, token) in enumerate(zip(memory.copied, accepted, strict=False)):
-            memory.lookup.observe(memory.match + depth, guess == token)
+        copied = memory.copied
+        for guess, ground, token in zip(copied.tokens, copied.grounds, accepted, strict=False):
+            memory.lookup.observe(ground, guess == token)
             if guess != token:
                 break
-        memory.proposals, memory.copied = None, ()
+        memory.proposals, memory.copied = None, Continuation()
 
     def _judge_gain(
         self,
@@ -207,11 +207,8 @@ class Drafter:
             return None
         memory = request.memory
         memory.lookup.extend(request.tokens[len(memory.lookup) :])
-        found = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
-        if found is None:
-            return None
-        continuation, memory.match = found
-        memory.copied = continuation.tokens
+        continuation = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
+        memory.copied = continuation or Continuation()
         return continuation
 
     def _growth(self, request: Wanted, continuation: Continuation | None) -> TreeGrowth:

@@ -62,7 +62,7 @@ class TreeGrowth:
     ) -> None:
         self._limits = limits
         self._guesses = guesses or Guesses((), (), chained=False)
-        self._copy = continuation or Continuation((), ())
+        self._copy = continuation or Continuation()
         self._tokens: list[int] = []
         self._parents: list[int] = []
         self._chances: list[float] = []
@@ -124,7 +124,10 @@ class TreeGrowth:
             heapq.heappop(self._heap)
 
     def _children(self, node: int) -> dict[int, float]:
-        """Tokens that may follow a node, with their chances given that it is right."""
+        """Tokens that may follow a node, with their chances given that it is right.
+
+        Heads and lookup that agree count as independent: the token is wrong if both are.
+        """
         depth = self._depths[node]
         children: dict[int, float] = {}
         guesses, copy = self._guesses, self._copy
@@ -132,7 +135,7 @@ class TreeGrowth:
             children.update(zip(guesses.tokens[depth], guesses.chances[depth], strict=True))
         if self._is_copy[node] and depth < len(copy.tokens):
             token, chance = copy.tokens[depth], copy.chances[depth]
-            children[token] = max(chance, children.get(token, 0.0))
+            children[token] = 1.0 - (1.0 - chance) * (1.0 - children.get(token, 0.0))
         return children
 
     def _fits(self, candidate: _Candidate) -> bool:

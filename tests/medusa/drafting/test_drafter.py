@@ -225,7 +225,7 @@ def test_heads_are_judged_once_for_every_step() -> None:
 def lookup_chances(memory: Memory) -> tuple[float, ...]:
     found = memory.lookup.continuation(3)
     assert found is not None
-    return found[0].chances
+    return found.chances
 
 
 def test_lookups_are_judged_up_to_the_first_wrong_token() -> None:

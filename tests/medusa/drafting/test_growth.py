@@ -183,21 +183,17 @@ def test_a_copy_of_the_heads_best_path_adds_nothing(guesses: Guesses, data: st.D
     assert sorted(paths(growth.tree())) == sorted(all_nodes(guesses))
 
 
-def test_a_shared_node_has_the_better_of_both_chances() -> None:
+def test_a_node_that_heads_and_lookup_share_is_wrong_only_if_both_are() -> None:
     guesses = Guesses([[1, 2]], [[0.5, 0.2]], chained=False)
-    better = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (0.9,)))
-    assert better.chance == 0.9
-    worse = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (0.1,)))
-    assert worse.chance == 0.5
-    for growth in (better, worse):
-        assert grow_fully(growth)[1:] == [0.2]
+    growth = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (0.9,)))
+    assert grow_fully(growth) == pytest.approx([0.95, 0.2])
 
 
 def test_a_copied_node_lets_the_heads_guesses_below_it_in_at_once() -> None:
     """The second head's guess is as likely as the copied node that it follows."""
     guesses = Guesses([[1, 2], [3, 4]], [[0.1, 0.05], [0.9, 0.02]], chained=False)
     growth = TreeGrowth(ROOT, TreeLimits(2, 10, 10), guesses, Continuation((1, 5), (0.9, 0.2)))
-    assert grow_fully(growth) == pytest.approx([0.9, 0.81])
+    assert grow_fully(growth) == pytest.approx([0.91, 0.91 * 0.9])
     assert paths(growth.tree()) == [(1,), (1, 3)]
 
 

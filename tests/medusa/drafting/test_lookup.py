@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medusa.drafting.lookup import Lookup, NgramIndex
+from medusa.drafting.lookup import Evidence, Ground, Lookup, NgramIndex
 
 LONGEST = 16
 texts = st.lists(st.integers(0, 2), max_size=60)
@@ -32,8 +32,8 @@ def common_suffix(text: Sequence[int], end: int) -> int:
 
 
 def brute_force_match(text: Sequence[int]) -> tuple[int, int]:
-    """The newest earlier place of the newest 4 tokens, else of the newest 3, else 2."""
-    for size in (4, 3, 2):
+    """The newest earlier place of the newest 4 tokens, else of the newest 3, 2, 1."""
+    for size in (4, 3, 2, 1):
         for end in range(len(text) - 1, size - 1, -1):
             if common_suffix(text, end) >= size:
                 return end, min(common_suffix(text, end), LONGEST)
@@ -66,24 +66,47 @@ def test_a_text_that_repeats_is_matched_by_no_more_than_the_longest_length(
     assert length <= LONGEST
 
 
-@pytest.mark.parametrize("text", [[], [1], [1, 2], [1, 2, 3, 4, 5], [1, 2, 1]])
+@pytest.mark.parametrize("text", [[], [1], [1, 2], [1, 2, 3, 4, 5], [1, 1, 2]])
 def test_a_text_without_repetition_has_no_match(text: list[int]) -> None:
     assert index_of(text).match() == (0, 0)
     assert lookup_of(text).continuation(4) is None
 
 
-@given(text=st.lists(st.integers(0, 2), min_size=1, max_size=40), data=st.data())
+@given(text=st.lists(st.integers(0, 2), min_size=2, max_size=40), data=st.data())
 def test_what_followed_goes_on_periodically_past_the_end(
     text: list[int], data: st.DataObject
 ) -> None:
-    end = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(1, len(text) - 1))
+    length = data.draw(st.integers(1, end))
     count = data.draw(st.integers(0, 100))
-    following = index_of(text).following(end, count)
+    following = list(index_of(text).following(end, length, count))
     assert len(following) == count
     whole = [*text]
-    for place, token in enumerate(following):
+    for place, (token, _) in enumerate(following):
         assert token == whole[end + place]
         whole.append(token)
+
+
+def brute_force_evidence(text: Sequence[int], place: int, size: int) -> Evidence:
+    """What speaks for the token at `place` after the `size` tokens before it."""
+    ngram = text[place - size : place]
+    ends = [end for end in range(size, len(text)) if text[end - size : end] == ngram]
+    newest = ends[-1] if ends[-1] != place else ends[-2] if len(ends) > 1 else None
+    if newest is None:
+        return Evidence.ONCE
+    return Evidence.TWICE if text[newest] == text[place] else Evidence.CONTRARY
+
+
+@given(text=st.lists(st.integers(0, 2), min_size=2, max_size=40), data=st.data())
+def test_evidence_is_what_else_followed_the_same_tokens(
+    text: list[int], data: st.DataObject
+) -> None:
+    end = data.draw(st.integers(1, len(text) - 1))
+    length = data.draw(st.integers(1, end))
+    following = index_of(text).following(end, length, len(text) - end)
+    for depth, (_, evidence) in enumerate(following):
+        size = min(length + depth, 4)
+        assert evidence is brute_force_evidence(text, end + depth, size)
 
 
 @given(period=st.integers(1, 6), extra=st.integers(0, 5), count=st.integers(1, 20))
@@ -94,60 +117,73 @@ def test_a_text_that_repeats_is_continued_as_it_repeats(
     n_written = 4 * period + 4 + extra
     found = lookup_of(text[:n_written]).continuation(count)
     assert found is not None
-    assert found[0].tokens == tuple(text[n_written : n_written + count])
+    assert found.tokens == tuple(text[n_written : n_written + count])
+
+
+grounds = st.builds(Ground.of, st.sampled_from(Evidence), st.integers(1, 40))
 
 
 @given(
     text=texts,
-    seen=st.lists(st.tuples(st.integers(2, 40), st.booleans()), max_size=60),
+    seen=st.lists(st.tuples(grounds, st.booleans()), max_size=60),
     count=st.integers(-1, 20),
 )
 def test_chances_lie_strictly_between_0_and_1(
-    text: list[int], seen: list[tuple[int, bool]], count: int
+    text: list[int], seen: list[tuple[Ground, bool]], count: int
 ) -> None:
     lookup = lookup_of(text)
-    for length, right in seen:
-        lookup.observe(length, right)
+    for ground, right in seen:
+        lookup.observe(ground, right)
     found = lookup.continuation(count)
     end, length = brute_force_match(text)
     assert (found is None) == (length == 0 or count <= 0)
     if found is not None:
-        continuation, match = found
-        assert match == length
-        assert continuation.tokens == index_of(text).following(end, count)
-        assert len(continuation.chances) == count
-        assert all(0 < chance < 1 for chance in continuation.chances)
+        following = list(index_of(text).following(end, length, count))
+        assert found.tokens == tuple(token for token, _ in following)
+        assert len(found.chances) == len(found.grounds) == count
+        assert all(0 < chance < 1 for chance in found.chances)
 
 
 def test_longer_matches_are_trusted_more() -> None:
-    found = lookup_of([1, 2, 3, 4, 1, 2]).continuation(20)
+    found = lookup_of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2]).continuation(8)
     assert found is not None
-    continuation, length = found
-    assert length == 2
-    assert list(continuation.chances) == sorted(continuation.chances)
-    assert continuation.chances[0] < continuation.chances[3] < continuation.chances[15]
+    assert list(found.chances) == sorted(found.chances)
+    assert found.chances[0] < found.chances[1] < found.chances[7]
+
+
+def first_chance(text: Sequence[int]) -> float:
+    found = lookup_of(text).continuation(1)
+    assert found is not None
+    return found.chances[0]
+
+
+def test_what_followed_twice_is_trusted_more_and_what_changed_less() -> None:
+    once = first_chance([1, 2, 3, 8, 1, 2])
+    twice = first_chance([1, 2, 3, 8, 1, 2, 3, 9, 1, 2])
+    contrary = first_chance([1, 2, 4, 8, 1, 2, 3, 9, 1, 2])
+    assert contrary < once < twice
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_chances_move_with_what_is_observed(right: bool) -> None:
     lookup = lookup_of([1, 2, 3, 4, 1, 2])
     before = lookup.continuation(3)
-    for _ in range(200):
-        lookup.observe(2, right)
-    after = lookup.continuation(3)
     assert before is not None
+    for _ in range(200):
+        lookup.observe(before.grounds[0], right)
+    after = lookup.continuation(3)
     assert after is not None
-    assert after[0].chances[0] == pytest.approx(float(right), abs=0.01)
-    assert after[0].chances[1:] == before[0].chances[1:], "matches of other lengths"
+    assert after.chances[0] == pytest.approx(float(right), abs=0.01)
+    assert after.chances[1:] == before.chances[1:], "matches of other lengths"
 
 
-def test_every_length_is_observed_where_its_chance_is_taken_from() -> None:
+def test_every_token_is_observed_where_its_chance_is_taken_from() -> None:
     text = [1, 2, 3, 4, 1, 2]  # a match of length 2
     for depth in range(20):
         lookup = lookup_of(text)
         before = lookup.continuation(20)
-        lookup.observe(2 + depth, False)
-        after = lookup.continuation(20)
         assert before is not None
+        lookup.observe(before.grounds[depth], False)
+        after = lookup.continuation(20)
         assert after is not None
-        assert after[0].chances[depth] < before[0].chances[depth]
+        assert after.chances[depth] < before.chances[depth]
