@@ -17,6 +17,29 @@ from medusa.sampling import SamplingParams
 
 _TOGETHER = 8
 
+_MORE_QUESTIONS = (
+    "Why do leaves change colour in autumn?",
+    "Name three ways to save water at home.",
+    "What is the difference between weather and climate?",
+    "Write a polite reminder about an unpaid invoice.",
+    "How do I remove a red wine stain from a carpet?",
+    "Explain what an operating system does.",
+    "Suggest a name and a slogan for a small bakery.",
+    "What makes a good photograph?",
+    "Tell me a joke about a mathematician.",
+    "How are mountains formed?",
+    "Write a haiku about the first snow.",
+    "What should a beginner know about investing?",
+    "Describe a typical day of a bee.",
+    "How do vaccines work?",
+    "Give me five tips for learning a language.",
+    "What happened during the Industrial Revolution?",
+    "Write a Python function that reverses a string.",
+    "How does a refrigerator keep food cold?",
+    "Plan a birthday party for a ten-year-old.",
+    "What are the advantages of public transport?",
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -28,7 +51,7 @@ class Comparison:
 
 
 def exactness(
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts to answer.")] = 80,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts to answer.")] = 100,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 128,
     json: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures here.")
@@ -36,7 +59,8 @@ def exactness(
 ) -> None:
     """Greedy answers with and without guesses, alone and eight at once, on the kernels in use."""
     bench = Bench.load()
-    texts = [*QUESTIONS, *(prompt for _, prompt in load_prompts(12))][:prompts]
+    kinds = (prompt for _, prompt in load_prompts(12))
+    texts = [*QUESTIONS, *_MORE_QUESTIONS, *kinds][:prompts]
     requests = [
         GenerationRequest(
             bench.prompt(text),

@@ -26,15 +26,25 @@ from benchmarks.workload import run
 from convert.disk import require_disk
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
+from medusa.base_weights import BaseWeights
 from medusa.engine import Engine, EngineConfig
-from medusa.heads import Heads, load_heads
+from medusa.heads import Heads, NumpyHeads, load_heads
+from medusa.heads.weights import read_heads
 from medusa.llama import Batch, Context, ContextParams, Model
 from medusa.step_clock import StepReport
 
 _N_HEADS = 5
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PREFIX = 256
-_DRAFT_VOCABS = (None, 8192)
+_HEADS = (
+    (HeadsOutType.F16, None),
+    (HeadsOutType.Q8_0, None),
+    (HeadsOutType.Q4_0, None),
+    (HeadsOutType.Q4_0, 8192),
+    (HeadsOutType.Q4_0, 16384),
+)
+"""Types and draft vocabularies; generation is measured with the last."""
+_WITH_NUMPY = ((HeadsOutType.F16, None), (HeadsOutType.Q4_0, 16384))
 _DRAFT_NODES = (0, 4, 8, 16)
 _OUTTYPES = (gguf.LlamaFileType.MOSTLY_Q4_0, gguf.LlamaFileType.MOSTLY_Q4_K_M)
 _FILE_BYTES_PER_LAYER = 150 << 20
@@ -158,23 +168,36 @@ def _median_ms(work: Callable[[], object], rounds: int) -> float:
 def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Iterator[HeadsFigures]:
     out = official.with_name("heads.gguf")
     model = Model(base)
-    for draft_vocab in _DRAFT_VOCABS:
-        convert_heads(
-            HeadsConversion(official, base, out, HeadsOutType.F16, "random heads", draft_vocab)
-        )
-        heads = load_heads(out, model, default_threads())
-        hidden = np.random.default_rng(2).standard_normal((1, model.n_embd)).astype(np.float32)
-        step_ms = _time_heads(heads, hidden, rounds)
-        yield HeadsFigures(
-            "F16",
-            type(heads).__name__,
-            draft_vocab or model.n_vocab,
-            out.stat().st_size / 1e9,
-            step_ms,
-            step_ms / t1_ms,
-        )
-        del heads
+    hidden = np.random.default_rng(2).standard_normal((1, model.n_embd)).astype(np.float32)
+    for outtype, draft_vocab in _HEADS:
+        convert_heads(HeadsConversion(official, base, out, outtype, "random heads", draft_vocab))
+        for kind in _implementations(outtype, draft_vocab):
+            step_ms = _time_heads(kind(out, model), hidden, rounds)
+            yield HeadsFigures(
+                outtype.name,
+                kind.__name__.strip("_"),
+                draft_vocab or model.n_vocab,
+                out.stat().st_size / 1e9,
+                step_ms,
+                step_ms / t1_ms,
+            )
     model.close()
+
+
+def _implementations(
+    outtype: HeadsOutType, draft_vocab: int | None
+) -> Iterator[Callable[[Path, Model], Heads]]:
+    yield _ggml
+    if (outtype, draft_vocab) in _WITH_NUMPY:
+        yield _numpy
+
+
+def _ggml(path: Path, model: Model) -> Heads:
+    return load_heads(path, model, default_threads())
+
+
+def _numpy(path: Path, model: Model) -> Heads:
+    return NumpyHeads(read_heads(path), BaseWeights(model.path))
 
 
 def _time_heads(heads: Heads, hidden: np.ndarray, rounds: int) -> float:
@@ -188,7 +211,11 @@ def _measure_speed(base: Path, heads_path: Path, n_tokens: int) -> Iterator[Proj
     for draft_nodes in _DRAFT_NODES:
         reports: list[StepReport] = []
         config = EngineConfig(
-            n_slots=1, n_ctx=1024, n_threads=default_threads(), draft_nodes=draft_nodes
+            n_slots=1,
+            n_ctx=1024,
+            n_threads=default_threads(),
+            draft_nodes=draft_nodes,
+            lookup=False,  # a text of one token would be found at once
         )
         engine = Engine(
             model, SyntheticHeads(heads) if draft_nodes else None, config, reports.append
