@@ -49,6 +49,7 @@ def quants(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times each speed is measured.")] = 3,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of each answer.")] = 128,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the figures here.")] = None,
 ) -> None:
     """Compare quantisations made from the default model's Q4_1, the only form it is shipped in.
 
@@ -68,6 +69,8 @@ def quants(
         ]
     _print(rows)
     write_json(json, {"quants": [asdict(row) for row in rows]})
+    if plot is not None:
+        draw(rows, plot)
 
 
 def perplexity(model: Model, text: str) -> float:
@@ -158,3 +161,31 @@ def _print(rows: list[QuantFigures]) -> None:
             f"{row.tokens_per_step:.2f}",
         )
     Console().print(table)
+
+
+def draw(rows: list[QuantFigures], path: Path) -> None:
+    """Perplexity and speed over file size; needs matplotlib."""
+    from matplotlib import pyplot
+
+    panels = (
+        ("perplexity", [("", [row.perplexity for row in rows])]),
+        (
+            "tokens per second",
+            [
+                ("1 request", [row.tokens_per_second_1 for row in rows]),
+                ("8 requests", [row.tokens_per_second_8 for row in rows]),
+            ],
+        ),
+    )
+    sizes = [row.file_mb for row in rows]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(10, 4))
+    for panel, (what, series) in zip(axes, panels, strict=True):
+        for label, values in series:
+            panel.scatter(sizes, values, label=label)
+            for row, size, value in zip(rows, sizes, values, strict=True):
+                panel.annotate(row.name.split()[0], (size, value), (4, 4), None, "offset points")
+        panel.set(xlabel="file, MB", ylabel=what, ylim=(0, None))
+    axes[1].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _FOLDER = Path(__file__).parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -61,7 +62,8 @@ class PackageSource:
 class HubSource:
     """A model that is converted on this machine, from two repositories of the Hub.
 
-    `outtype` and `heads_outtype` are the number formats it is converted to unless told otherwise.
+    `outtype` and `heads_outtype` are the number formats it is converted to, and
+    `heads_draft_vocab` how many tokens its heads may propose, unless told otherwise.
     """
 
     name: str
@@ -69,6 +71,7 @@ class HubSource:
     heads_repo: str
     outtype: str
     heads_outtype: str
+    heads_draft_vocab: int
 
     @property
     def model_file(self) -> Path:
@@ -138,7 +141,7 @@ def catalogue() -> dict[str, CatalogueEntry]:
     return {name: _entry(name, **fields) for name, fields in entries.items()}
 
 
-def _entry(name: str, *, description: str, **source: str) -> CatalogueEntry:
+def _entry(name: str, *, description: str, **source: Any) -> CatalogueEntry:
     if "repo" in source:
         return CatalogueEntry(name, description, HubSource(name, **source))
     return CatalogueEntry(name, description, PackageSource(**source))

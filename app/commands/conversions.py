@@ -74,6 +74,8 @@ def run_catalogue(
 ) -> None:
     """Download and convert both parts of a catalogue model into the cache folder.
 
+    What is None is as the catalogue has it.
+
     Raises:
         ConversionError: there is no such model, or it cannot be had or not be converted.
     """
@@ -92,7 +94,7 @@ def run_catalogue(
         source.heads_file,
         heads_outtype or HeadsOutType(source.heads_outtype),
         _last_part(source.heads_repo),
-        draft,
+        DraftVocab(draft.n_tokens or source.heads_draft_vocab, draft.text),
     )
     _say(f"ready: llama-medusa serve {name}")
 

@@ -40,14 +40,12 @@ _Token = Annotated[
 _Offline = Annotated[
     bool, typer.Option("--offline", help="Use only what has been downloaded before.")
 ]
+_DRAFT_VOCAB_HELP = (
+    "Propose only this many most frequent tokens; smaller, faster, never other text."
+)
 _DraftVocab = Annotated[
     int | None,
-    typer.Option(
-        "--draft-vocab",
-        min=1,
-        help="Propose only this many most frequent tokens; smaller, faster, never other text.",
-        show_default="all",
-    ),
+    typer.Option("--draft-vocab", min=1, help=_DRAFT_VOCAB_HELP, show_default="all"),
 ]
 _DraftText = Annotated[
     Path | None,
@@ -128,7 +126,10 @@ def catalogue_command(
         HeadsOutType | None,
         typer.Option("--heads-outtype", help="Number format of the heads.", show_default="its own"),
     ] = None,
-    draft_vocab: _DraftVocab = None,
+    draft_vocab: Annotated[
+        int | None,
+        typer.Option("--draft-vocab", min=1, help=_DRAFT_VOCAB_HELP, show_default="its own"),
+    ] = None,
     draft_text: _DraftText = None,
     token: _Token = None,
     offline: _Offline = False,

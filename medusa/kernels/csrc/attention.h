@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "cells.h"
 #include "kernels.h"
@@ -22,7 +23,8 @@ namespace ISA_NAMESPACE {
 using medusa::RunState;
 using medusa::Worker;
 
-constexpr int kRowsTogether = kLanes == 16 ? 3 : 2;  // query rows that share loads of keys and values
+constexpr int kScoredTogether = kLanes == 16 ? 6 : 2;  // query rows that share loads of keys
+constexpr int kSummedTogether = kLanes == 16 ? 3 : 2;  // ... of values
 constexpr int kHeld = kLanes == 16 ? 8 : 4;          // vectors of sums that a row keeps in registers
 constexpr int kSumLanes = 8;
 constexpr double kSumStart = 1.5 * (1 << 20);
@@ -68,13 +70,16 @@ public:
         for (int64_t t = begin_; t < end_; t++) {
             convert_keys(t, keys);
             for (int64_t i = 0; i < block_.queries; i++) {
-                const uint32_t live = block_.sees(i, t);
-                if (!live) continue;
-                score_rows(query + i * group_ * dim, keys, group_, out);
-                for (int64_t g = 0; g < group_; g++, out += kTile) {
-                    if (biased_) add_mask(i, t, out);
-                    const int64_t r = i * group_ + g;
-                    max_score[r] = std::fmax(max_score[r], drop_dead_scores(live, out));
+                if (!block_.sees(i, t)) continue;
+                int64_t end = i + 1;
+                while (end < block_.queries && block_.sees(end, t)) end++;
+                score_rows(query + i * group_ * dim, keys, (end - i) * group_, out);
+                for (; i < end; i++) {
+                    for (int64_t g = 0; g < group_; g++, out += kTile) {
+                        if (biased_) add_mask(i, t, out);
+                        const int64_t r = i * group_ + g;
+                        max_score[r] = std::fmax(max_score[r], drop_dead_scores(block_.sees(i, t), out));
+                    }
                 }
             }
         }
@@ -157,8 +162,10 @@ private:
                 load_transposed([&](int lane) INLINE_LAMBDA { return (const uint8_t *) (rows[c + lane] + d); }, pairs);
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
-                    store_f(out + (d + 2 * i) * kTile + c, half_to_f(pairs[i]));
-                    store_f(out + (d + 2 * i + 1) * kTile + c, half_to_f(shift_right<16>(pairs[i])));
+                    F32 even, odd;
+                    halves_to_f(pairs[i], even, odd);
+                    store_f(out + (d + 2 * i) * kTile + c, even);
+                    store_f(out + (d + 2 * i + 1) * kTile + c, odd);
                 }
             }
         }
@@ -169,7 +176,7 @@ private:
     template <int rows> static void score_tile(const float * query, const float * keys, float * out) {
         for (int c = 0; c < kTile; c += kLanes) {
             F32 sum[rows][4];
-            #pragma GCC unroll 4
+            #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) sum[r][i] = zero_f();
@@ -178,11 +185,11 @@ private:
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
                     const F32 key = load_f(keys + (d + i) * kTile + c);
-                    #pragma GCC unroll 4
+                    #pragma GCC unroll 8
                     for (int r = 0; r < rows; r++) sum[r][i] = fma(set_f(query[r * dim + d + i]), key, sum[r][i]);
                 }
             }
-            #pragma GCC unroll 4
+            #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 store_f(out + r * kTile + c, add(add(sum[r][0], sum[r][1]), add(sum[r][2], sum[r][3])));
             }
@@ -190,11 +197,13 @@ private:
     }
 
     static void score_rows(const float * query, const float * keys, int64_t rows, float * out) {
-        for (; rows >= kRowsTogether; rows -= kRowsTogether) {
-            score_tile<kRowsTogether>(query, keys, out);
-            query += kRowsTogether * dim, out += kRowsTogether * kTile;
-        }
-        for (; rows > 0; rows--, query += dim, out += kTile) score_tile<1>(query, keys, out);
+        const auto pass = [&](auto together) {
+            constexpr int n = decltype(together)::value;
+            for (; rows >= n; rows -= n, query += n * dim, out += n * kTile) score_tile<n>(query, keys, out);
+        };
+        pass(std::integral_constant<int, kScoredTogether>());
+        pass(std::integral_constant<int, kScoredTogether / 2>());
+        pass(std::integral_constant<int, 1>());
     }
 
     void add_mask(int64_t query, int64_t tile, float * scores) const {
@@ -266,9 +275,10 @@ private:
     void add_rows(const float * scores, const float * max_score, uint32_t live, const Values & values,
                   double * sums) const {
         int64_t rows = group_;
-        for (; rows >= kRowsTogether; rows -= kRowsTogether) {
-            add_tile<kRowsTogether>(scores, max_score, live, values, sums);
-            scores += kRowsTogether * kTile, max_score += kRowsTogether, sums += kRowsTogether * (kSumLanes + dim);
+        for (; rows >= kSummedTogether; rows -= kSummedTogether) {
+            add_tile<kSummedTogether>(scores, max_score, live, values, sums);
+            scores += kSummedTogether * kTile, max_score += kSummedTogether;
+            sums += kSummedTogether * (kSumLanes + dim);
         }
         for (; rows > 0; rows--, scores += kTile, max_score++, sums += kSumLanes + dim) {
             add_tile<1>(scores, max_score, live, values, sums);

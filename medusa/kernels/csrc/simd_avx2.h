@@ -47,6 +47,11 @@ INLINE F32 half_to_f(I32 v) {
     return _mm256_cvtph_ps(halves);
 }
 
+INLINE void halves_to_f(I32 v, F32 & low, F32 & high) {
+    low = half_to_f(v);
+    high = half_to_f(shift_right<16>(v));
+}
+
 INLINE I32 middle(I32 lo, I32 hi) {
     return _mm256_blend_epi16(_mm256_srli_epi32(lo, 16), _mm256_slli_epi32(hi, 16), 0xAA);
 }

@@ -42,6 +42,15 @@ template <int n> INLINE I32 shift_right_signed(I32 v) { return _mm512_srai_epi32
 // Low 16 bits of each lane as f16.
 INLINE F32 half_to_f(I32 v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
 
+// Low and high 16 bits of each lane as f16.
+INLINE void halves_to_f(I32 v, F32 & low, F32 & high) {
+    const I32 order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+                                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const I32 sorted = _mm512_permutexvar_epi16(order, v);
+    low = _mm512_cvtph_ps(_mm512_castsi512_si256(sorted));
+    high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1));
+}
+
 // Bytes 2..5 of the 8-byte sequence lo:hi in each lane.
 INLINE I32 middle(I32 lo, I32 hi) {
     const I32 l = _mm512_ror_epi32(lo, 16), h = _mm512_ror_epi32(hi, 16);
