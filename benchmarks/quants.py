@@ -183,8 +183,10 @@ def draw(rows: list[QuantFigures], path: Path) -> None:
         for label, values in series:
             panel.scatter(sizes, values, label=label)
             for row, size, value in zip(rows, sizes, values, strict=True):
-                panel.annotate(row.name.split()[0], (size, value), (4, 4), None, "offset points")
-        panel.set(xlabel="file, MB", ylabel=what, ylim=(0, None))
+                name = row.name.split()[0]
+                panel.annotate(name, (size, value), xytext=(4, 4), textcoords="offset points")
+        panel.set(xlabel="file, MB", ylabel=what)
+        panel.margins(x=0.15, y=0.1)
     axes[1].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
