@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.report import write_json
-from benchmarks.workload import QUESTIONS
+from benchmarks.workload import question
 
 _CLIENTS = (1, 8)
+_QUESTIONS = 8
 _START_SECONDS = 120
 
 
@@ -75,11 +76,12 @@ def serving(
     found: dict[tuple[str, int], list[tuple[float, list[Answer]]]] = {}
     with ExitStack() as stack:
         urls = {setting: stack.enter_context(_server(setting)) for setting in SETTINGS}
-        for _ in track(range(rounds), description="measuring"):
+        for number in track(range(rounds), description="measuring"):
             for clients in _CLIENTS:
                 for setting, url in urls.items():
+                    questions = [question(i, 10 * number + clients) for i in range(_QUESTIONS)]
                     began = time.perf_counter()
-                    answers = asyncio.run(_ask_all(url, clients, tokens))
+                    answers = asyncio.run(_ask_all(url, clients, questions, tokens))
                     seconds = time.perf_counter() - began
                     found.setdefault((setting.name, clients), []).append((seconds, answers))
     rows = [_figures(*key, runs) for key, runs in found.items()]
@@ -135,24 +137,24 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     raise RuntimeError(f"the server at {url} did not start")
 
 
-async def _ask_all(url: str, clients: int, n_tokens: int) -> list[Answer]:
+async def _ask_all(url: str, clients: int, questions: Sequence[str], n_tokens: int) -> list[Answer]:
     """All questions, `clients` at a time."""
     client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600)
     free = asyncio.Semaphore(clients)
 
-    async def ask(question: str) -> Answer:
+    async def ask(text: str) -> Answer:
         async with free:
-            return await _ask(client, question, n_tokens)
+            return await _ask(client, text, n_tokens)
 
     async with client:
-        return await asyncio.gather(*(ask(question) for question in QUESTIONS))
+        return await asyncio.gather(*(ask(text) for text in questions))
 
 
-async def _ask(client: AsyncOpenAI, question: str, n_tokens: int) -> Answer:
+async def _ask(client: AsyncOpenAI, text: str, n_tokens: int) -> Answer:
     began = time.perf_counter()
     stream = await client.chat.completions.create(
         model="default",
-        messages=[{"role": "user", "content": question}],
+        messages=[{"role": "user", "content": text}],
         max_tokens=n_tokens,
         temperature=0,
         stream=True,

@@ -36,11 +36,11 @@ def throughput(
     """Answer eight questions by 1, 2, 4 and 8 clients, greedy, heads off and on in turns."""
     bench = Bench.load()
     engines = {heads: bench.engine(_REQUESTS, speculate=heads) for heads in (False, True)}
-    requests = bench.requests(_REQUESTS, tokens)
     timings: dict[tuple[bool, int], list[Timing]] = {}
     order = [(heads, clients) for clients in (1, 2, 4, 8) for heads in (False, True)]
-    for _ in track(range(rounds), description="measuring"):
+    for number in track(range(rounds), description="measuring"):
         for heads, clients in order:
+            requests = bench.requests(_REQUESTS, tokens, edition=10 * number + clients)
             timings.setdefault((heads, clients), []).append(run(engines[heads], requests, clients))
     for engine in engines.values():
         engine.close()

@@ -171,11 +171,12 @@ def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Ite
     hidden = np.random.default_rng(2).standard_normal((1, model.n_embd)).astype(np.float32)
     for outtype, draft_vocab in _HEADS:
         convert_heads(HeadsConversion(official, base, out, outtype, "random heads", draft_vocab))
-        for kind in _implementations(outtype, draft_vocab):
-            step_ms = _time_heads(kind(out, model), hidden, rounds)
+        for load in _LOADERS if (outtype, draft_vocab) in _WITH_NUMPY else _LOADERS[:1]:
+            heads = load(out, model)
+            step_ms = _time_heads(heads, hidden, rounds)
             yield HeadsFigures(
                 outtype.name,
-                kind.__name__.strip("_"),
+                type(heads).__name__,
                 draft_vocab or model.n_vocab,
                 out.stat().st_size / 1e9,
                 step_ms,
@@ -184,20 +185,15 @@ def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Ite
     model.close()
 
 
-def _implementations(
-    outtype: HeadsOutType, draft_vocab: int | None
-) -> Iterator[Callable[[Path, Model], Heads]]:
-    yield _ggml
-    if (outtype, draft_vocab) in _WITH_NUMPY:
-        yield _numpy
-
-
-def _ggml(path: Path, model: Model) -> Heads:
+def _fastest_heads(path: Path, model: Model) -> Heads:
     return load_heads(path, model, default_threads())
 
 
-def _numpy(path: Path, model: Model) -> Heads:
+def _numpy_heads(path: Path, model: Model) -> Heads:
     return NumpyHeads(read_heads(path), BaseWeights(model.path))
+
+
+_LOADERS: tuple[Callable[[Path, Model], Heads], ...] = (_fastest_heads, _numpy_heads)
 
 
 def _time_heads(heads: Heads, hidden: np.ndarray, rounds: int) -> float:

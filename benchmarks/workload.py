@@ -29,6 +29,11 @@ QUESTIONS = (
 )
 
 
+def question(number: int, edition: int) -> str:
+    """One of the questions; editions differ from their first word on."""
+    return f"({edition}) {QUESTIONS[number % len(QUESTIONS)]}"
+
+
 @dataclass(frozen=True)
 class Bench:
     """The default model, ready to be measured."""
@@ -67,12 +72,15 @@ class Bench:
         return prompt_tokens(self.model, self.template, [{"role": "user", "content": text}])
 
     def requests(
-        self, count: int, n_tokens: int, temperature: float = 0.0
+        self, count: int, n_tokens: int, temperature: float = 0.0, edition: int = 0
     ) -> list[GenerationRequest]:
-        """`count` different questions, each to be answered with exactly `n_tokens` tokens."""
+        """`count` different questions, each to be answered with exactly `n_tokens` tokens.
+
+        Another edition finds no prompts of earlier ones in the KV cache.
+        """
         return [
             GenerationRequest(
-                self.prompt(QUESTIONS[i % len(QUESTIONS)]),
+                self.prompt(question(i, edition)),
                 SamplingParams(temperature=temperature, seed=i),
                 max_tokens=n_tokens,
                 ignore_eos=True,

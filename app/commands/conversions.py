@@ -22,7 +22,10 @@ __all__ = ["DraftVocab", "HubAccess", "run_catalogue", "run_heads", "run_model"]
 
 @dataclass(frozen=True)
 class DraftVocab:
-    """How many tokens heads may propose (None: all), and a file of text like the answers."""
+    """How many tokens heads may propose, and a file of text like the answers.
+
+    None: all, or as many as the catalogue says.
+    """
 
     n_tokens: int | None = None
     text: Path | None = None

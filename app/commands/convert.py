@@ -41,7 +41,8 @@ _Offline = Annotated[
     bool, typer.Option("--offline", help="Use only what has been downloaded before.")
 ]
 _DRAFT_VOCAB_HELP = (
-    "Propose only this many most frequent tokens; smaller, faster, never other text."
+    "Propose only this many most frequent tokens (as many as there are: all); smaller, faster, "
+    "never other text."
 )
 _DraftVocab = Annotated[
     int | None,

@@ -49,7 +49,7 @@ class Memory:
 
     lookup: Lookup = field(default_factory=Lookup)
     proposals: Proposals | None = None
-    copied: Continuation = field(default_factory=Continuation)
+    copied: Continuation | None = None
 
 
 class Timer(Protocol):
@@ -132,12 +132,9 @@ class Drafter:
         """
         if memory.proposals is not None:
             self._judge_heads(memory.proposals, accepted)
-        copied = memory.copied
-        for guess, ground, token in zip(copied.tokens, copied.grounds, accepted, strict=False):
-            memory.lookup.observe(ground, guess == token)
-            if guess != token:
-                break
-        memory.proposals, memory.copied = None, Continuation()
+        if memory.copied is not None:
+            self._judge_copy(memory.lookup, memory.copied, accepted)
+        memory.proposals, memory.copied = None, None
 
     def _judge_gain(
         self,
@@ -176,6 +173,13 @@ class Drafter:
             request.memory.proposals = proposal
         return time.perf_counter() - began
 
+    @staticmethod
+    def _judge_copy(lookup: Lookup, copied: Continuation, accepted: Sequence[int]) -> None:
+        for guess, ground, token in zip(copied.tokens, copied.grounds, accepted, strict=False):
+            lookup.observe(ground, guess == token)
+            if guess != token:
+                return
+
     def _judge_heads(self, proposals: Proposals, accepted: Sequence[int]) -> None:
         calibration = self._calibrated(proposals)
         tokens, probs = proposals.tokens.tolist(), proposals.probs.tolist()
@@ -207,9 +211,8 @@ class Drafter:
             return None
         memory = request.memory
         memory.lookup.extend(request.tokens[len(memory.lookup) :])
-        continuation = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
-        memory.copied = continuation or Continuation()
-        return continuation
+        memory.copied = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
+        return memory.copied
 
     def _growth(self, request: Wanted, continuation: Continuation | None) -> TreeGrowth:
         proposals, guesses = request.memory.proposals, None

@@ -126,7 +126,8 @@ class TreeGrowth:
     def _children(self, node: int) -> dict[int, float]:
         """Tokens that may follow a node, with their chances given that it is right.
 
-        Heads and lookup that agree count as independent: the token is wrong if both are.
+        Heads and lookup that agree count as independent: the token is wrong if both are, and what
+        else the heads guess becomes as much less likely.
         """
         depth = self._depths[node]
         children: dict[int, float] = {}
@@ -135,7 +136,10 @@ class TreeGrowth:
             children.update(zip(guesses.tokens[depth], guesses.chances[depth], strict=True))
         if self._is_copy[node] and depth < len(copy.tokens):
             token, chance = copy.tokens[depth], copy.chances[depth]
-            children[token] = 1.0 - (1.0 - chance) * (1.0 - children.get(token, 0.0))
+            if token in children:
+                children = {guess: (1.0 - chance) * own for guess, own in children.items()}
+                chance += children[token]
+            children[token] = chance
         return children
 
     def _fits(self, candidate: _Candidate) -> bool:

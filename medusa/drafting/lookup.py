@@ -6,7 +6,7 @@ decoding"; Yang et al. 2023, "Inference with reference".
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -20,11 +20,11 @@ _FADING = 0.97
 
 
 class Evidence(IntEnum):
-    """What the text says of a token that followed an n-gram when it was seen last."""
+    """What the text says of a token that followed an n-gram."""
 
-    ONCE = 0  # it was not seen before that
-    TWICE = 1  # the same token followed the time before
-    CONTRARY = 2  # another token did
+    ONCE = 0  # the n-gram stands nowhere else
+    TWICE = 1  # the same token follows at its newest other place
+    CONTRARY = 2  # another token follows there
 
 
 _PRIOR = (
@@ -54,7 +54,7 @@ class Continuation:
 
     tokens: tuple[int, ...] = ()
     chances: tuple[float, ...] = ()  # of each, given that those before it are right
-    grounds: tuple[Ground, ...] = field(default=(), compare=False)
+    grounds: tuple[Ground, ...] = ()
 
 
 class NgramIndex:

@@ -18,6 +18,8 @@ from medusa.training.shards import ShardStore
 _BFLOAT16_IS_FAST = torch.cpu._is_avx512_bf16_supported()
 """Where the CPU multiplies bfloat16 itself, a step takes a quarter of the time."""
 
+_BLOCK = 32  # of the quantised types
+
 _SAMPLE = 32_768
 """Hidden states that the low-rank output matrix is fitted to at the start."""
 
@@ -95,7 +97,7 @@ def fit(
         draft_tokens=draft_tokens,
         name=f"Medusa heads for {base.name}",
         width=config.width if hydra else 0,
-        rank=min(config.rank, n_embd, config.draft_vocab or n_embd) if hydra else 0,
+        rank=_fitting_rank(config.rank, n_embd, config.draft_vocab) if hydra else 0,
     )
     torch.manual_seed(config.seed)
     matrices = BaseMatrices.read(base.rows, header)
@@ -104,6 +106,12 @@ def fit(
     evaluation = evaluate(module, matrices, held_out)
     weights = HeadWeights.of(evaluation.calibrated(header), module.tensors())
     return Fitted(weights, evaluation, len(train), len(held_out))
+
+
+def _fitting_rank(wanted: int, n_embd: int, n_draft: int | None) -> int:
+    """At most what the matrix has, in whole blocks of quantised types where it has that many."""
+    rank = min(wanted, n_embd, n_draft or n_embd)
+    return rank - rank % _BLOCK if rank > _BLOCK else rank
 
 
 class _Trainer:

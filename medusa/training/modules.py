@@ -95,6 +95,10 @@ class _MedusaModule(HeadsModule):
         return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
 
+_RIDGE = 1e-4
+"""How much every direction counts at least, of the mean: inputs may leave some of them out."""
+
+
 def low_rank(
     matrix: torch.Tensor, inputs: torch.Tensor, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,13 +115,15 @@ def low_rank(
     Returns:
         up [m, rank] and down [rank, n], of equal mean row and column length.
     """
+    matrix, inputs = matrix.double(), inputs.double()
     moment = inputs.T @ inputs / len(inputs)
-    moment += 1e-4 * moment.diagonal().mean() * torch.eye(len(moment))
+    moment += _RIDGE * moment.diagonal().mean() * torch.eye(len(moment))
     root = torch.linalg.cholesky(moment)
     u, s, v = torch.linalg.svd(matrix @ root, full_matrices=False)
-    up, down = u[:, :rank] * s[:rank], v[:rank] @ torch.linalg.inv(root)
+    up = u[:, :rank] * s[:rank]
+    down = torch.linalg.solve_triangular(root, v[:rank], upper=False, left=False)
     balance = (down.norm(dim=1).mean() / up.norm(dim=0).mean()).sqrt()
-    return up * balance, down / balance
+    return (up * balance).float(), (down / balance).float()
 
 
 class _HydraModule(HeadsModule):

@@ -92,6 +92,12 @@ def test_one_command_gets_a_model_that_serve_finds(hub, run, tmp_path):
     assert "3 tokens" in output
 
 
+def test_the_users_draft_vocabulary_wins_over_the_catalogues(hub, run, tmp_path):
+    assert run("convert", "vicuna-7b-v1.3", "--draft-vocab", 300)[0] == 0
+    heads = tmp_path / "cache" / "vicuna-7b-v1.3" / "vicuna-7b-v1.3.medusa.gguf"
+    assert read_heads(heads).header.n_draft == 300
+
+
 def start_of(requested: str | None) -> int:
     """The first byte of a Range header."""
     assert requested is not None

@@ -83,12 +83,22 @@ ggml::Tensor tensor(ggml::Type type, void * data, size_t item, std::initializer_
     return t;
 }
 
-void attention(const medusa::Kernels & kernels, int dim, int heads, int kv_heads, int n, int cells, int threads) {
+// Masks: queries that see a third of the cells each, which makes blocks of one; or all cells up to their own, but
+// one tile each, which makes blocks of many.
+enum class Sight { kScattered, kPrefix };
+
+bool sees(Sight sight, int query, int cell, int n, int cells) {
+    if (sight == Sight::kScattered) return random_bits() % 3 == 0;
+    return cell <= cells - n + query && cell / 16 != query % (cells / 16);
+}
+
+void attention(const medusa::Kernels & kernels, int dim, int heads, int kv_heads, int n, int cells, int threads,
+               Sight sight) {
     static uint64_t run_id = 1000000;
     auto q = array<float>(size_t(dim) * n * heads), out = array<float>(size_t(dim) * n * heads);
     auto k = array<uint16_t>(size_t(dim) * cells * kv_heads), v = array<uint16_t>(size_t(dim) * cells * kv_heads);
     auto mask = array<uint16_t>(size_t(cells) * n);
-    for (int i = 0; i < cells * n; i++) mask[i] = random_bits() % 3 ? 0xFC00 : 0;  // -infinity
+    for (int i = 0; i < cells * n; i++) mask[i] = sees(sight, i / cells, i % cells, n, cells) ? 0 : 0xFC00;  // -infinity
     for (int i = 0; i < dim * cells * kv_heads; i++) k[i] = v[i] = random_bits() & 0xBBFF;
     ggml::Tensor tq = tensor(ggml::kF32, q.get(), 4, {dim, n, heads}), tk = tensor(ggml::kF16, k.get(), 2, {dim, cells, kv_heads});
     ggml::Tensor tv = tensor(ggml::kF16, v.get(), 2, {dim, cells, kv_heads}), tm = tensor(ggml::kF16, mask.get(), 2, {cells, n});
@@ -113,11 +123,16 @@ int main(int, char ** argv) {
                     for (int m : {16, 33}) mat_mul(*kernels, format, m, n, k_whole, threads);
                 }
             }
+            mat_mul(*kernels, format, 100, 3, 768, threads);
         }
     }
     for (int dim : {64, 128}) {
         for (int threads : {1, 2}) {
-            for (int n : {1, 3, 8, 40}) attention(*kernels, dim, 6, 2, n, 208, threads);
+            for (int n : {1, 3, 8, 40}) {
+                for (Sight sight : {Sight::kScattered, Sight::kPrefix}) {
+                    attention(*kernels, dim, 6, 2, n, 208, threads, sight);
+                }
+            }
         }
     }
     std::printf("%s: clean\n", kernels->name);

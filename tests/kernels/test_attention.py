@@ -15,25 +15,32 @@ SHAPES = [(9, 3, 1, 256), (8, 2, 5, 512), (4, 4, 40, 64), (16, 2, 3, 1024)]
 
 
 class Data:
-    def __init__(self, dim: int, heads: int, kv_heads: int, n: int, cells: int) -> None:
+    def __init__(
+        self, dim: int, heads: int, kv_heads: int, n: int, cells: int, *, alike: bool = False
+    ) -> None:
         rng = np.random.default_rng(dim + n + cells)
         self.q = rng.standard_normal((heads, n, dim), dtype=np.float32)
         self.k = rng.standard_normal((kv_heads, cells, dim)).astype(np.float16)
         self.v = rng.standard_normal((kv_heads, cells, dim)).astype(np.float16)
-        self.mask = np.where(rng.random((n, cells)) < 0.5, 0, -np.inf).astype(np.float16)
-        self.mask[:, 16:48] = -np.inf  # whole tiles that nobody sees
+        if alike:  # neighbours see the same cells but for a tile, as in a candidate tree
+            seen = np.arange(cells) // 16 != np.arange(n)[:, None] % (cells // 16)
+        else:
+            seen = rng.random((n, cells)) < 0.5
+            seen[:, 16:48] = False  # whole tiles that nobody sees
+        self.mask = np.where(seen, 0, -np.inf).astype(np.float16)
         self.scale = dim**-0.5
 
     def run(self, ggml: Ggml, threads: int) -> np.ndarray:
         return ggml.attention(self.q, self.k, self.v, self.mask, self.scale, threads)
 
 
+@pytest.mark.parametrize("alike", [False, True], ids=["scattered", "alike"])
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_attention_matches_a_double_precision_reference(
-    ggml: Ggml, library: Library, isa: str, dim: int, shape: tuple[int, int, int, int]
+    ggml: Ggml, library: Library, isa: str, dim: int, shape: tuple[int, int, int, int], alike: bool
 ) -> None:
-    data = Data(dim, *shape)
+    data = Data(dim, *shape, alike=alike)
     exact = reference.attention(data.q, data.k, data.v, data.mask, data.scale)
     ours = np.abs(data.run(ggml, 2) - exact).max()
     library.enable(Enable(0))
@@ -42,12 +49,13 @@ def test_attention_matches_a_double_precision_reference(
     assert ours < stock / 100
 
 
+@pytest.mark.parametrize("alike", [False, True], ids=["scattered", "alike"])
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_order_of_cells_batch_and_threads_do_not_matter(
-    ggml: Ggml, isa: str, dim: int, shape: tuple[int, int, int, int]
+    ggml: Ggml, isa: str, dim: int, shape: tuple[int, int, int, int], alike: bool
 ) -> None:
-    data = Data(dim, *shape)
+    data = Data(dim, *shape, alike=alike)
     whole = data.run(ggml, 1)
     assert np.array_equal(whole, data.run(ggml, 2))
     queries = data.q, data.mask

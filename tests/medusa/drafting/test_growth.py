@@ -186,7 +186,7 @@ def test_a_copy_of_the_heads_best_path_adds_nothing(guesses: Guesses, data: st.D
 def test_a_node_that_heads_and_lookup_share_is_wrong_only_if_both_are() -> None:
     guesses = Guesses([[1, 2]], [[0.5, 0.2]], chained=False)
     growth = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (0.9,)))
-    assert grow_fully(growth) == pytest.approx([0.95, 0.2])
+    assert grow_fully(growth) == pytest.approx([0.95, 0.02])
 
 
 def test_a_copied_node_lets_the_heads_guesses_below_it_in_at_once() -> None:

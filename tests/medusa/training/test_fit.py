@@ -164,6 +164,18 @@ def test_draft_vocabulary_limits_what_is_guessed(tmp_path: Path, variant: Varian
     assert fitted.evaluation.accuracy[:, 0].max() < 0.75, "half of the tokens cannot be guessed"
 
 
+@pytest.mark.parametrize(
+    ("rank", "draft_vocab", "fitting"), [(256, None, 16), (8, 12, 8), (14, 12, 12)]
+)
+def test_the_output_has_no_higher_rank_than_its_shape(
+    tmp_path: Path, rank: int, draft_vocab: int | None, fitting: int
+) -> None:
+    store = cyclic_store(tmp_path / "data")
+    fitted = train(store, tmp_path / "state", rank=rank, draft_vocab=draft_vocab, epochs=1)
+    assert fitted.weights.header.rank == fitting
+    assert fitted.weights.tensors["output.down.weight"].data.shape == (fitting, N_EMBD)
+
+
 def test_held_out_guesses_are_counted_by_head_rank_and_probability(tmp_path: Path) -> None:
     fitted = train(cyclic_store(tmp_path / "data"), tmp_path / "state", draft_vocab=None, epochs=2)
     evaluation = fitted.evaluation
