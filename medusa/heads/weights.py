@@ -29,11 +29,18 @@ class TensorSpec:
 
     name: str
     shape: tuple[int, ...]  # as in NumPy
+    needs_bits: bool = False  # Q4_0 would spoil it
 
     @property
     def is_matrix(self) -> bool:
         """Matrices may be quantised, vectors stay f32."""
         return len(self.shape) > 1
+
+    def kind(self, wanted: Kind) -> Kind:
+        """The type it gets where matrices are wanted in that one."""
+        if not self.is_matrix:
+            return Kind.F32
+        return Kind.Q8_0 if self.needs_bits and wanted is Kind.Q4_0 else wanted
 
 
 def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
@@ -48,7 +55,8 @@ def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
     with RMS norms without weights. The state is the hidden state at first. Heads that depend on the
     tokens before theirs: Ankner et al. 2024, "Hydra: sequentially-dependent draft heads for Medusa
     decoding"; handing on a state, with shared weights: Cheng et al. 2024, "Recurrent drafter".
-    Scores are lm_head state or, where the header has a rank, output.up output.down state.
+    Scores are lm_head state or, where the header has a rank, output.up output.down state. The first
+    of the rank's dimensions carry far more than the last, too much for blocks of 4-bit numbers.
     """
     n = header.n_embd
     if header.variant is Variant.HYDRA:
@@ -57,8 +65,8 @@ def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
             yield TensorSpec(f"cell.{j}.in.bias", (header.width,))
             yield TensorSpec(f"cell.{j}.out.weight", (n, header.width))
         if header.rank:
-            yield TensorSpec("output.down.weight", (header.rank, n))
-            yield TensorSpec("output.up.weight", (header.n_draft, header.rank))
+            yield TensorSpec("output.down.weight", (header.rank, n), needs_bits=True)
+            yield TensorSpec("output.up.weight", (header.n_draft, header.rank), needs_bits=True)
         return
     for k in range(header.n_heads):
         for i in range(header.n_layers):
@@ -99,7 +107,7 @@ class HeadWeights:
 
 
 def write_heads(path: Path, heads: HeadWeights, *, kind: Kind = Kind.F16) -> None:
-    """Write a heads file; vectors stay f32, matrices get the type `kind`."""
+    """Write a heads file; each tensor gets the type that `TensorSpec.kind` makes of `kind`."""
     sources = {name: _values_of(tensor) for name, tensor in heads.tensors.items()}
     stream_heads(path, heads.header, sources, kind=kind)
 
@@ -154,7 +162,7 @@ def _plan(
         return lambda: values
 
     for spec in layout(header):
-        kind = matrix_kind if spec.is_matrix else Kind.F32
+        kind = spec.kind(matrix_kind)
         yield PlannedTensor(spec.name, spec.shape, kind, quantised(sources[spec.name], kind))
     if header.draft_tokens is not None:
         draft = header.draft_tokens.astype(np.int32)

@@ -191,6 +191,21 @@ def test_heads_of_another_model_are_refused(change: dict[str, object], complaint
         random_heads(Variant.FULL).header.check_fits(**(base | change))  # type: ignore[arg-type]
 
 
+def test_a_low_rank_output_keeps_eight_bits(tmp_path: Path) -> None:
+    weights = random_heads(Variant.HYDRA, rank=0)
+    header = replace(weights.header, n_embd=32, width=32, rank=32)
+    rng = np.random.default_rng(0)
+    values = {spec.name: rng.standard_normal(spec.shape, np.float32) for spec in layout(header)}
+    write_heads(
+        tmp_path / "h.gguf", HeadWeights.of(header, values), kind=gguf.GGMLQuantizationType.Q4_0
+    )
+    kinds = {
+        name: tensor.kind.name for name, tensor in read_heads(tmp_path / "h.gguf").tensors.items()
+    }
+    assert kinds.pop("output.down.weight") == kinds.pop("output.up.weight") == "Q8_0"
+    assert set(kinds.values()) == {"Q4_0", "F32"}
+
+
 def test_files_that_are_no_heads_are_refused(tmp_path: Path, model_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="not found"):
         read_heads(tmp_path / "nothing.gguf")
