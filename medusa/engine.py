@@ -26,6 +26,8 @@ from medusa.tree import StaticShape
 log = logging.getLogger("medusa.engine")
 
 _MAX_LEAVES = 16
+_TYPICAL_CONTEXT = 256
+"""Tokens in the KV cache when the cost of a decode is measured: with them each token costs more."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class Engine:
             cost = config.cost
             if cost is None:
                 largest = config.n_slots + config.draft_nodes
-                cost = self._cost = measure_cost(self._context, batch, largest)
+                prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.n_ctx - largest)
+                cost = self._cost = measure_cost(self._context, batch, largest, prompt)
             drafter = Drafter(
                 heads,
                 cost,
@@ -276,16 +279,21 @@ class Engine:
         self._context.clear()
 
 
-def measure_cost(context: Context, batch: Batch, largest: int) -> MeasuredCost:
-    """Time decodes of up to `largest` tokens on an empty KV cache, and leave it empty."""
+def measure_cost(context: Context, batch: Batch, largest: int, prompt: int) -> MeasuredCost:
+    """Time decodes of up to `largest` tokens behind a prompt, and leave the KV cache empty."""
+    batch.clear()
+    batch.add_run([0] * prompt, 0, 0, output=False)
+    context.prefill(batch)
 
     def decode(n_tokens: int) -> float:
         batch.clear()
-        batch.add_run([0] * n_tokens, 0, 0, output=True)
+        batch.add_run([0] * n_tokens, prompt, 0, output=True)
         began = time.perf_counter()
         context.decode(batch)
         seconds = time.perf_counter() - began
-        context.clear()
+        context.remove_sequence(0, prompt)
         return seconds
 
-    return MeasuredCost.measure(decode, largest)
+    cost = MeasuredCost.measure(decode, largest)
+    context.clear()
+    return cost

@@ -8,7 +8,7 @@ from statistics import median
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
 _MEASURING_SECONDS = 1.0
-_RATE, _RATE_DOWN = 0.05, 0.3
+_RATE, _RATE_DOWN = 0.1, 0.3
 """How fast the figures follow. Other work can only make a decode look slower than it is, so one
 that was faster than expected counts for more."""
 _OUTLIER = 3.0

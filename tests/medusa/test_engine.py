@@ -277,7 +277,7 @@ def test_measuring_the_cost_leaves_no_trace(model: Model) -> None:
         return decoded
 
     before = logits()
-    cost = measure_cost(context, batch, 20)
+    cost = measure_cost(context, batch, 20, prompt=64)
     np.testing.assert_array_equal(logits(), before)
     context.close()
     assert 0 < cost.seconds(1) <= cost.seconds(20)
