@@ -10,6 +10,7 @@ import numpy as np
 
 from medusa.drafting.calibration import Calibration
 from medusa.drafting.growth import (
+    LEAST_GAIN,
     Guesses,
     StepCost,
     TreeGrowth,
@@ -28,8 +29,6 @@ _EXPLORING_STEPS, _EXPLORING_NODES = 16, 2
 cost that was measured in a bad moment, or guesses that got better, would not come to light else."""
 _GAIN_RATE = 0.3
 """How fast the estimate of what the heads gain follows the last comparison."""
-_LEAST_GAIN = 1.05
-"""Below that gain in speed the heads are not asked: what is only estimated should pay clearly."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Drafter:
         self._calibration: Calibration | None = None
         self._last_size = 0
         self._steps = 0
-        self._heads_gain = _LEAST_GAIN  # speed with heads over speed without
+        self._heads_gain = LEAST_GAIN  # speed with heads over speed without
         self._chained = heads is not None and heads.header.variant is Variant.HYDRA
 
     def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
@@ -104,7 +103,7 @@ class Drafter:
         self._steps += 1
         explores = self._steps % _EXPLORING_STEPS == 0
         heads_seconds = 0.0
-        if explores or self._heads_gain >= _LEAST_GAIN or self._shape is not None:
+        if explores or self._heads_gain >= LEAST_GAIN or self._shape is not None:
             heads_seconds = self._ask_heads(doubtful, timer)
         if self._shape is not None:
             return [self._fixed_tree(self._shape, request) for request in requests]

@@ -11,6 +11,10 @@ from typing import NamedTuple, Protocol
 from medusa.drafting.lookup import Continuation
 from medusa.tree import TokenTree, TreeLimits
 
+LEAST_GAIN = 1.05
+"""A step with guesses should seem that much faster: under load, where they are worth little, what
+the estimate leaves out decides (requests end apart, and the last ones run in small batches)."""
+
 
 @dataclass(frozen=True)
 class Guesses:
@@ -164,7 +168,8 @@ def grow_together(
 
     With E tokens expected of a step of n tokens that takes T(n), the next node pays if
     (E + chance) / T(n + 1) > E / T(n). Of the sizes up to where none pays any more, or up to the
-    last step's, the one with the most tokens a second is taken.
+    last step's, the one with the most tokens a second is taken, if that is clearly more than
+    without guesses.
 
     Args:
         growths: one for every running request; at least one.
@@ -178,10 +183,12 @@ def grow_together(
     order = [(-growth.chance, index) for index, growth in enumerate(growths)]
     heapq.heapify(order)
     grown: list[int] = []
-    best_rate, best_size = 0.0, size
+    best_rate = plain_rate = 0.0
+    best_size = size
     while True:
         seconds = cost.seconds(size) + other_seconds
         rate = expected / (seconds + (size != last_size) * cost.change_seconds)
+        plain_rate = plain_rate or rate
         if rate > best_rate or len(grown) <= min_nodes:
             best_rate, best_size = rate, size
         chance, index = -order[0][0], order[0][1]
@@ -197,6 +204,8 @@ def grow_together(
         size += 1
         expected += chance
         heapq.heapreplace(order, (-growths[index].chance, index))
+    if best_rate < LEAST_GAIN * plain_rate:
+        best_size = len(growths) + min(min_nodes, len(grown))
     kept = grown[: best_size - len(growths)]
     return [growth.tree(kept.count(index)) for index, growth in enumerate(growths)]
 

@@ -307,6 +307,15 @@ def test_growth_stops_when_a_node_does_not_pay() -> None:
     assert growth.tree().n_drafts == 2
 
 
+@pytest.mark.parametrize(("chance", "n_drafts"), [(0.55, 0), (0.7, 1)])
+def test_guesses_that_gain_little_are_left_out(chance: float, n_drafts: int) -> None:
+    """Four requests and a node that costs a ninth of the step: 1.024 and 1.058 times as fast."""
+    copies = [Continuation((1,), (chance,)), *[None] * 3]
+    trees = [TreeGrowth(ROOT, ROOMY, continuation=copy) for copy in copies]
+    grown = grow_together(trees, 10, Linear(5.0, 1.0))
+    assert sum(tree.n_drafts for tree in grown) == n_drafts
+
+
 def test_a_step_in_the_cost_is_not_crossed_for_one_unlikely_node() -> None:
     class Blocks:
         change_seconds = 0.0
