@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from rich.table import Table
 from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
+from medusa.drafting.growth import StepCost
 from medusa.engine import Engine, EngineConfig
 from medusa.heads import load_heads
 from medusa.requests import GenerationRequest
@@ -68,6 +69,9 @@ class Summary:
 def speculation(
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 200,
     nodes: Annotated[int, typer.Option(min=1, help="Most guesses in a step.")] = 16,
+    all_nodes: Annotated[
+        bool, typer.Option("--all-nodes", help="Verify that many whether they pay or not.")
+    ] = False,
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.0,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each kind.")] = 12,
     heads: Annotated[Path | None, typer.Option(help="Other heads than the model's.")] = None,
@@ -81,7 +85,9 @@ def speculation(
         bench = Bench(
             bench.model, load_heads(heads, bench.model, default_threads()), bench.template
         )
-    answers = _measure(bench, tokens, nodes, temperature, prompts)
+    cost = _Free() if all_nodes else None
+    engines = {mode: _engine(bench, mode, nodes, cost) for mode in MODES}
+    answers = _measure(bench, engines, tokens, temperature, prompts)
     rows = summarise(answers)
     _print(rows)
     write_json(json, {"speculation": [asdict(row) for row in rows]})
@@ -96,10 +102,18 @@ def load_prompts(count: int) -> list[tuple[str, str]]:
     return found
 
 
+class _Free:
+    """A decode costs the same whatever its size."""
+
+    change_seconds = 0.0
+
+    def seconds(self, _n_tokens: int) -> float:
+        return 1.0
+
+
 def _measure(
-    bench: Bench, n_tokens: int, nodes: int, temperature: float, count: int
+    bench: Bench, engines: Mapping[Mode, Engine], n_tokens: int, temperature: float, count: int
 ) -> list[Answer]:
-    engines = {mode: _engine(bench, mode, nodes) for mode in MODES}
     answers = []
     for number, (kind, prompt) in enumerate(track(load_prompts(count), "answering")):
         request = GenerationRequest(
@@ -125,7 +139,7 @@ def _measure(
     return answers
 
 
-def _engine(bench: Bench, mode: Mode, nodes: int) -> Engine:
+def _engine(bench: Bench, mode: Mode, nodes: int, cost: StepCost | None) -> Engine:
     speculates = mode.heads or mode.lookup
     config = EngineConfig(
         n_slots=1,
@@ -133,6 +147,7 @@ def _engine(bench: Bench, mode: Mode, nodes: int) -> Engine:
         n_threads=default_threads(),
         draft_nodes=nodes if speculates else 0,
         lookup=mode.lookup,
+        cost=cost,
     )
     return Engine(bench.model, bench.heads if mode.heads else None, config)
 
