@@ -4,10 +4,11 @@
 // a tile's keys.
 //
 // Exactness. A score depends on its query and cell alone. The exact maximum over the row comes first, so each
-// weight p = exp(score - max) is the same wherever its cell lies. Sums of p and p * v run in f64 as fixed point:
-// they start at 1.5 * 2^20, where a double has a quantum of 2^-32, and round towards -infinity, so each addition
-// adds floor(p * v / quantum) quanta, exactly and in any order, as long as a sum stays within +-2^19 (else it
-// degrades to plain f64). Sums therefore also split freely among threads. The f32 result is rounded once.
+// weight p = exp(score - max) is the same wherever its cell lies. Sums are fixed point: they start at 1.5 times a
+// power of two, where all floats nearby are multiples of one quantum, and round towards -infinity, so each addition
+// adds floor(term / quantum) quanta, exactly and in any order. They therefore also split freely among threads.
+// Weights are summed in f64 with a quantum of 2^-32. Weighted values are summed in f32: the sum of p * max|v|, known
+// by then, bounds them and gives a row its quantum (FixedPoint). The f32 result is rounded once.
 #pragma once
 
 #include <cmath>
@@ -24,12 +25,14 @@ using medusa::RunState;
 using medusa::Worker;
 
 constexpr int kScoredTogether = kLanes == 16 ? 6 : 2;  // query rows that share loads of keys
-constexpr int kSummedTogether = kLanes == 16 ? 3 : 2;  // ... of values
-constexpr int kHeld = kLanes == 16 ? 8 : 4;          // vectors of sums that a row keeps in registers
+constexpr int kSummedTogether = kLanes == 16 ? 6 : 2;  // ... of values
+constexpr int kHeld = 4;                               // vectors of sums that a row keeps in registers
 constexpr int kSumLanes = 8;
-constexpr double kSumStart = 1.5 * (1 << 20);
+constexpr double kWeightStart = 1.5 * (1 << 20);  // quantum 2^-32, for sums below 2^19
+constexpr double kBoundStart = 1.5 * (1 << 30);   // quantum 2^-22, for sums below 2^29
+constexpr float kLeastLogWeight = -17.4f;         // weights below e^-17.4 of the largest count as 0
 
-// exp(x) for x <= 0, relative error below 2e-7, 0 below -87.
+// exp(x) for x <= 0, relative error below 2e-7; 0 below kLeastLogWeight.
 INLINE F32 exp_nonpositive(F32 x) {
     const F32 n = round_f(mul(x, set_f(1.44269504f)));
     F32 r = fma(n, set_f(-0.693359375f), x);
@@ -41,7 +44,62 @@ INLINE F32 exp_nonpositive(F32 x) {
     p = fma(p, r, set_f(1.6666665459e-1f));
     p = fma(p, r, set_f(5.0000001201e-1f));
     p = add(fma(p, mul(r, r), r), set_f(1.0f));
-    return zero_below(scale_by_power(p, to_i(n)), x, set_f(-87.0f));
+    return zero_below(scale_by_power(p, to_i(n)), x, set_f(kLeastLogWeight));
+}
+
+// What is known of a row before its values are summed.
+struct Mass {
+    double weight = 0;  // sum of p
+    double bound = 0;   // of p * max|v|
+    int64_t used = 0;   // weights that are not 0
+
+    void add(const Mass & other) { weight += other.weight, bound += other.bound, used += other.used; }
+};
+
+// A row's sums of p * v: they start at start and go up and down by multiples of quantum.
+struct FixedPoint {
+    float start;
+    double quantum;
+
+    // Sums stay within +-range, a power of two above the bound, of which rounding has taken up to a quantum a term.
+    explicit FixedPoint(const Mass & mass) {
+        constexpr double kBoundQuantum = 1.0 / (1 << 22);
+        int exponent;
+        std::frexp(1.125 * mass.bound + mass.used * kBoundQuantum, &exponent);
+        const double range = std::ldexp(1.0, exponent);
+        start = float(3 * range);
+        quantum = std::ldexp(range, -22);
+    }
+
+    // The true sum of used terms, each of which lost half a quantum on average.
+    double value(double quanta, int64_t used) const { return quanta + 0.5 * used * quantum; }
+};
+
+// max|v| over [dim] halves of each of kTile cells, as f32
+template <int dim> INLINE void largest_magnitudes(const uint16_t * const * cells, float * out) {
+    const __m256i magnitude = _mm256_set1_epi16(0x7FFF);
+    __m128i largest[kTile];  // 8 candidates each
+    for (int i = 0; i < kTile; i++) {
+        __m256i most = _mm256_setzero_si256();
+        for (int d = 0; d < dim; d += 16) {
+            const __m256i v = _mm256_loadu_si256((const __m256i *) (cells[i] + d));
+            most = _mm256_max_epu16(most, _mm256_and_si256(v, magnitude));
+        }
+        largest[i] = _mm_max_epu16(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    }
+    for (int i = 0; i < kTile; i += 8) {
+        const __m128i * v = largest + i;
+        __m128i pairs[4], fours[2];
+        for (int j = 0; j < 4; j++) {
+            pairs[j] = _mm_max_epu16(_mm_unpacklo_epi16(v[2 * j], v[2 * j + 1]), _mm_unpackhi_epi16(v[2 * j], v[2 * j + 1]));
+        }
+        for (int j = 0; j < 2; j++) {
+            fours[j] = _mm_max_epu16(_mm_unpacklo_epi32(pairs[2 * j], pairs[2 * j + 1]),
+                                     _mm_unpackhi_epi32(pairs[2 * j], pairs[2 * j + 1]));
+        }
+        const __m128i all = _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(all));
+    }
 }
 
 // The work on one block of queries, one KV head and a range of the block's tiles.
@@ -55,8 +113,8 @@ public:
 
     int64_t rows() const { return block_.queries * group_; }
 
-    // max_score: [queries][group], in and out. Leaves the scores in scores_ in the order of visit and returns
-    // how many there are.
+    // max_score: [queries][group], out: of these tiles. Leaves the scores in scores_ in the order of visit and
+    // returns how many there are.
     size_t score(float * max_score) const {
         float * query = thread_scratch<float>(kQuerySlot, rows() * dim);
         for (int64_t r = 0; r < rows(); r++) {
@@ -64,11 +122,13 @@ public:
             for (int i = 0; i < dim; i += kLanes) {
                 store_f(query + r * dim + i, mul(load_f(q + i), set_f(a_.scale)));
             }
+            max_score[r] = -std::numeric_limits<float>::infinity();
         }
         float * keys = thread_scratch<float>(kKeysSlot, kTile * dim);
         float * out = scores_;
         for (int64_t t = begin_; t < end_; t++) {
             convert_keys(t, keys);
+            prefetch_values(t);
             for (int64_t i = 0; i < block_.queries; i++) {
                 if (!block_.sees(i, t)) continue;
                 int64_t end = i + 1;
@@ -86,30 +146,56 @@ public:
         return out - scores_;
     }
 
-    // sums: [queries][group][kSumLanes + dim] fixed-point sums of p (in kSumLanes parts) and of p * v.
-    // Returns how many scores it consumed.
-    size_t accumulate(const float * max_score, double * sums) const {
-        double * converted = thread_scratch<double>(kValuesSlot, kTile * dim);
-        const float * in = scores_;
+    // Turns scores into weights. mass: [queries][group], out: of these tiles.
+    void weigh(const float * max_score, Mass * mass) const {
+        double * sums = thread_scratch<double>(kMassSlot, rows() * 2 * kSumLanes);  // [rows][weights, bounds]
+        for (int64_t r = 0; r < rows(); r++) {
+            mass[r].used = 0;
+            for (int l = 0; l < kSumLanes; l++) {
+                sums[(2 * r) * kSumLanes + l] = kWeightStart;
+                sums[(2 * r + 1) * kSumLanes + l] = kBoundStart;
+            }
+        }
+        float * weights = scores_;
+        for (int64_t t = begin_; t < end_; t++) {
+            const uint16_t * values[kTile];
+            float largest[kTile];
+            find_cells(*a_.v, t, values);
+            largest_magnitudes<dim>(values, largest);
+            for (int64_t i = 0; i < block_.queries; i++) {
+                if (!block_.sees(i, t)) continue;
+                for (int64_t r = i * group_; r < (i + 1) * group_; r++, weights += kTile) {
+                    mass[r].used += weigh_tile(max_score[r], largest, weights, sums + r * 2 * kSumLanes);
+                }
+            }
+        }
+        for (int64_t r = 0; r < rows(); r++) {
+            mass[r].weight = mass[r].bound = 0;
+            for (int l = 0; l < kSumLanes; l++) {
+                mass[r].weight += sums[(2 * r) * kSumLanes + l] - kWeightStart;
+                mass[r].bound += sums[(2 * r + 1) * kSumLanes + l] - kBoundStart;
+            }
+        }
+    }
+
+    // sums: [queries][group][dim], the fixed-point sums of p * v, in and out.
+    void accumulate(float * sums) const {
+        const float * weights = scores_;
         for (int64_t t = begin_; t < end_; t++) {
             const uint16_t * values[kTile];
             find_cells(*a_.v, t, values);
-            const bool shared = block_.queries > 1;
-            if (shared) convert_values(values, converted);
-            for (int64_t i = 0; i < block_.queries; i++) {
+            for (int64_t i = 0; i < block_.queries;) {
                 const uint32_t live = block_.sees(i, t);
-                if (!live) continue;
-                const int64_t r = i * group_;
-                double * row_sums = sums + r * (kSumLanes + dim);
-                if (shared) {
-                    add_rows(in, max_score + r, live, ConvertedValues{converted}, row_sums);
-                } else {
-                    add_rows(in, max_score + r, live, HalfValues{values}, row_sums);
+                int64_t end = i + 1;
+                if (live) {
+                    while (end < block_.queries && block_.sees(end, t) == live) end++;
+                    const int64_t n = (end - i) * group_;
+                    add_rows(weights, n, values, sums + i * group_ * dim);
+                    weights += n * kTile;
                 }
-                in += group_ * kTile;
+                i = end;
             }
         }
-        return in - scores_;
     }
 
     const float * query_row(int64_t r) const {
@@ -125,22 +211,6 @@ public:
     }
 
 private:
-    // Values of a tile's cell from dimension d on, as they are or converted to [kTile][dim] before.
-    struct HalfValues {
-        const uint16_t * const * cells;
-        INLINE F64 load(int cell, int d) const { return load_halves_d(cells[cell] + d); }
-    };
-    struct ConvertedValues {
-        const double * values;
-        INLINE F64 load(int cell, int d) const { return load_d(values + cell * dim + d); }
-    };
-
-    static void convert_values(const uint16_t * const * cells, double * out) {
-        for (int i = 0; i < kTile; i++, out += dim) {
-            for (int d = 0; d < dim; d += kDoubles) store_d(out + d, load_halves_d(cells[i] + d));
-        }
-    }
-
     // Where a tile's cells lie; asks for those of the next tile.
     void find_cells(const ggml::Tensor & kv, int64_t tile, const uint16_t ** rows) const {
         const char * head = (const char *) kv.data + kv_head_ * kv.nb[2] + block_.stream * kv.nb[3];
@@ -149,6 +219,15 @@ private:
         for (int i = 0; i < kTile; i++) {
             rows[i] = (const uint16_t *) (head + cells[i] * kv.nb[1]);
             for (int byte = 0; byte < 2 * dim; byte += 64) _mm_prefetch(head + next[i] * kv.nb[1] + byte, _MM_HINT_T0);
+        }
+    }
+
+    // The next pass reads them faster than memory gives them.
+    void prefetch_values(int64_t tile) const {
+        const char * head = (const char *) a_.v->data + kv_head_ * a_.v->nb[2] + block_.stream * a_.v->nb[3];
+        for (int i = 0; i < kTile; i++) {
+            const char * values = head + block_.cells[tile * kTile + i] * a_.v->nb[1];
+            for (int byte = 0; byte < 2 * dim; byte += 64) _mm_prefetch(values + byte, _MM_HINT_T1);
         }
     }
 
@@ -225,64 +304,68 @@ private:
         return max_lane(largest);
     }
 
-    template <int rows, class Values>
-    static void add_tile(const float * scores, const float * max_score, uint32_t live, const Values & values,
-                         double * sums) {
-        constexpr int kRow = kSumLanes + dim;
-        double p[rows][kTile];
-        for (int r = 0; r < rows; r++) {
-            float weights[kTile];
-            for (int c = 0; c < kTile; c += kLanes) {
-                const F32 score = load_f(scores + r * kTile + c);
-                store_f(weights + c, exp_nonpositive(sub(score, set_f(max_score[r]))));
-            }
-            for (int c = 0; c < kTile; c += kDoubles) store_d(p[r] + c, load_floats_d(weights + c));
+    // Scores of a row to weights; adds them and their bounds to sums. Returns how many are not 0.
+    static int weigh_tile(float max_score, const float * largest, float * weights, double * sums) {
+        float bounds[kTile];
+        int used = 0;
+        for (int c = 0; c < kTile; c += kLanes) {
+            const F32 p = exp_nonpositive(sub(load_f(weights + c), set_f(max_score)));
+            const uint32_t counts = nonzero(p);
+            store_f(weights + c, p);
+            store_f(bounds + c, select(counts, 0, mul(p, load_f(largest + c)), zero_f()));
+            used += __builtin_popcount(counts);
         }
         const RoundDown down;
-        for (int r = 0; r < rows; r++) {
-            for (int c = 0; c < kTile; c += kDoubles) {
-                double * sum = sums + r * kRow + c % kSumLanes;
-                store_d(sum, add_down(load_d(sum), load_d(p[r] + c), down));
-            }
+        for (int c = 0; c < kTile; c += kDoubles) {
+            double * weight = sums + c % kSumLanes, * bound = weight + kSumLanes;
+            store_d(weight, add_down(load_d(weight), load_floats_d(weights + c), down));
+            store_d(bound, add_down(load_d(bound), load_floats_d(bounds + c), down));
         }
-        sums += kSumLanes;
-        for (int d = 0; d < dim; d += kHeld * kDoubles) {
-            F64 sum[rows][kHeld];
-            #pragma GCC unroll 4
+        return used;
+    }
+
+    template <int rows>
+    static void add_tile(const float * weights, const uint16_t * const * values, float * sums) {
+        uint32_t used = 0;
+        for (int r = 0; r < rows; r++) {
+            for (int c = 0; c < kTile; c += kLanes) used |= nonzero(load_f(weights + r * kTile + c)) << c;
+        }
+        const RoundDown down;
+        for (int d = 0; d < dim; d += kHeld * kLanes) {
+            F32 sum[rows][kHeld];
+            #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 #pragma GCC unroll 8
-                for (int j = 0; j < kHeld; j++) sum[r][j] = load_d(sums + r * kRow + d + j * kDoubles);
+                for (int j = 0; j < kHeld; j++) sum[r][j] = load_f(sums + r * dim + d + j * kLanes);
             }
-            for (uint32_t bits = live; bits; bits &= bits - 1) {
+            for (uint32_t bits = used; bits; bits &= bits - 1) {
                 const int i = __builtin_ctz(bits);
+                F32 value[kHeld];
                 #pragma GCC unroll 8
-                for (int j = 0; j < kHeld; j++) {
-                    const F64 value = values.load(i, d + j * kDoubles);
-                    #pragma GCC unroll 4
-                    for (int r = 0; r < rows; r++) sum[r][j] = fma_down(set_d(p[r][i]), value, sum[r][j], down);
+                for (int j = 0; j < kHeld; j++) value[j] = load_halves(values[i] + d + j * kLanes);
+                #pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) {
+                    const F32 p = set_f(weights[r * kTile + i]);
+                    #pragma GCC unroll 8
+                    for (int j = 0; j < kHeld; j++) sum[r][j] = fma_down(p, value[j], sum[r][j], down);
                 }
             }
-            #pragma GCC unroll 4
+            #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 #pragma GCC unroll 8
-                for (int j = 0; j < kHeld; j++) store_d(sums + r * kRow + d + j * kDoubles, sum[r][j]);
+                for (int j = 0; j < kHeld; j++) store_f(sums + r * dim + d + j * kLanes, sum[r][j]);
             }
         }
     }
 
-    // The rows of one query.
-    template <class Values>
-    void add_rows(const float * scores, const float * max_score, uint32_t live, const Values & values,
-                  double * sums) const {
-        int64_t rows = group_;
-        for (; rows >= kSummedTogether; rows -= kSummedTogether) {
-            add_tile<kSummedTogether>(scores, max_score, live, values, sums);
-            scores += kSummedTogether * kTile, max_score += kSummedTogether;
-            sums += kSummedTogether * (kSumLanes + dim);
-        }
-        for (; rows > 0; rows--, scores += kTile, max_score++, sums += kSumLanes + dim) {
-            add_tile<1>(scores, max_score, live, values, sums);
-        }
+    static void add_rows(const float * weights, int64_t rows, const uint16_t * const * values, float * sums) {
+        const auto pass = [&](auto together) {
+            constexpr int n = decltype(together)::value;
+            for (; rows >= n; rows -= n, weights += n * kTile, sums += n * dim) add_tile<n>(weights, values, sums);
+        };
+        pass(std::integral_constant<int, kSummedTogether>());
+        pass(std::integral_constant<int, kSummedTogether / 2>());
+        pass(std::integral_constant<int, 1>());
     }
 
     const Attention & a_;
@@ -336,87 +419,114 @@ struct Division {
 
 inline int64_t all_rows(const Attention & a) { return a.q->ne[1] * a.q->ne[2] * a.q->ne[3]; }
 
-inline void start_sums(double * sums, int64_t count) {
-    for (int64_t i = 0; i < count; i++) sums[i] = kSumStart;
+// sums: [dim], out
+template <int dim> void start_sums(const Mass & mass, float * sums) {
+    const FixedPoint fixed(mass);
+    for (int d = 0; d < dim; d++) sums[d] = fixed.start;
 }
 
-// Adds the parts of a row and writes its output. parts: [splits] rows, stride doubles apart
-template <int dim> void finish_row(const double * parts, int splits, size_t stride, float * out) {
-    const auto total = [&](int i) {  // exact: multiples of one quantum
-        double sum = 0;
-        for (int s = 0; s < splits; s++) sum += parts[s * stride + i] - kSumStart;
-        return sum;
-    };
-    double weights = 0;
-    for (int l = 0; l < kSumLanes; l++) weights += total(l);
-    for (int d = 0; d < dim; d++) out[d] = weights > 0 ? float(total(kSumLanes + d) / weights) : 0.0f;
+// Adds the parts of a row and writes its output. parts: [splits][dim]
+template <int dim> void finish_row(const Mass & mass, const float * parts, int splits, float * out) {
+    const FixedPoint fixed(mass);
+    for (int d = 0; d < dim; d++) {
+        double quanta = 0;
+        for (int s = 0; s < splits; s++) quanta += parts[s * dim + d] - fixed.start;
+        out[d] = mass.weight > 0 ? float(fixed.value(quanta, mass.used) / mass.weight) : 0.0f;
+    }
 }
 
 template <int dim> void attend_whole(const Attention & a, const Division & div, const Worker & worker) {
-    constexpr int64_t row = kSumLanes + dim;
     for (int64_t item = 0; item < div.items; item++) {
         if (div.owner[item] != worker.ith) continue;
         const Block & block = div.block(item);
         const int64_t rows = div.rows(item);
-        float * memory = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + 2 * row));
-        double * sums = (double *) memory;  // [rows][row]
-        float * max_score = memory + 2 * rows * row;
-        const BlockRunner<dim> runner(a, div.plan, block, div.kv_head(item), 0, block.tiles, max_score + rows);
-        for (int64_t r = 0; r < rows; r++) max_score[r] = -std::numeric_limits<float>::infinity();
-        start_sums(sums, rows * row);
+        float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + dim));
+        float * sums = max_score + rows;  // [rows][dim]
+        Mass * mass = thread_scratch<Mass>(kRowsSlot, rows);
+        const BlockRunner<dim> runner(a, div.plan, block, div.kv_head(item), 0, block.tiles, sums + rows * dim);
         runner.score(max_score);
-        runner.accumulate(max_score, sums);
-        for (int64_t r = 0; r < rows; r++) finish_row<dim>(sums + r * row, 1, 0, runner.output_row(r));
+        runner.weigh(max_score, mass);
+        for (int64_t r = 0; r < rows; r++) start_sums<dim>(mass[r], sums + r * dim);
+        runner.accumulate(sums);
+        for (int64_t r = 0; r < rows; r++) finish_row<dim>(mass[r], sums + r * dim, 1, runner.output_row(r));
     }
 }
 
+// What the threads of a split tell each other: of every row, the parts of each.
+template <int dim> struct SplitRows {
+    const int64_t splits;
+    Mass * const mass;        // [all rows][splits]
+    float * const sums;       // [all rows][splits][dim]
+    float * const max_score;  // [all rows][splits]
+
+    SplitRows(uint8_t * scratch, int64_t rows, int64_t splits_)
+        : splits(splits_), mass((Mass *) scratch), sums((float *) (mass + rows * splits)),
+          max_score(sums + rows * splits * dim) {}
+
+    static constexpr size_t kPartBytes = sizeof(Mass) + (dim + 1) * sizeof(float);
+
+    float largest_score(int64_t row) const {
+        float largest = max_score[row * splits];
+        for (int64_t s = 1; s < splits; s++) largest = std::fmax(largest, max_score[row * splits + s]);
+        return largest;
+    }
+
+    Mass whole_mass(int64_t row) const {
+        Mass whole;
+        for (int64_t s = 0; s < splits; s++) whole.add(mass[row * splits + s]);
+        return whole;
+    }
+};
+
 template <int dim>
 void attend_split(const Attention & a, const Division & div, const Worker & worker, uint8_t * scratch) {
-    constexpr int64_t row = kSumLanes + dim;
     const int64_t splits = worker.nth, split = worker.ith;
-    double * all_sums = (double *) scratch;                                // [all rows][splits][row]
-    float * all_max = (float *) (all_sums + all_rows(a) * splits * row);  // [all rows][splits]
+    const SplitRows<dim> shared(scratch, all_rows(a), splits);
     size_t n_scores = 0;
     for (int64_t item = 0; item < div.items; item++) {
         n_scores += div.rows(item) * (div.block(item).tiles / splits + 1) * kTile;
     }
-    float * max_score = thread_scratch<float>(kScoreSlot, kMaxQueries * div.group + n_scores);
-    float * scores = max_score + kMaxQueries * div.group;
+    const int64_t most_rows = kMaxQueries * div.group;
+    float * max_score = thread_scratch<float>(kScoreSlot, n_scores + most_rows * (1 + dim));
+    float * sums = max_score + most_rows;  // [rows][dim]
+    Mass * mass = thread_scratch<Mass>(kRowsSlot, most_rows);
+    float ** scores = thread_scratch<float *>(kItemsSlot, div.items + 1);  // where those of each item start
+    scores[0] = sums + most_rows * dim;
 
-    const auto runner = [&](int64_t item, float * item_scores) {
+    const auto runner = [&](int64_t item) {
         const Block & block = div.block(item);
         return BlockRunner<dim>(a, div.plan, block, div.kv_head(item), block.tiles * split / splits,
-                                block.tiles * (split + 1) / splits, item_scores);
+                                block.tiles * (split + 1) / splits, scores[item]);
     };
 
-    float * next = scores;
     for (int64_t item = 0; item < div.items; item++) {
-        const int64_t rows = div.rows(item);
-        for (int64_t r = 0; r < rows; r++) max_score[r] = -std::numeric_limits<float>::infinity();
-        next += runner(item, next).score(max_score);
-        for (int64_t r = 0; r < rows; r++) all_max[(div.first_row(item) + r) * splits + split] = max_score[r];
+        scores[item + 1] = scores[item] + runner(item).score(max_score);
+        for (int64_t r = 0; r < div.rows(item); r++) {
+            shared.max_score[(div.first_row(item) + r) * splits + split] = max_score[r];
+        }
     }
     worker.wait();
-    next = scores;
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
-        double * sums = thread_scratch<double>(kPartSlot, rows * row);
+        for (int64_t r = 0; r < rows; r++) max_score[r] = shared.largest_score(first + r);
+        runner(item).weigh(max_score, mass);
+        for (int64_t r = 0; r < rows; r++) shared.mass[(first + r) * splits + split] = mass[r];
+    }
+    worker.wait();
+    for (int64_t item = 0; item < div.items; item++) {
+        const int64_t rows = div.rows(item), first = div.first_row(item);
+        for (int64_t r = 0; r < rows; r++) start_sums<dim>(shared.whole_mass(first + r), sums + r * dim);
+        runner(item).accumulate(sums);
         for (int64_t r = 0; r < rows; r++) {
-            const float * parts = all_max + (first + r) * splits;
-            max_score[r] = parts[0];
-            for (int64_t s = 1; s < splits; s++) max_score[r] = std::fmax(max_score[r], parts[s]);
-        }
-        start_sums(sums, rows * row);
-        next += runner(item, next).accumulate(max_score, sums);
-        for (int64_t r = 0; r < rows; r++) {
-            std::memcpy(all_sums + ((first + r) * splits + split) * row, sums + r * row, row * sizeof(double));
+            std::memcpy(shared.sums + ((first + r) * splits + split) * dim, sums + r * dim, dim * sizeof(float));
         }
     }
     worker.wait();
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
         for (int64_t r = worker.begin(rows); r < worker.end(rows); r++) {
-            finish_row<dim>(all_sums + (first + r) * splits * row, splits, row, runner(item, nullptr).output_row(r));
+            finish_row<dim>(shared.whole_mass(first + r), shared.sums + (first + r) * splits * dim, splits,
+                            runner(item).output_row(r));
         }
     }
 }
@@ -425,7 +535,7 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
 inline size_t attention_scratch(const Attention & a, int nth) {
     const int64_t rows = all_rows(a);
     if (nth == 1 || rows > kMaxSplitRows) return 0;
-    return rows * nth * ((kSumLanes + a.q->ne[0]) * sizeof(double) + sizeof(float));
+    return rows * nth * (a.q->ne[0] == 64 ? SplitRows<64>::kPartBytes : SplitRows<128>::kPartBytes);
 }
 
 template <int dim>

@@ -10,8 +10,8 @@ namespace ISA_NAMESPACE {
 enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
-    kScoreSlot, kQuerySlot, kKeysSlot, kValuesSlot, kPartSlot,  // attention.h
-    kOwnerSlot, kLoadSlot,
+    kScoreSlot, kQuerySlot, kKeysSlot, kMassSlot, kRowsSlot,    // attention.h
+    kItemsSlot, kOwnerSlot, kLoadSlot,
     kSlots,
 };
 

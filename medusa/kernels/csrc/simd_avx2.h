@@ -135,9 +135,7 @@ INLINE float max_lane(F32 v) {
 }
 INLINE F64 load_d(const double * p) { return _mm256_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm256_storeu_pd(p, v); }
-INLINE F64 set_d(double x) { return _mm256_set1_pd(x); }
 INLINE F32 load_halves(const uint16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
-INLINE F64 load_halves_d(const uint16_t * p) { return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *) p))); }
 INLINE F64 load_floats_d(const float * p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 
 // Switches the rounding mode while it lives. Operands must come from memory after its construction and results
@@ -147,8 +145,10 @@ struct RoundDown {
     RoundDown() { _mm_setcsr((saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN); asm volatile("" ::: "memory"); }
     ~RoundDown() { asm volatile("" ::: "memory"); _mm_setcsr(saved); }
 };
-INLINE F64 fma_down(F64 a, F64 b, F64 c, const RoundDown &) { return _mm256_fmadd_pd(a, b, c); }
+INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) { return _mm256_fmadd_ps(a, b, c); }
 INLINE F64 add_down(F64 a, F64 b, const RoundDown &) { return _mm256_add_pd(a, b); }
+
+INLINE uint32_t nonzero(F32 v) { return _mm256_movemask_ps(_mm256_cmp_ps(v, zero_f(), _CMP_NEQ_UQ)); }
 
 INLINE F32 select(uint32_t live, int first, F32 v, F32 other) {
     const I32 bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);

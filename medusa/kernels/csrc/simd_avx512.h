@@ -116,19 +116,20 @@ INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 INLINE float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
 INLINE F64 load_d(const double * p) { return _mm512_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
-INLINE F64 set_d(double x) { return _mm512_set1_pd(x); }
 INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
-INLINE F64 load_halves_d(const uint16_t * p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p))); }
 INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 
 // Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention.h).
 struct RoundDown {};
-INLINE F64 fma_down(F64 a, F64 b, F64 c, const RoundDown &) {
-    return _mm512_fmadd_round_pd(a, b, c, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) {
+    return _mm512_fmadd_round_ps(a, b, c, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 INLINE F64 add_down(F64 a, F64 b, const RoundDown &) {
     return _mm512_add_round_pd(a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
+
+// Bit i: lane i is not 0.
+INLINE uint32_t nonzero(F32 v) { return _mm512_cmp_ps_mask(v, zero_f(), _CMP_NEQ_UQ); }
 
 // v where bit (first + lane) of live is set, elsewhere other.
 INLINE F32 select(uint32_t live, int first, F32 v, F32 other) {
