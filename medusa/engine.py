@@ -16,6 +16,7 @@ from medusa.generation import Generation
 from medusa.heads import Heads
 from medusa.labels import SlotLabels
 from medusa.llama import MAX_SEQUENCES, Batch, CacheType, Context, ContextParams, Model
+from medusa.openmp import with_passing_team
 from medusa.requests import EventSink, GenerationRequest
 from medusa.scheduler import HEADROOM, PrefillPacer, Scheduler
 from medusa.slots import Slot
@@ -132,7 +133,9 @@ class Engine:
             if cost is None:
                 largest = config.n_slots + config.draft_nodes
                 prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.n_ctx - largest)
-                cost = self._cost = measure_cost(self._context, batch, largest, prompt)
+                cost = self._cost = with_passing_team(
+                    lambda: measure_cost(self._context, batch, largest, prompt)
+                )
             drafter = Drafter(
                 heads,
                 cost,

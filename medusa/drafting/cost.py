@@ -38,26 +38,27 @@ class MeasuredCost:
     def measure(cls, decode: Callable[[int], float], largest: int) -> "MeasuredCost":
         """Take the time of decodes of several sizes, for about a second.
 
+        All sizes have their turn in each round: a bad moment, as when the threads have not spread
+        over the cores yet, then costs every size one of its rounds instead of one size all.
+
         Args:
             decode: decodes that many tokens and returns the seconds it took.
             largest: most tokens in a step.
         """
         sizes = [size for size in _SIZES if size < largest] + [largest]
         decode(1)  # the first one also warms up
-        seconds: list[float] = []
+        best: dict[int, float] = {}
         changes: list[float] = []
         spent = 0.0
-        for size in sizes:
-            rounds = [decode(size)]
-            while len(rounds) < _ROUNDS and spent + sum(rounds) < _MEASURING_SECONDS:
-                rounds.append(decode(size))
-            seconds.append(min(rounds))
-            if len(rounds) > 1:
-                changes.append(rounds[0] - min(rounds))
-            spent += sum(rounds)
-            if spent > _MEASURING_SECONDS:
-                break
-        return cls(sizes[: len(seconds)], seconds, median(changes) if changes else 0.0)
+        for size in sizes * _ROUNDS:
+            pair: list[float] = []
+            while len(pair) < 2 and spent <= _MEASURING_SECONDS:
+                pair.append(decode(size))
+                spent += pair[-1]
+                best[size] = min(best.get(size, pair[-1]), pair[-1])
+            if len(pair) == 2:
+                changes.append(pair[0] - pair[1])
+        return cls(list(best), list(best.values()), max(0.0, median(changes or [0.0])))
 
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""

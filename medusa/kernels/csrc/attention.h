@@ -70,9 +70,6 @@ struct FixedPoint {
         start = float(3 * range);
         quantum = std::ldexp(range, -22);
     }
-
-    // The true sum of used terms, each of which lost half a quantum on average.
-    double value(double quanta, int64_t used) const { return quanta + 0.5 * used * quantum; }
 };
 
 // max|v| over [dim] halves of each of kTile cells, as f32
@@ -428,11 +425,14 @@ template <int dim> void start_sums(const Mass & mass, float * sums) {
 // Adds the parts of a row and writes its output. parts: [splits][dim]
 template <int dim> void finish_row(const Mass & mass, const float * parts, int splits, float * out) {
     const FixedPoint fixed(mass);
-    for (int d = 0; d < dim; d++) {
-        double quanta = 0;
-        for (int s = 0; s < splits; s++) quanta += parts[s * dim + d] - fixed.start;
-        out[d] = mass.weight > 0 ? float(fixed.value(quanta, mass.used) / mass.weight) : 0.0f;
+    const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
+    const double scale = mass.weight > 0 ? 1 / mass.weight : 0;
+    double sum[dim];
+    for (int d = 0; d < dim; d++) sum[d] = lost;
+    for (int s = 0; s < splits; s++) {
+        for (int d = 0; d < dim; d++) sum[d] += parts[s * dim + d] - fixed.start;
     }
+    for (int d = 0; d < dim; d++) out[d] = float(sum[d] * scale);
 }
 
 template <int dim> void attend_whole(const Attention & a, const Division & div, const Worker & worker) {

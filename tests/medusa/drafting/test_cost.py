@@ -64,11 +64,21 @@ def test_measuring_takes_the_best_of_a_few_rounds_up_to_the_largest_size() -> No
     decode = FakeDecode(0.001, 0.0001)
     cost = MeasuredCost.measure(decode, 24)
     assert sorted(set(decode.sizes)) == [1, 2, 4, 8, 16, 24]
-    assert max(decode.sizes.count(size) for size in (2, 4, 8, 16, 24)) <= 3
+    assert max(decode.sizes.count(size) for size in (2, 4, 8, 16, 24)) <= 6
     assert cost.seconds(24) == pytest.approx(0.0034)
 
-    slow_first = iter([9.0, *[0.02, 0.01, 0.03] * 2])
+    slow_first = iter([0.09, *[0.02] * 4, *[0.03, 0.01] * 4])
     assert MeasuredCost.measure(lambda _n: next(slow_first), 2).seconds(2) == 0.01
+
+
+def test_a_bad_start_spoils_no_size() -> None:
+    decode = FakeDecode(0.001, 0.0001)
+    late = MeasuredCost.measure(
+        lambda n: decode(n) * (2.0 if len(decode.sizes) <= 8 else 1.0), largest=16
+    )
+    assert [late.seconds(n) for n in (1, 2, 4, 8, 16)] == pytest.approx(
+        [0.001 + 0.0001 * n for n in (1, 2, 4, 8, 16)]
+    )
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 64, 200])
