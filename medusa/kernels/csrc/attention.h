@@ -11,6 +11,7 @@
 // by then, bounds them and gives a row its quantum (FixedPoint). The f32 result is rounded once.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -372,35 +373,24 @@ private:
     float * const scores_;
 };
 
-// How one operation is cut into work. Items are (block of queries, KV head), the head fastest. Each goes to the
-// thread with the least to do so far or, where that would still leave threads idle, every thread takes its share of
-// the tiles of each item and the parts are added up at the end.
+// How one operation is cut into work. Items are (block of queries, KV head), the head fastest. Every thread takes
+// an equal share of all their queries, one after the other, so that few items are cut (each of the two then converts
+// the keys). Where that would leave threads idle, every thread takes its share of the tiles of each item instead,
+// and the parts are added up at the end.
 constexpr int64_t kMaxSplitRows = 1024;  // query rows; more are enough work for any number of threads
 constexpr int64_t kBarrierTiles = 8;     // what a split costs, in tiles of one query
 
 struct Division {
     const CellPlan & plan;
     int64_t kv_heads, group, items;
-    int32_t * owner;  // [items] thread
-    bool split;
+    int64_t total = 0;  // work
+    bool split = false;
 
     Division(const Attention & a, uint64_t run, int nth)
-        : plan(cell_plan(a, run)), kv_heads(a.k->ne[2]), group(a.q->ne[2] / kv_heads), items(plan.count * kv_heads),
-          owner(thread_scratch<int32_t>(kOwnerSlot, items)) {
-        int64_t * load = thread_scratch<int64_t>(kLoadSlot, nth);  // tiles of one query
-        std::memset(load, 0, nth * sizeof(int64_t));
-        int64_t all = 0, most = 0;
-        for (int64_t item = 0; item < items; item++) {
-            int least = 0;
-            for (int t = 1; t < nth; t++) least = load[t] < load[least] ? t : least;
-            const int64_t tiles = block(item).tiles * block(item).queries;
-            owner[item] = least;
-            load[least] += tiles;
-            most = load[least] > most ? load[least] : most;
-            all += tiles;
-        }
-        split = nth > 1 && plan.tokens * plan.streams * kv_heads * group <= kMaxSplitRows &&
-                most - all / nth > kBarrierTiles;
+        : plan(cell_plan(a, run)), kv_heads(a.k->ne[2]), group(a.q->ne[2] / kv_heads), items(plan.count * kv_heads) {
+        for (int64_t b = 0; b < plan.count; b++) total += work(plan.blocks[b]) * plan.blocks[b].queries * kv_heads;
+        const bool few = plan.tokens * plan.streams * kv_heads * group <= kMaxSplitRows;
+        split = nth > 1 && few && largest_share(nth) - total / nth > kBarrierTiles;
     }
 
     const Block & block(int64_t item) const { return plan.blocks[item / kv_heads]; }
@@ -411,6 +401,34 @@ struct Division {
     int64_t first_row(int64_t item) const {
         const Block & b = block(item);
         return (b.stream * plan.tokens + b.first) * kv_heads * group + kv_head(item) * rows(item);
+    }
+
+    // Of one query and KV head, in tiles.
+    static int64_t work(const Block & block) { return block.tiles ? block.tiles : 1; }
+
+    int64_t share_end(int ith, int nth) const { return total * (ith + 1) / nth; }
+
+    // How many of a block's queries have their middle before a point, with begin work before the block.
+    static int64_t queries_before(const Block & block, int64_t begin, int64_t point) {
+        const int64_t doubled = 2 * (point - begin) + work(block) - 1;
+        return doubled < 0 ? 0 : std::min(doubled / (2 * work(block)), block.queries);
+    }
+
+private:
+    int64_t largest_share(int nth) const {
+        int64_t largest = 0, share = 0, begin = 0;
+        int thread = 0;
+        for (int64_t item = 0; item < items; item++) {
+            const Block & b = block(item);
+            for (int64_t query = 0; query < b.queries;) {
+                const int64_t end = queries_before(b, begin, share_end(thread, nth));
+                share += (end - query) * work(b);
+                query = end;
+                if (query < b.queries) thread++, largest = std::max(largest, share), share = 0;
+            }
+            begin += b.queries * work(b);
+        }
+        return std::max(largest, share);
     }
 };
 
@@ -436,10 +454,16 @@ template <int dim> void finish_row(const Mass & mass, const float * parts, int s
 }
 
 template <int dim> void attend_whole(const Attention & a, const Division & div, const Worker & worker) {
+    const int64_t share_begin = div.share_end(worker.ith - 1, worker.nth);
+    const int64_t share_end = div.share_end(worker.ith, worker.nth);
+    int64_t begin = 0;
     for (int64_t item = 0; item < div.items; item++) {
-        if (div.owner[item] != worker.ith) continue;
-        const Block & block = div.block(item);
-        const int64_t rows = div.rows(item);
+        const Block & whole = div.block(item);
+        const int64_t first = div.queries_before(whole, begin, share_begin);
+        const Block block = whole.part(first, div.queries_before(whole, begin, share_end));
+        begin += div.work(whole) * whole.queries;
+        if (block.queries == 0) continue;
+        const int64_t rows = block.queries * div.group;
         float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + dim));
         float * sums = max_score + rows;  // [rows][dim]
         Mass * mass = thread_scratch<Mass>(kRowsSlot, rows);

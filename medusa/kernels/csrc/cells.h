@@ -29,6 +29,11 @@ struct Block {
 
     // Bit c: the query sees cell c of the tile.
     uint32_t sees(int64_t query, int64_t tile) const { return live[query * live_stride + tile]; }
+
+    // Queries [begin, end) of it.
+    Block part(int64_t begin, int64_t end) const {
+        return {stream, first + begin, end - begin, tiles, cells, live + begin * live_stride, live_stride};
+    }
 };
 
 struct CellPlan {

@@ -11,7 +11,7 @@ enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
     kScoreSlot, kQuerySlot, kKeysSlot, kMassSlot, kRowsSlot,    // attention.h
-    kItemsSlot, kOwnerSlot, kLoadSlot,
+    kItemsSlot,
     kSlots,
 };
 
