@@ -68,7 +68,7 @@ def run_train(model_options: ModelOptions, options: TrainOptions) -> None:
 
 
 def _file_type(header: HeadsHeader) -> Kind:
-    """Q4_0, which guesses as well as F16, where rows are whole blocks of it."""
+    """Q4_0 (what needs more bits gets them), which guesses as well as F16, in whole blocks only."""
     block, _ = gguf.GGML_QUANT_SIZES[Kind.Q4_0]
     whole = all(spec.shape[-1] % block == 0 for spec in layout(header) if spec.is_matrix)
     return Kind.Q4_0 if whole else Kind.F16
