@@ -137,7 +137,7 @@ template <class T, class Sink> INLINE void unpack_unit(RowReader in, int count, 
 
 template <class T>
 void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, PanelBlock * out) {
-    StoreBlocks sink = {out};
+    StoreBlocks<T::kGroups> sink = {out};
     unpack_unit<T>({rows, stride, ahead}, count, sink);
 }
 
@@ -155,27 +155,25 @@ void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ah
 template <class T>
 using FusedKernel = void (*)(const uint8_t *, size_t, const uint8_t *, int, const uint8_t *, float *);
 
-// Null where unpacking into a panel is the better or only way.
+// Null where unpacking into a panel is the better way.
 template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
-    if constexpr (T::kBlockwise) {
-        if (tiles > 1) return nullptr;
+    if (tiles > 1) return nullptr;
+    switch (width) {
+        case 1: return unpack_and_multiply<T, 1>;
+        case 2: return unpack_and_multiply<T, 2>;
+        case 3: return unpack_and_multiply<T, 3>;
+        case 4: return unpack_and_multiply<T, 4>;
+    }
+    if constexpr (T::kMostFused > 4) {
         switch (width) {
-            case 1: return unpack_and_multiply<T, 1>;
-            case 2: return unpack_and_multiply<T, 2>;
-            case 3: return unpack_and_multiply<T, 3>;
-            case 4: return unpack_and_multiply<T, 4>;
-        }
-        if constexpr (kMaxTile > 4) {
-            switch (width) {
-                case 5: return unpack_and_multiply<T, 5>;
-                case 6: return unpack_and_multiply<T, 6>;
-                case 7: return unpack_and_multiply<T, 7>;
-                case 8: return unpack_and_multiply<T, 8>;
-                case 10: return unpack_and_multiply<T, 10>;
-                case 12: return unpack_and_multiply<T, 12>;
-                case 14: return unpack_and_multiply<T, 14>;
-                case 16: return unpack_and_multiply<T, 16>;
-            }
+            case 5: return unpack_and_multiply<T, 5>;
+            case 6: return unpack_and_multiply<T, 6>;
+            case 7: return unpack_and_multiply<T, 7>;
+            case 8: return unpack_and_multiply<T, 8>;
+            case 10: return unpack_and_multiply<T, 10>;
+            case 12: return unpack_and_multiply<T, 12>;
+            case 14: return unpack_and_multiply<T, 14>;
+            case 16: return unpack_and_multiply<T, 16>;
         }
     }
     return nullptr;

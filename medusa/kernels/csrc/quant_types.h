@@ -12,6 +12,8 @@
 // or prevents (see matmul.h).
 #pragma once
 
+#include <type_traits>
+
 #include "ggml_abi.h"
 
 namespace ISA_NAMESPACE {
@@ -22,15 +24,14 @@ struct alignas(64) PanelBlock {
     float min[kLanes];       // unused without a minimum
 };
 
-struct StoreBlocks {
+template <int groups> struct StoreBlocks {
     PanelBlock * out;
-
-    PanelBlock * panel() const { return out; }
 
     INLINE void operator()(int b, const I32 * w, const F32 * scale, F32 min) const {
         #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) store(out[b].w[j], w[j]);
-        store_f(out[b].scale[0], *scale);
+        #pragma GCC unroll 2
+        for (int g = 0; g < groups; g++) store_f(out[b].scale[g], scale[g]);
         store_f(out[b].min, min);
     }
 };
@@ -77,7 +78,7 @@ template <int bits, bool has_min> struct Simple {
     static constexpr int kBlockBytes = kQuants + (bits == 8 ? 32 : 16);
     static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
     static constexpr int kBlocksPerSuper = 1;
-    static constexpr bool kBlockwise = true;
+    static constexpr int kMostFused = kMaxTile;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         I32 v[4 * chunks_for(blocks, blocks) + 1];
@@ -141,7 +142,7 @@ template <int bits> struct SuperWithMin {
     static constexpr int kBlockBytes = kQuants + 128;  // of a super-block
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
-    static constexpr bool kBlockwise = true;
+    static constexpr int kMostFused = kMaxTile;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);
@@ -205,42 +206,47 @@ struct Super6 {
     static constexpr int kBlockBytes = 210;
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
-    static constexpr bool kBlockwise = false;  // four blocks share their bytes: unpacks into a panel only
+    static constexpr int kMostFused = 4;  // columns: four blocks share their bytes, which take most registers
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);
-        PanelBlock * out = sink.panel();
         I32 scales[4];
         in.read(192, scales);
         const F32 d = half_to_f(shift_right<16>(gather(in.rows + 206, in.stride)));
-        #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            store_f(out[2 * i].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<24>(scales[i])))));
-            store_f(out[2 * i].scale[1], mul(d, to_f(shift_right_signed<24>(shift_left<16>(scales[i])))));
-            store_f(out[2 * i + 1].scale[0], mul(d, to_f(shift_right_signed<24>(shift_left<8>(scales[i])))));
-            store_f(out[2 * i + 1].scale[1], mul(d, to_f(shift_right_signed<24>(scales[i]))));
-        }
-        unpack_half(in, 0, 128, out);
-        unpack_half(in, 64, 160, out + 4);
+        unpack_half<0>(in, d, scales, sink);
+        unpack_half<1>(in, d, scales + 2, sink);
     }
 
-    INLINE static void unpack_half(RowReader & in, int low, int high, PanelBlock * out) {
-        #pragma GCC unroll 2
-        for (int part = 0; part < 2; part++) {  // bytes 16 * part .. of each 32
-            I32 h[4], a[4], b[4];
-            in.read(high + 16 * part, h);
-            in.read(low + 16 * part, a);
-            in.read(low + 32 + 16 * part, b);
-            const I32 mask = set_i(0x30303030);
-            #pragma GCC unroll 4
-            for (int i = 0; i < 4; i++) {
-                const int j = 4 * part + i;
-                store(out[0].w[j], bit_or(low_nibbles(a[i]), bit_and(shift_left<4>(h[i]), mask)));
-                store(out[1].w[j], bit_or(low_nibbles(b[i]), bit_and(shift_left<2>(h[i]), mask)));
-                store(out[2].w[j], bit_or(high_nibbles(a[i]), bit_and(h[i], mask)));
-                store(out[3].w[j], bit_or(high_nibbles(b[i]), bit_and(shift_right<2>(h[i]), mask)));
-            }
-        }
+    template <int half, class Sink>
+    INLINE static void unpack_half(RowReader & in, F32 d, const I32 * scales, Sink & sink) {
+        I32 a[8], b[8], high[8];
+        in.read(128 + 32 * half, high);
+        in.read(128 + 32 * half + 16, high + 4);
+        in.read(64 * half, a);
+        in.read(64 * half + 16, a + 4);
+        in.read(64 * half + 32, b);
+        in.read(64 * half + 48, b + 4);
+        const auto block = [&](auto number, auto bits) INLINE_LAMBDA {
+            constexpr int i = decltype(number)::value;
+            const I32 pairs = scales[i / 2];  // two bytes a block
+            const F32 scale[2] = {mul(d, to_f(shift_right_signed<24>(shift_left<(i % 2 ? 8 : 24)>(pairs)))),
+                                  mul(d, to_f(shift_right_signed<24>(i % 2 ? pairs : shift_left<16>(pairs))))};
+            I32 w[8];
+            #pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) w[j] = bit_or(bits(j), bit_and(shifted<4 - 2 * i>(high[j]), set_i(0x30303030)));
+            sink(4 * half + i, w, scale, zero_f());
+        };
+        block(std::integral_constant<int, 0>(), [&](int j) INLINE_LAMBDA { return low_nibbles(a[j]); });
+        block(std::integral_constant<int, 1>(), [&](int j) INLINE_LAMBDA { return low_nibbles(b[j]); });
+        block(std::integral_constant<int, 2>(), [&](int j) INLINE_LAMBDA { return high_nibbles(a[j]); });
+        block(std::integral_constant<int, 3>(), [&](int j) INLINE_LAMBDA { return high_nibbles(b[j]); });
+    }
+
+    // To the left, or to the right if left is negative.
+    template <int left> INLINE static I32 shifted(I32 v) {
+        if constexpr (left > 0) return shift_left<left>(v);
+        if constexpr (left < 0) return shift_right<-left>(v);
+        return v;
     }
 };
 
