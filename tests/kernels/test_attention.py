@@ -63,10 +63,37 @@ def test_values_that_are_not_finite_stay_with_the_queries_that_see_them(
     data = Data(64, 6, 2, 4, 128, alike=True)
     data.mask[:3, 100] = -np.inf
     sound = data.run(ggml, 2)
+    for value in (np.nan, np.inf):
+        data.v[:, 100, 7] = value
+        broken = data.run(ggml, 2)
+        assert np.array_equal(sound[:3], broken[:3])
+        assert np.isnan(broken[3]).all()
+
+
+def test_a_value_that_is_not_finite_counts_however_little_weight_it_has(
+    ggml: Ggml, isa: str
+) -> None:
+    data = Data(64, 6, 2, 4, 128, alike=True)
+    data.mask[:, 100] = 0
+    data.k[:, 100] = -100 * np.sign(data.q[0, 0])  # hardly seen by one query, well by others
     data.v[:, 100] = np.nan
-    broken = data.run(ggml, 2)
-    assert np.array_equal(sound[:3], broken[:3])
-    assert np.isnan(broken[3]).all()
+    assert np.isnan(data.run(ggml, 2)).all()
+
+
+@pytest.mark.parametrize("sink", [False, True], ids=["equal", "sink"])
+def test_rounding_that_is_the_same_for_all_cells_stays_small(
+    ggml: Ggml, isa: str, sink: bool
+) -> None:
+    """The worst case: what rounding takes does not average out. At most a quantum a cell."""
+    data = Data(64, 3, 1, 1, 4096)
+    data.mask[:] = 0
+    data.q[:], data.k[:], data.v[:] = 1, 0, 1
+    data.v[:, :, 0] = 0
+    if sink:
+        data.k[:, 5] = 2  # all others weigh e^-16
+    expected = np.ones(64)
+    expected[0] = 0
+    assert np.abs(data.run(ggml, 2)[0] - expected).max() < 4096 * 2**-21
 
 
 @pytest.mark.parametrize("alike", [False, True], ids=["scattered", "alike"])

@@ -51,7 +51,7 @@ INLINE F32 exp_nonpositive(F32 x) {
 // What is known of a row before its values are summed.
 struct Mass {
     double weight = 0;  // sum of p
-    double bound = 0;   // of p * max|v|
+    double bound = 0;   // sum of p * max|v|; not finite if a value of any cell that the row sees is not
     int64_t used = 0;   // weights that are not 0
 
     void add(const Mass & other) { weight += other.weight, bound += other.bound, used += other.used; }
@@ -62,11 +62,12 @@ struct FixedPoint {
     float start;
     double quantum;
 
-    // Sums stay within +-range, a power of two above the bound, of which rounding has taken up to a quantum a term.
+    // Sums stay within +-range, a power of two above the bound. Rounding down has taken up to a quantum a term from
+    // the bound and will take as much from the sums: the margin covers both for up to 400,000 cells.
     explicit FixedPoint(const Mass & mass) {
         constexpr double kBoundQuantum = 1.0 / (1 << 22);
-        int exponent;
-        std::frexp(1.125 * mass.bound + mass.used * kBoundQuantum, &exponent);
+        int exponent = 0;
+        std::frexp(1.125 * (mass.bound + mass.used * kBoundQuantum), &exponent);
         const double range = std::ldexp(1.0, exponent);
         start = float(3 * range);
         quantum = std::ldexp(range, -22);
@@ -146,7 +147,8 @@ public:
 
     // Turns scores into weights. mass: [queries][group], out: of these tiles.
     void weigh(const float * max_score, Mass * mass) const {
-        double * sums = thread_scratch<double>(kMassSlot, rows() * 2 * kSumLanes);  // [rows][weights, bounds]
+        double * sums = thread_scratch<double>(kMassSumsSlot, rows() * 2 * kSumLanes);  // [rows][weights, bounds]
+        float * bounds = thread_scratch<float>(kBoundsSlot, kTile);
         for (int64_t r = 0; r < rows(); r++) {
             mass[r].used = 0;
             for (int l = 0; l < kSumLanes; l++) {
@@ -161,9 +163,15 @@ public:
             find_cells(*a_.v, t, values);
             largest_magnitudes<dim>(values, largest);
             for (int64_t i = 0; i < block_.queries; i++) {
-                if (!block_.sees(i, t)) continue;
+                const uint32_t live = block_.sees(i, t);
+                if (!live) continue;
                 for (int64_t r = i * group_; r < (i + 1) * group_; r++, weights += kTile) {
-                    mass[r].used += weigh_tile(max_score[r], largest, weights, sums + r * 2 * kSumLanes);
+                    mass[r].used += to_weights(max_score[r], weights);
+                    for (int c = 0; c < kTile; c += kLanes) {
+                        const F32 bound = mul(load_f(weights + c), load_f(largest + c));
+                        store_f(bounds + c, select(live, c, bound, zero_f()));
+                    }
+                    add_mass(weights, bounds, sums + r * 2 * kSumLanes);
                 }
             }
         }
@@ -220,7 +228,7 @@ private:
         }
     }
 
-    // The next pass reads them faster than memory gives them.
+    // The passes to come read them faster than memory gives them.
     void prefetch_values(int64_t tile) const {
         const char * head = (const char *) a_.v->data + kv_head_ * a_.v->nb[2] + block_.stream * a_.v->nb[3];
         for (int i = 0; i < kTile; i++) {
@@ -302,24 +310,24 @@ private:
         return max_lane(largest);
     }
 
-    // Scores of a row to weights; adds them and their bounds to sums. Returns how many are not 0.
-    static int weigh_tile(float max_score, const float * largest, float * weights, double * sums) {
-        float bounds[kTile];
+    // Scores of a row to weights. Returns how many are not 0.
+    INLINE static int to_weights(float max_score, float * scores) {
         int used = 0;
         for (int c = 0; c < kTile; c += kLanes) {
-            const F32 p = exp_nonpositive(sub(load_f(weights + c), set_f(max_score)));
-            const uint32_t counts = nonzero(p);
-            store_f(weights + c, p);
-            store_f(bounds + c, select(counts, 0, mul(p, load_f(largest + c)), zero_f()));
-            used += __builtin_popcount(counts);
+            const F32 p = exp_nonpositive(sub(load_f(scores + c), set_f(max_score)));
+            store_f(scores + c, p);
+            used += __builtin_popcount(nonzero(p));
         }
+        return used;
+    }
+
+    INLINE static void add_mass(const float * weights, const float * bounds, double * sums) {
         const RoundDown down;
         for (int c = 0; c < kTile; c += kDoubles) {
             double * weight = sums + c % kSumLanes, * bound = weight + kSumLanes;
             store_d(weight, add_down(load_d(weight), load_floats_d(weights + c), down));
             store_d(bound, add_down(load_d(bound), load_floats_d(bounds + c), down));
         }
-        return used;
     }
 
     template <int rows>
@@ -444,7 +452,9 @@ template <int dim> void start_sums(const Mass & mass, float * sums) {
 template <int dim> void finish_row(const Mass & mass, const float * parts, int splits, float * out) {
     const FixedPoint fixed(mass);
     const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
-    const double scale = mass.weight > 0 ? 1 / mass.weight : 0;
+    const double scale = !std::isfinite(mass.bound) ? std::numeric_limits<double>::quiet_NaN()
+                         : mass.weight > 0          ? 1 / mass.weight
+                                                    : 0;
     double sum[dim];
     for (int d = 0; d < dim; d++) sum[d] = lost;
     for (int s = 0; s < splits; s++) {
@@ -466,7 +476,7 @@ template <int dim> void attend_whole(const Attention & a, const Division & div, 
         const int64_t rows = block.queries * div.group;
         float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + dim));
         float * sums = max_score + rows;  // [rows][dim]
-        Mass * mass = thread_scratch<Mass>(kRowsSlot, rows);
+        Mass * mass = thread_scratch<Mass>(kMassSlot, rows);
         const BlockRunner<dim> runner(a, div.plan, block, div.kv_head(item), 0, block.tiles, sums + rows * dim);
         runner.score(max_score);
         runner.weigh(max_score, mass);
@@ -513,7 +523,7 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
     const int64_t most_rows = kMaxQueries * div.group;
     float * max_score = thread_scratch<float>(kScoreSlot, n_scores + most_rows * (1 + dim));
     float * sums = max_score + most_rows;  // [rows][dim]
-    Mass * mass = thread_scratch<Mass>(kRowsSlot, most_rows);
+    Mass * mass = thread_scratch<Mass>(kMassSlot, most_rows);
     float ** scores = thread_scratch<float *>(kItemsSlot, div.items + 1);  // where those of each item start
     scores[0] = sums + most_rows * dim;
 

@@ -10,8 +10,8 @@ namespace ISA_NAMESPACE {
 enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
-    kScoreSlot, kQuerySlot, kKeysSlot, kMassSlot, kRowsSlot,    // attention.h
-    kItemsSlot,
+    kScoreSlot, kQuerySlot, kKeysSlot, kMassSumsSlot,           // attention.h
+    kBoundsSlot, kMassSlot, kItemsSlot,
     kSlots,
 };
 

@@ -120,7 +120,7 @@ INLINE I32 dot(I32 init, const I32 * w, const char * a) {
 #endif
 }
 
-// ---- attention: 16 cells a tile, doubles for sums ----
+// ---- attention: 16 cells a tile ----
 
 constexpr int kDoubles = 4;
 using F64 = __m256d;

@@ -105,7 +105,7 @@ INLINE I32 dot(I32 init, const I32 * w, const char * a) {
     return sum;
 }
 
-// ---- attention: 16 cells a tile, doubles for sums ----
+// ---- attention: 16 cells a tile ----
 
 constexpr int kDoubles = 8;
 using F64 = __m512d;
