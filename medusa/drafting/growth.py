@@ -142,7 +142,7 @@ class TreeGrowth:
             token, chance = copy.tokens[depth], copy.chances[depth]
             if token in children:
                 children = {guess: (1.0 - chance) * own for guess, own in children.items()}
-                chance += children[token]
+                chance = min(1.0, chance + children[token])
             children[token] = chance
         return children
 

@@ -10,7 +10,7 @@ namespace ISA_NAMESPACE {
 enum Slot {
     kSumsSlot, kActivationsSlot,                                // matmul.h
     kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
-    kScoreSlot, kQuerySlot, kKeysSlot, kMassSumsSlot,           // attention.h
+    kScoreSlot, kQuerySlot, kKeysSlot, kMassSumsSlot,           // attention_block.h, attention.h
     kBoundsSlot, kMassSlot, kItemsSlot,
     kSlots,
 };

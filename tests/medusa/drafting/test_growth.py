@@ -15,7 +15,7 @@ ROOMY = TreeLimits(max_nodes=1000, max_leaves=1000, max_depth=1000)
 Path = tuple[int, ...]
 """A node by the tokens that lead to it."""
 
-chances = st.floats(0.01, 1.0)
+chances = st.floats(0.01, 0.99)
 limits = st.builds(
     TreeLimits,
     max_nodes=st.integers(0, 12),
@@ -187,6 +187,12 @@ def test_a_node_that_heads_and_lookup_share_is_wrong_only_if_both_are() -> None:
     guesses = Guesses([[1, 2]], [[0.5, 0.2]], chained=False)
     growth = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (0.9,)))
     assert grow_fully(growth) == pytest.approx([0.95, 0.02])
+
+
+def test_a_copy_that_is_certain_leaves_nothing_to_other_guesses() -> None:
+    guesses = Guesses([[1, 2]], [[0.7, 0.3]], chained=False)
+    growth = TreeGrowth(ROOT, ROOMY, guesses, Continuation((1,), (1.0,)))
+    assert grow_fully(growth) == [1.0]
 
 
 def test_a_copied_node_lets_the_heads_guesses_below_it_in_at_once() -> None:
