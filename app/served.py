@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.options import ModelOptions
-from medusa.chat import ChatTemplate
-from medusa.engine import Engine, EngineConfig
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
-from medusa.heads import Heads, load_heads
-from medusa.llama import Model, gpu_offload_available
-from medusa.step_clock import StepObserver
-from medusa.tree import StaticShape
+from medusa.llama.model import Model
+from medusa.llama.runtime import gpu_offload_available
+from medusa.speculation.heads import Heads, load_heads
+from medusa.speculation.tree import StaticShape
+from medusa.text.chat_template import ChatTemplate
 from models import ModelFiles, resolve
 
 ALL_LAYERS = -1

@@ -13,7 +13,7 @@ from app.metrics import Metrics
 from app.routes import chat, completions, models, operations, page, tokens
 from app.served import ServedModel
 from app.state import ServerState, require_key
-from medusa.step_clock import StepObserver
+from medusa.engine.report import StepObserver
 
 Loader = Callable[[StepObserver], ServedModel]
 

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from medusa.drafting.calibration import MIDDLES
-from medusa.heads.weights import read_heads
+from medusa.speculation.calibration import MIDDLES
+from medusa.speculation.heads.weights import read_heads
 from models import DEFAULT_MODEL, resolve
 
 _FEWEST = 30

@@ -11,9 +11,9 @@ from rich.table import Table
 from benchmarks.report import write_json
 from benchmarks.speculation import load_prompts
 from benchmarks.workload import QUESTIONS, Bench, answers
-from medusa.llama import CPU_KERNELS
-from medusa.requests import GenerationRequest
-from medusa.sampling import SamplingParams
+from medusa.engine.requests import GenerationRequest
+from medusa.llama import runtime
+from medusa.sampling.params import SamplingParams
 
 _TOGETHER = 8
 
@@ -80,7 +80,8 @@ def exactness(
         found = _answers(bench, requests, n_slots=n_slots, speculate=speculate)
         equal = sum(a == b for a, b in zip(found, plain, strict=True))
         rows.append(Comparison(what, equal, len(plain)))
-    kernels = f"our kernels, {CPU_KERNELS.isa}" if CPU_KERNELS.active else "llama.cpp's kernels"
+    status = runtime.load().kernels
+    kernels = f"our kernels, {status.isa}" if status.active else "llama.cpp's kernels"
     table = Table("against no guesses, alone", "equal answers", title=kernels)
     for row in rows:
         table.add_row(row.what, f"{row.equal} of {row.prompts}")

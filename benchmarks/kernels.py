@@ -23,8 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from medusa import kernels as cpu_kernels
-from medusa.kernels.library import Enable, Library
+from medusa.llama import kernels as cpu_kernels
+from medusa.llama.kernels.library import Enable, Library
 
 COLUMNS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
 CONTEXTS = (256, 2048)

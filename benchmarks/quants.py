@@ -18,9 +18,13 @@ from rich.table import Table
 from app.served import default_threads, load_template
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, Timing, run
-from medusa.heads import load_heads
-from medusa.llama import Batch, Context, ContextParams, Model, quantize
-from medusa.sampling import log_softmax
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
+from medusa.llama.quantising import quantize
+from medusa.sampling.draw import log_softmax
+from medusa.speculation.heads import load_heads
 from models import DEFAULT_MODEL, resolve
 
 TEXT = Path(__file__).parent / "data" / "perplexity.txt"

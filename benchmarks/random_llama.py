@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from medusa.gguf_stream import PlannedTensor, write_tensors
+from medusa.llama.gguf_files import PlannedTensor, write_tensors
 
 Kind = gguf.GGMLQuantizationType
 

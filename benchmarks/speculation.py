@@ -15,11 +15,11 @@ from rich.table import Table
 from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
-from medusa.drafting.growth import StepCost
-from medusa.engine import Engine, EngineConfig
-from medusa.heads import load_heads
-from medusa.requests import GenerationRequest
-from medusa.sampling import SamplingParams
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.requests import GenerationRequest
+from medusa.sampling.params import SamplingParams
+from medusa.speculation.growth import StepCost
+from medusa.speculation.heads import load_heads
 
 PROMPTS = Path(__file__).with_name("prompts")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
-from medusa.step_clock import StepReport
+from medusa.engine.report import StepReport
 
 _SLOTS = (1, 8)
 _TOKENS = 160

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from medusa.heads import Heads, Variant
-from medusa.requests import GenerationRequest
-from medusa.sampling import SamplingParams
-from medusa.tree import Proposals
+from medusa.engine.requests import GenerationRequest
+from medusa.sampling.params import SamplingParams
+from medusa.speculation.heads import Heads, Variant
+from medusa.speculation.tree import Proposals
 
 TOKEN = 300
 _WRONG = 400

@@ -26,12 +26,15 @@ from benchmarks.workload import run
 from convert.disk import require_disk
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
-from medusa.base_weights import BaseWeights
-from medusa.engine import Engine, EngineConfig
-from medusa.heads import Heads, NumpyHeads, load_heads
-from medusa.heads.weights import read_heads
-from medusa.llama import Batch, Context, ContextParams, Model
-from medusa.step_clock import StepReport
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.report import StepReport
+from medusa.llama.base_weights import BaseWeights
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
+from medusa.speculation.heads import Heads, NumpyHeads, load_heads
+from medusa.speculation.heads.weights import read_heads
 
 _N_HEADS = 5
 _SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.served import default_threads, load_model, load_template
-from medusa.chat import ChatTemplate, prompt_tokens
-from medusa.engine import Engine, EngineConfig
-from medusa.heads import Heads, load_heads
-from medusa.llama import Model
-from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
-from medusa.sampling import SamplingParams
-from medusa.step_clock import StepObserver
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.report import StepObserver
+from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
+from medusa.llama.model import Model
+from medusa.sampling.params import SamplingParams
+from medusa.speculation.heads import Heads, load_heads
+from medusa.text.chat_template import ChatTemplate, prompt_tokens
 from models import DEFAULT_MODEL, resolve
 
 QUESTIONS = (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from medusa.llama import Model
+from medusa.llama.model import Model
 
 
 def choose_draft_tokens(model: Model, n_tokens: int, text: str = "") -> np.ndarray:

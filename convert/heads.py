@@ -15,12 +15,12 @@ from convert.errors import CheckpointError, ConversionError
 from convert.official_heads import OfficialHeads, read_official_heads
 from convert.outtypes import HeadsOutType
 from convert.tensors import StoredTensor
-from medusa.base_weights import BaseWeights, fingerprint
 from medusa.errors import HeadsMismatchError
-from medusa.gguf_stream import Progress
-from medusa.heads.header import HeadsHeader, Variant
-from medusa.heads.weights import layout, stream_heads
-from medusa.llama import Model
+from medusa.llama.base_weights import BaseWeights, fingerprint
+from medusa.llama.gguf_files import Progress
+from medusa.llama.model import Model
+from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.weights import layout, stream_heads
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from convert.errors import CheckpointError, UnsupportedModelError
 from convert.llama_config import LlamaConfig
 from convert.rope import interleave_heads
 from convert.tensors import Dtype, StoredTensor
-from medusa.gguf_stream import PlannedTensor
+from medusa.llama.gguf_files import PlannedTensor
 
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|^medusa_head\.")
 """Buffers that older versions saved, and Medusa heads that share the model's shards."""

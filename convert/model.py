@@ -16,8 +16,8 @@ from convert.outtypes import OutType
 from convert.tensors import Dtype
 from convert.tokenizer import read_vocabulary, write_tokenizer
 from convert.vocabulary import Vocabulary
-from medusa.gguf_stream import PlannedTensor, Progress, write_tensors
-from medusa.llama import quantize
+from medusa.llama.gguf_files import PlannedTensor, Progress, write_tensors
+from medusa.llama.quantising import quantize
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from app.served import default_threads
-from medusa.chat import ChatTemplate
-from medusa.engine import Engine
-from medusa.llama import FTYPE_F32, Model, quantize
-from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest
+from medusa.engine.engine import Engine
+from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest
+from medusa.llama.model import Model
+from medusa.llama.quantising import FTYPE_F32, quantize
+from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
 
 THREADS = min(2, default_threads())

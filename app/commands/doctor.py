@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from medusa import kernels
-from medusa.kernels.doctor import compare_speed, cpu_features, cpu_model
+from medusa.llama import kernels
+from medusa.llama.kernels.doctor import compare_speed, cpu_features, cpu_model
 
 
 def run_doctor(seconds: float) -> None:

@@ -6,10 +6,10 @@ from rich.console import Console
 
 from app.options import ModelOptions
 from app.served import ServedModel, open_served
-from medusa.chat import prompt_tokens
+from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
 from medusa.errors import InvalidRequestError
-from medusa.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
-from medusa.sampling import SamplingParams
+from medusa.sampling.params import SamplingParams
+from medusa.text.chat_template import prompt_tokens
 
 
 def run_generate(

@@ -8,8 +8,8 @@ from rich.console import Console
 from app.options import ModelOptions, ServerOptions
 from app.served import ServedModel, open_served
 from app.server import create_app
-from medusa.llama import CPU_KERNELS
-from medusa.step_clock import StepObserver
+from medusa.engine.report import StepObserver
+from medusa.llama import runtime
 from models import resolve
 
 GRACE_SECONDS = 5
@@ -74,7 +74,7 @@ def announce(console: Console, served: ServedModel, options: ServerOptions) -> N
 def describe(served: ServedModel) -> list[str]:
     """What is served, one property a line."""
     engine, model, heads = served.engine, served.model, served.heads
-    config = engine.config
+    config, kernels = engine.config, runtime.load().kernels
     if heads is None:
         heads_text = "none"
     else:
@@ -90,7 +90,7 @@ def describe(served: ServedModel) -> list[str]:
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
         f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
-        f"kernels:  {f'ours ({CPU_KERNELS.isa})' if CPU_KERNELS.active else 'llama.cpp'}",
+        f"kernels:  {f'ours ({kernels.isa})' if kernels.active else 'llama.cpp'}",
     ]
 
 

@@ -7,12 +7,12 @@ from rich.table import Table
 
 from app.options import ModelOptions, TrainOptions
 from app.served import default_threads, load_model, load_template
-from medusa.base_weights import BaseWeights, fingerprint
-from medusa.engine import Engine, EngineConfig
+from medusa.engine.engine import Engine, EngineConfig
 from medusa.errors import InvalidRequestError
-from medusa.heads.header import HeadsHeader
-from medusa.heads.weights import Kind, layout, write_heads
-from medusa.llama import Model
+from medusa.llama.base_weights import BaseWeights, fingerprint
+from medusa.llama.model import Model
+from medusa.speculation.heads.header import HeadsHeader
+from medusa.speculation.heads.weights import Kind, layout, write_heads
 from medusa.training.conversations import ANSWER_TOKENS
 from medusa.training.distill import distill
 from medusa.training.fit import Base, FitConfig, Fitted, fit

@@ -21,10 +21,10 @@ from app.schemas.chat import (
 from app.served import ServedModel
 from app.state import Served, State, check_model_name
 from app.streaming import GenerationStream, while_connected
-from medusa.chat import prompt_tokens
+from medusa.engine.requests import Delta, Finished, GenerationRequest, Usage
 from medusa.errors import InvalidRequestError
-from medusa.llama import Model
-from medusa.requests import Delta, Finished, GenerationRequest, Usage
+from medusa.llama.model import Model
+from medusa.text.chat_template import prompt_tokens
 
 router = APIRouter()
 

@@ -11,8 +11,15 @@ from app.logprobs import completion_logprobs
 from app.schemas.completions import Completion, CompletionBody, CompletionChoice, CompletionLogprobs
 from app.state import Served, State, check_model_name
 from app.streaming import GenerationStream, while_connected
-from medusa.llama import Model
-from medusa.requests import Delta, Finished, GenerationRequest, PromptScored, TokenLogprob, Usage
+from medusa.engine.requests import (
+    Delta,
+    Finished,
+    GenerationRequest,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
+from medusa.llama.model import Model
 
 router = APIRouter()
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from medusa.sampling import SamplingParams
+from medusa.sampling.params import SamplingParams
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 64

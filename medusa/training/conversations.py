@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from medusa.chat import ChatTemplate, Message, prompt_tokens
-from medusa.llama import Model
-from medusa.requests import GenerationRequest
-from medusa.sampling import SamplingParams
+from medusa.engine.requests import GenerationRequest
+from medusa.llama.model import Model
+from medusa.sampling.params import SamplingParams
+from medusa.text.chat_template import ChatTemplate, Message, prompt_tokens
 
 ANSWER_TOKENS = 256
 TURN_TOKENS = 64

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medusa.chat import ChatTemplate
-from medusa.engine import Engine
+from medusa.engine.engine import Engine
+from medusa.engine.requests import Delta, Event, Failed, Finished
 from medusa.errors import InvalidRequestError
-from medusa.requests import Delta, Event, Failed, Finished
+from medusa.text.chat_template import ChatTemplate
 from medusa.training.conversations import Conversation
 from medusa.training.shards import Answer, ShardStore
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medusa.drafting.calibration import BINS, bin_of
-from medusa.heads.header import HeadsHeader
+from medusa.speculation.calibration import BINS, bin_of
+from medusa.speculation.heads.header import HeadsHeader
 from medusa.training.dataset import SEGMENT, Dataset
 from medusa.training.modules import BaseMatrices, HeadsModule
 

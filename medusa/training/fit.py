@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medusa.heads.header import HeadsHeader, Variant
-from medusa.heads.numpy_heads import BaseRows
-from medusa.heads.weights import HeadWeights
+from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.numpy_heads import BaseRows
+from medusa.speculation.heads.weights import HeadWeights
 from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
 from medusa.training.evaluate import Evaluation, evaluate
 from medusa.training.modules import BaseMatrices, HeadsModule, make_module

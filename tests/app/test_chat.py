@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from openai import OpenAI
 
-from medusa.chat import ChatTemplate
-from medusa.llama import Model
+from medusa.llama.model import Model
+from medusa.text.chat_template import ChatTemplate
 from tests.app.conftest import Server
 
 QUESTION = [{"role": "user", "content": "Explain how a bicycle stays upright."}]

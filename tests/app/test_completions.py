@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from medusa.llama import Model
+from medusa.llama.model import Model
 from tests.app.conftest import running_server
 
 PROMPT = "The capital of France is"

@@ -1,7 +1,7 @@
 import httpx
 from openai import OpenAI
 
-from medusa.llama import Model
+from medusa.llama.model import Model
 from tests.app.conftest import Server
 
 

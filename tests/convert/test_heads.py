@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from convert.errors import CheckpointError, ConversionError, DiskSpaceError
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
-from medusa.base_weights import BaseWeights
 from medusa.errors import HeadsMismatchError
-from medusa.heads import NumpyHeads, Variant, load_heads
-from medusa.heads.weights import read_heads
-from medusa.llama import Model
+from medusa.llama.base_weights import BaseWeights
+from medusa.llama.model import Model
+from medusa.speculation.heads import NumpyHeads, Variant, load_heads
+from medusa.speculation.heads.weights import read_heads
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.tiny_heads import tiny_heads
 

@@ -8,7 +8,10 @@ import torch
 
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import OutType
-from medusa.llama import Batch, Context, ContextParams, Model
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.tiny_tokenizers import write_sentencepiece
 

@@ -14,7 +14,7 @@ from convert.errors import CheckpointError, UnsupportedModelError
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import OutType
 from convert.tokenizer import read_vocabulary
-from medusa.llama import Model
+from medusa.llama.model import Model
 from models import DEFAULT_MODEL, resolve
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.texts import NASTY

@@ -16,15 +16,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medusa.base_weights import BaseWeights
-from medusa.chat import ChatTemplate
-from medusa.engine import Engine, EngineConfig
-from medusa.heads import Heads, HeadsHeader, HeadWeights, NumpyHeads, Variant, load_heads
-from medusa.heads.weights import layout
-from medusa.llama import CPU_KERNELS, CacheType, Model
-from medusa.requests import GenerationRequest, TokenLogprob
-from medusa.sampling import Sampler, SamplingParams
-from medusa.tree import StaticShape
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.requests import GenerationRequest, TokenLogprob
+from medusa.llama import runtime
+from medusa.llama.base_weights import BaseWeights
+from medusa.llama.model import Model
+from medusa.llama.params import CacheType
+from medusa.sampling.params import SamplingParams
+from medusa.sampling.sampler import Sampler
+from medusa.speculation.heads import (
+    Heads,
+    HeadsHeader,
+    HeadWeights,
+    NumpyHeads,
+    Variant,
+    load_heads,
+)
+from medusa.speculation.heads.weights import layout
+from medusa.speculation.tree import StaticShape
+from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, Run, generate
 
 QUESTIONS = (
@@ -132,8 +142,8 @@ def numerics(
     request: pytest.FixtureRequest, model: Model, f32_model: Model, template: ChatTemplate
 ) -> Numerics:
     exact = request.param.startswith("q4_1")
-    if exact and not CPU_KERNELS.active:
-        pytest.skip(f"our kernels do not run here: {CPU_KERNELS.reason}")
+    if exact and not runtime.load().kernels.active:
+        pytest.skip(f"our kernels do not run here: {runtime.load().kernels.reason}")
     config = EngineConfig(n_slots=8, n_ctx=4096, n_threads=THREADS, draft_nodes=0)
     if not exact:
         config = replace(config, flash_attention=False, cache_type=CacheType.F32)

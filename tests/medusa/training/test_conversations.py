@@ -1,7 +1,7 @@
 import pytest
 
-from medusa.chat import ChatTemplate, prompt_tokens
-from medusa.llama import Model
+from medusa.llama.model import Model
+from medusa.text.chat_template import ChatTemplate, prompt_tokens
 from medusa.training.conversations import ANSWER_TOKENS, TURN_TOKENS, Conversation
 
 PROMPTS = ["Say hello.", "Name a colour.", "What is two plus two?"]

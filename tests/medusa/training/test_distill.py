@@ -4,9 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medusa.chat import ChatTemplate
-from medusa.engine import Engine, EngineConfig
-from medusa.llama import Batch, Context, ContextParams, Model
+from medusa.engine.engine import Engine, EngineConfig
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
+from medusa.text.chat_template import ChatTemplate
 from medusa.training import conversations as conversations_module
 from medusa.training.distill import distill
 from medusa.training.shards import ShardStore

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from medusa.drafting.calibration import BINS
-from medusa.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
-from medusa.heads.weights import layout
+from medusa.speculation.calibration import BINS
+from medusa.speculation.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
+from medusa.speculation.heads.weights import layout
 from medusa.training.dataset import load_datasets
 from medusa.training.fit import Base, FitConfig, Fitted, fit
 from medusa.training.modules import BaseMatrices, low_rank, make_module

@@ -1,0 +1,1 @@
+"""From requests to events: the loop, the scheduler, and the state of what runs."""

@@ -1,0 +1,109 @@
+"""Sequence labels: how a slot's KV cells are shared by the branches of its candidate tree.
+
+llama.cpp lets a token attend to the cells that carry its first sequence id. So a slot owns a range
+of ids, one for each leaf its trees may have; every node carries the ids of the leaves below it, and
+that is all the tree attention there is. Id 0 of the slot is its primary: between steps exactly the
+cells of the slot's tokens carry it. The other ids are brought up to date only when a tree needs
+them, since each label operation scans the whole cache.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from medusa.speculation.tree import TokenTree
+
+
+class LabelStore(Protocol):
+    """The two label operations of a KV cache (`medusa.llama.Context` in production)."""
+
+    def copy_sequence(self, src: int, dst: int, start: int, end: int) -> None:
+        """Label the cells of `src` at positions [start, end) with `dst` too."""
+        ...
+
+    def remove_sequence(self, seq: int, start: int, end: int = -1) -> None:
+        """Take the label `seq` off its cells at positions [start, end); -1: to the end."""
+        ...
+
+
+class SlotLabels:
+    """The sequence ids of one slot and how far each is labelled.
+
+    Args:
+        store: where the labels live.
+        first: the slot's first sequence id, its primary.
+        count: how many ids the slot owns: the most leaves a tree may have.
+    """
+
+    def __init__(self, store: LabelStore, first: int, count: int) -> None:
+        self._store = store
+        self._first = first
+        self._lengths = [0] * count  # positions [0, length) of each id are labelled
+
+    @property
+    def primary(self) -> int:
+        """The id that labels all of the slot's tokens between steps."""
+        return self._first
+
+    @property
+    def length(self) -> int:
+        """Tokens of the slot in the KV cache."""
+        return self._lengths[0]
+
+    @property
+    def max_leaves(self) -> int:
+        """Most leaves a tree may have."""
+        return len(self._lengths)
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` tokens only."""
+        for index in range(len(self._lengths)):
+            self._trim(index, length)
+
+    def share_prefix(self, source: "SlotLabels", length: int) -> None:
+        """Take over the first `length` tokens of another slot; both then hold those cells."""
+        self.truncate(0)
+        if length:
+            self._store.copy_sequence(source.primary, self.primary, 0, length)
+        self._lengths[0] = length
+
+    def extend(self, count: int) -> None:
+        """Note that `count` tokens were decoded under the primary id alone (prefill)."""
+        self._lengths[0] += count
+
+    def prepare(self, n_leaves: int) -> None:
+        """Make the first `n_leaves` ids label all of the slot's tokens."""
+        for index in range(1, n_leaves):
+            if self._lengths[index] < self.length:
+                self._store.copy_sequence(
+                    self.primary, self._first + index, self._lengths[index], self.length
+                )
+                self._lengths[index] = self.length
+
+    def node_ids(self, tree: TokenTree) -> list[list[int]]:
+        """The sequence ids that each node of a tree carries."""
+        return [[self._first + leaf for leaf in leaves] for leaves in tree.leaf_sets]
+
+    def settle(self, tree: TokenTree, path: Sequence[int]) -> None:
+        """After decoding `tree`, keep the cells of `path` and free those of all other nodes.
+
+        Args:
+            path: accepted nodes from the root down, the root included.
+        """
+        kept = self.length + len(path)
+        shared = [0] * len(tree.leaves)  # accepted nodes that each leaf's id labels
+        for node in path:
+            for leaf in tree.leaf_sets[node]:
+                shared[leaf] += 1
+        start = self.length
+        for leaf, node in enumerate(tree.leaves):
+            self._lengths[leaf] = start + tree.depths[node] + 1
+            self._trim(leaf, start + shared[leaf])
+        if self._lengths[0] < kept:
+            winner = tree.leaf_sets[path[-1]][0]
+            self._store.copy_sequence(self._first + winner, self.primary, self._lengths[0], kept)
+            self._lengths[0] = kept
+
+    def _trim(self, index: int, length: int) -> None:
+        if self._lengths[index] > length:
+            self._store.remove_sequence(self._first + index, length)
+            self._lengths[index] = length

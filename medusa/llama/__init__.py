@@ -1,0 +1,1 @@
+"""Everything native: llama.cpp, ggml, GGUF files and our CPU kernels. No other room does."""

@@ -1,0 +1,127 @@
+"""KV cache and compute of one model: batches in, logits and hidden states out."""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medusa.errors import DecodeError, ModelLoadError
+from medusa.llama import runtime
+from medusa.llama.batch import Batch
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Views of llama.cpp's output buffers, valid until the next decode of the context."""
+
+    logits: np.ndarray  # [n_rows, n_vocab] float32
+    hidden: np.ndarray  # [n_rows, n_embd] float32, after the final norm (the input of lm_head)
+
+
+class _OutputBuffer:
+    """An output buffer of llama.cpp as an array, which is made anew only when the buffer moves."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._address: int | None = None
+        self._array = np.empty((0, width), np.float32)
+
+    def rows(self, pointer: Any, count: int) -> np.ndarray:
+        """[count, width] float32 at a float pointer."""
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        if address != self._address or count > len(self._array):
+            self._array = np.ctypeslib.as_array(pointer, (count, self._width))
+            self._address = address
+        return self._array[:count]
+
+
+def _flash_attention(wanted: bool | None) -> int:
+    llama_cpp, kernels = runtime.load().llama_cpp, runtime.load().kernels
+    if wanted is None and not kernels.active:
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
+    if wanted is False:
+        return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
+    return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+
+
+class Context:
+    """KV cache and compute buffers: one unified cache, labels by sequence id.
+
+    Raises:
+        ModelLoadError: llama.cpp could not allocate the context.
+    """
+
+    def __init__(self, model: Model, params: ContextParams) -> None:
+        self._lib = llama_cpp = runtime.load().llama_cpp
+        c = llama_cpp.llama_context_default_params()
+        c.n_ctx = params.n_ctx
+        c.n_batch = c.n_ubatch = params.n_batch
+        c.n_seq_max = params.n_seq_max
+        c.n_threads = c.n_threads_batch = params.n_threads
+        c.embeddings = True
+        c.kv_unified = True
+        c.no_perf = True
+        c.type_k = c.type_v = getattr(llama_cpp, f"GGML_TYPE_{params.cache_type.name}")
+        c.flash_attn_type = _flash_attention(params.flash_attention)
+        handle = llama_cpp.llama_init_from_model(model.handle, c)
+        if not handle:
+            raise ModelLoadError(
+                f"llama.cpp could not create a context of {params.n_ctx} tokens; "
+                "lower --ctx-size or --parallel if memory is short"
+            )
+        self.handle = handle
+        self._embeddings = True
+        self._logits = _OutputBuffer(model.n_vocab)
+        self._hidden = _OutputBuffer(model.n_embd)
+        self._memory = llama_cpp.llama_get_memory(handle)
+
+    def close(self) -> None:
+        """Free the KV cache and the compute buffers."""
+        if self.handle:
+            self._lib.llama_free(self.handle)
+            self.handle = None
+
+    def prefill(self, batch: Batch) -> None:
+        """Run a batch for its KV cells alone: no logits, no hidden states.
+
+        Raises:
+            DecodeError: llama.cpp refused the batch or failed.
+        """
+        self._run(batch, embeddings=False)
+
+    def decode(self, batch: Batch) -> Outputs:
+        """Run a batch whose rows are all outputs; one row of logits and hidden state for each.
+
+        Raises:
+            DecodeError: llama.cpp refused the batch or failed.
+        """
+        self._run(batch, embeddings=True)
+        return Outputs(
+            self._logits.rows(self._lib.llama_get_logits(self.handle), batch.size),
+            self._hidden.rows(self._lib.llama_get_embeddings(self.handle), batch.size),
+        )
+
+    def _run(self, batch: Batch, *, embeddings: bool) -> None:
+        if embeddings != self._embeddings:
+            self._lib.llama_set_embeddings(self.handle, embeddings)
+            self._embeddings = embeddings
+        status = self._lib.llama_decode(self.handle, batch.as_struct())
+        if status:
+            reason = {1: "no free KV cells", 2: "aborted"}.get(status, "internal error")
+            raise DecodeError(f"llama_decode of {batch.size} tokens failed: {reason} ({status})")
+        self._lib.llama_synchronize(self.handle)
+
+    def copy_sequence(self, src: int, dst: int, start: int, end: int) -> None:
+        """Label the cells of `src` at positions [start, end) with `dst` too. No data moves."""
+        self._lib.llama_memory_seq_cp(self._memory, src, dst, start, end)
+
+    def remove_sequence(self, seq: int, start: int, end: int = -1) -> None:
+        """Take the label `seq` off its cells at positions [start, end); -1 means to the end."""
+        self._lib.llama_memory_seq_rm(self._memory, seq, start, end)
+
+    def clear(self) -> None:
+        """Drop every cell."""
+        self._lib.llama_memory_clear(self._memory, False)

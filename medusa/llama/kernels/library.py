@@ -1,0 +1,122 @@
+"""Finding, opening and driving the compiled library.
+
+Order matters: our library must be in the process, with global symbols, before libggml-cpu is, so
+that the dynamic linker binds libggml-cpu's calls to our functions (see csrc/hooks.cpp).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+SUPPORTED_VERSIONS = ("0.3.36",)
+"""Releases of llama-cpp-python whose ggml matches csrc/ggml_abi.h."""
+
+LIBRARY = Path(__file__).with_name("libmedusa_kernels.so")
+
+
+class UnavailableError(Exception):
+    """Our kernels cannot be used; the message says why."""
+
+
+class Enable(enum.IntFlag):
+    """What our library takes over; the bits of medusa::Enable."""
+
+    MAT_MUL = 1
+    ATTENTION = 2
+    BARRIER = 4
+    ALL = 7
+
+
+def ggml_folder() -> Path:
+    """Where the ggml libraries of the installed llama_cpp are; does not import it."""
+    if "LLAMA_CPP_LIB_PATH" in os.environ:
+        raise UnavailableError("LLAMA_CPP_LIB_PATH names a llama.cpp of unknown version")
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnavailableError("llama-cpp-python is not installed")
+    return Path(spec.submodule_search_locations[0]) / "lib"
+
+
+def check_environment() -> Path:
+    """The folder with ggml if everything about this installation is as we know it."""
+    if not sys.platform.startswith("linux"):
+        raise UnavailableError(f"no kernels for {sys.platform}")
+    if "llama_cpp" in sys.modules:
+        raise UnavailableError("llama_cpp was imported before our kernels were loaded")
+    folder = ggml_folder()
+    version = importlib.metadata.version("llama-cpp-python")
+    if version not in SUPPORTED_VERSIONS:
+        known = ", ".join(SUPPORTED_VERSIONS)
+        raise UnavailableError(f"llama-cpp-python is {version}, the kernels know {known}")
+    for name in ("libggml-cpu.so.0", "libggml-base.so.0"):
+        if not (folder / name).exists():
+            raise UnavailableError(f"{folder} has no {name}")
+    if not LIBRARY.exists():
+        raise UnavailableError("the library was not built (no C++ compiler at installation?)")
+    return folder
+
+
+class Library:
+    """The compiled library, opened with global symbols."""
+
+    def __init__(self, path: Path = LIBRARY) -> None:
+        try:
+            self._lib = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise UnavailableError(f"the library does not load: {error}") from error
+        self._lib.medusa_kernels_bind.restype = ctypes.c_char_p
+        self._lib.medusa_kernels_bind.argtypes = [ctypes.c_char_p] * 3
+        self._lib.medusa_kernels_isa.restype = ctypes.c_char_p
+        self._lib.medusa_kernels_enable.restype = None
+        self._lib.medusa_kernels_enable.argtypes = [ctypes.c_uint32]
+        for name in ("medusa_kernels_read_bandwidth", "medusa_kernels_peak_products"):
+            getattr(self._lib, name).restype = ctypes.c_double
+            getattr(self._lib, name).argtypes = [ctypes.c_int]
+        self._lib.medusa_kernels_count.restype = ctypes.c_uint64
+        self._lib.medusa_kernels_count.argtypes = [ctypes.c_int]
+
+    def bind(self, folder: Path, isa: str = "") -> None:
+        """Find the original functions in the loaded ggml and choose kernels (isa: force which)."""
+        cpu, base = folder / "libggml-cpu.so.0", folder / "libggml-base.so.0"
+        problem = self._lib.medusa_kernels_bind(os.fsencode(cpu), os.fsencode(base), isa.encode())
+        if problem is not None:
+            raise UnavailableError(problem.decode())
+
+    @property
+    def isa(self) -> str:
+        """Instruction set in use, "" before `bind`."""
+        name: bytes = self._lib.medusa_kernels_isa()
+        return name.decode()
+
+    def enable(self, what: Enable) -> None:
+        """Takes effect with the next graph; not to be called while one is being computed."""
+        self._lib.medusa_kernels_enable(what)
+
+    def read_bandwidth(self, threads: int) -> float:
+        """Bytes a second that memory gives; for the benchmark's floor."""
+        return float(self._lib.medusa_kernels_read_bandwidth(threads))
+
+    def peak_products(self, threads: int) -> float:
+        """Integer products a second with operands in registers; for the benchmark's floor."""
+        return float(self._lib.medusa_kernels_peak_products(threads))
+
+    @property
+    def mat_mul_calls(self) -> int:
+        """Matrix products that our code has computed so far."""
+        return int(self._lib.medusa_kernels_count(0))
+
+    @property
+    def attention_calls(self) -> int:
+        """Attentions that our code has computed so far."""
+        return int(self._lib.medusa_kernels_count(1))
+
+    @property
+    def unexpected_pools(self) -> int:
+        """Thread pools whose layout was not the one that our barrier relies on."""
+        return int(self._lib.medusa_kernels_count(3))

@@ -1,0 +1,27 @@
+"""How a context is set up: plain data, for which nothing native is loaded."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_SEQUENCES = 256
+"""LLAMA_MAX_SEQ: most sequence ids one context can hold."""
+
+
+class CacheType(StrEnum):
+    """Number format of the KV cache."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
+
+
+@dataclass(frozen=True)
+class ContextParams:
+    """How a context is set up. Lengths are in tokens."""
+
+    n_ctx: int
+    n_seq_max: int
+    n_batch: int
+    n_threads: int
+    flash_attention: bool | None = None  # None: llama.cpp decides, on with our CPU kernels
+    cache_type: CacheType = CacheType.F16

@@ -1,0 +1,80 @@
+"""Choosing one token from one row of logits.
+
+The order is that of vLLM and Hugging Face: logit bias and penalties, temperature, then top-k,
+top-p and min-p on the resulting distribution, then one draw of the request's own random numbers.
+Exactly one draw is spent for each emitted token, whatever was speculated, so a seed gives the
+same text with and without drafts.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from medusa.sampling.draw import candidates, draw
+from medusa.sampling.params import SamplingParams
+
+
+class Sampler:
+    """One request's sampler: its settings, its random numbers, the tokens it has emitted.
+
+    Args:
+        params: the request's settings.
+        prompt: prompt tokens, which repetition_penalty looks at.
+        forbidden: tokens that must never be chosen (EOS under ignore_eos).
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        prompt: list[int],
+        forbidden: frozenset[int] = frozenset(),
+    ) -> None:
+        self.params = params
+        self._rng = np.random.Generator(np.random.Philox(params.seed))
+        self._scratch: np.ndarray | None = None
+        self._generated: Counter[int] = Counter()
+        self._prompt = frozenset(prompt) if params.repetition_penalty != 1.0 else frozenset()
+        self._forbidden = np.fromiter(forbidden, np.int64, len(forbidden))
+        self._bias_ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
+        self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
+        self._penalises = (
+            params.presence_penalty != 0.0
+            or params.frequency_penalty != 0.0
+            or params.repetition_penalty != 1.0
+        )
+        self._adjusts = self._penalises or len(self._bias) > 0 or len(self._forbidden) > 0
+
+    def sample(self, logits: np.ndarray) -> int:
+        """Choose the next token from its row [n_vocab] float32, which is left unchanged."""
+        adjusted = self._adjust(logits)
+        if self.params.temperature <= 0.0:
+            token = int(adjusted.argmax())
+        else:
+            if self._scratch is None:
+                self._scratch = np.empty_like(logits)
+            ids, weights = candidates(adjusted, self.params, self._scratch)
+            token = int(ids[draw(weights, self._rng.random())])
+        self._generated[token] += 1
+        return token
+
+    def _adjust(self, logits: np.ndarray) -> np.ndarray:
+        """Logits after bias, bans and penalties; the row itself when there are none."""
+        if not self._adjusts:
+            return logits
+        row = logits.copy()
+        row[self._bias_ids] += self._bias
+        if self._penalises:
+            self._penalise(row, self._generated)
+        row[self._forbidden] = -np.inf
+        return row
+
+    def _penalise(self, row: np.ndarray, seen: Counter[int]) -> None:
+        repetition = self.params.repetition_penalty
+        if repetition != 1.0:
+            ids = np.fromiter(self._prompt | seen.keys(), np.int64)
+            values = row[ids]
+            row[ids] = np.where(values > 0, values / repetition, values * repetition)
+        if seen:
+            ids = np.fromiter(seen.keys(), np.int64, len(seen))
+            counts = np.fromiter(seen.values(), np.float32, len(seen))
+            row[ids] -= self.params.presence_penalty + self.params.frequency_penalty * counts

@@ -1,0 +1,129 @@
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from medusa.engine.kv_labels import SlotLabels
+from medusa.speculation.tree import TokenTree
+from tests.medusa.speculation.test_tree import parent_lists
+
+LEAVES = 4
+
+
+class FakeCache:
+    """A KV cache as llama.cpp keeps it: cells with a position, a token and labels."""
+
+    def __init__(self) -> None:
+        self.cells: list[tuple[int, int, set[int]]] = []
+
+    def add(self, position: int, token: int, seqs: Sequence[int]) -> None:
+        self.cells.append((position, token, set(seqs)))
+
+    def copy_sequence(self, src: int, dst: int, start: int, end: int) -> None:
+        for position, _, labels in self.cells:
+            if src in labels and start <= position < end:
+                labels.add(dst)
+
+    def remove_sequence(self, seq: int, start: int, end: int = -1) -> None:
+        for position, _, labels in self.cells:
+            if position >= start and (end < 0 or position < end):
+                labels.discard(seq)
+        self.cells = [cell for cell in self.cells if cell[2]]
+
+    def text(self, seq: int) -> list[int]:
+        """Tokens that a sequence sees; positions must be 0, 1, 2, ..."""
+        seen = sorted((p, t) for p, t, labels in self.cells if seq in labels)
+        assert [p for p, _ in seen] == list(range(len(seen)))
+        return [t for _, t in seen]
+
+
+class TwoSlots(RuleBasedStateMachine):
+    """Random use of two slots that share a cache, checked after every step."""
+
+    @initialize()
+    def start(self) -> None:
+        self.cache = FakeCache()
+        self.slots = [SlotLabels(self.cache, slot * LEAVES, LEAVES) for slot in range(2)]
+        self.texts: list[list[int]] = [[], []]
+        self.next_token = 0
+
+    def _fresh(self) -> int:
+        self.next_token += 1
+        return self.next_token
+
+    @rule(slot=st.integers(0, 1), count=st.integers(1, 4))
+    def prefill(self, slot: int, count: int) -> None:
+        for _ in range(count):
+            token = self._fresh()
+            self.cache.add(len(self.texts[slot]), token, [self.slots[slot].primary])
+            self.texts[slot].append(token)
+        self.slots[slot].extend(count)
+
+    @rule(slot=st.integers(0, 1), parents=parent_lists(), data=st.data())
+    def decode(self, slot: int, parents: tuple[int, ...], data: st.DataObject) -> None:
+        tree = TokenTree(tuple(self._fresh() for _ in parents), parents)
+        if len(tree.leaves) > LEAVES:
+            return
+        labels, text = self.slots[slot], self.texts[slot]
+        labels.prepare(len(tree.leaves))
+        ids = labels.node_ids(tree)
+        for seqs in ids:
+            assert self.cache.text(seqs[0])[: len(text)] == text, "a branch lacks the prefix"
+        for token, depth, seqs in zip(tree.tokens, tree.depths, ids, strict=True):
+            self.cache.add(len(text) + depth, token, seqs)
+        for leaf, node in enumerate(tree.leaves):
+            branch = []
+            while node >= 0:
+                branch.append(tree.tokens[node])
+                node = parents[node]
+            assert self.cache.text(labels.primary + leaf) == text + branch[::-1]
+        path = [0]
+        while data.draw(st.booleans()):
+            below = [n for n, parent in enumerate(parents) if parent == path[-1]]
+            if not below:
+                break
+            path.append(data.draw(st.sampled_from(below)))
+        labels.settle(tree, path)
+        text.extend(tree.tokens[node] for node in path)
+
+    @rule(slot=st.integers(0, 1), data=st.data())
+    def truncate(self, slot: int, data: st.DataObject) -> None:
+        length = data.draw(st.integers(0, len(self.texts[slot])))
+        self.slots[slot].truncate(length)
+        del self.texts[slot][length:]
+
+    @rule(taker=st.integers(0, 1), data=st.data())
+    def share(self, taker: int, data: st.DataObject) -> None:
+        source = 1 - taker
+        length = data.draw(st.integers(0, len(self.texts[source])))
+        self.slots[taker].share_prefix(self.slots[source], length)
+        self.texts[taker] = self.texts[source][:length]
+
+    @precondition(lambda self: hasattr(self, "slots"))
+    @invariant()
+    def primaries_label_exactly_the_slots_tokens(self) -> None:
+        for slot, text in zip(self.slots, self.texts, strict=True):
+            assert slot.length == len(text)
+            assert self.cache.text(slot.primary) == text
+
+    @precondition(lambda self: hasattr(self, "slots"))
+    @invariant()
+    def nothing_else_keeps_a_cell_alive(self) -> None:
+        for slot, text in zip(self.slots, self.texts, strict=True):
+            for index in range(1, LEAVES):
+                branch = self.cache.text(slot.primary + index)
+                assert branch == text[: len(branch)]
+        held = {token for text in self.texts for token in text}
+        assert {token for _, token, _ in self.cache.cells} == held
+
+
+TestTwoSlots = TwoSlots.TestCase
+
+
+@given(parents=parent_lists())
+def test_a_tree_needs_as_many_ids_as_it_has_leaves(parents: tuple[int, ...]) -> None:
+    tree = TokenTree(tuple(range(len(parents))), parents)
+    labels = SlotLabels(FakeCache(), 40, len(tree.leaves))
+    ids = labels.node_ids(tree)
+    assert {i for seqs in ids for i in seqs} == set(range(40, 40 + len(tree.leaves)))

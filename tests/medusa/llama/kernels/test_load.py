@@ -1,0 +1,69 @@
+"""load(): when our kernels are taken, and that any doubt means stock kernels and one log line."""
+
+from __future__ import annotations
+
+from .conftest import run_python
+
+LOAD = """
+import logging
+logging.basicConfig(format="%(levelname)s %(message)s", force=True)
+logging.getLogger().handlers[0].setStream(__import__("sys").stdout)
+from medusa.llama import kernels
+from medusa.llama.kernels import library
+"""
+
+
+def test_kernels_load_and_serve_llama_cpp(library: object) -> None:
+    out = run_python(f"{LOAD}\ns = kernels.load()\nprint(s.active, s is kernels.load())")
+    assert out.split() == ["True", "True"]
+
+
+def test_every_check_of_the_self_test_passes(library: object) -> None:
+    out = run_python(f"{LOAD}\nprint([c for c in kernels.load().checks if not c.passed])")
+    assert out.strip() == "[]"
+
+
+def test_off_means_stock() -> None:
+    out = run_python(f"{LOAD}\nprint(kernels.load().active)", LLAMA_MEDUSA_KERNELS="off")
+    assert "switched off" in out
+    assert out.strip().endswith("False")
+
+
+def test_another_version_means_stock() -> None:
+    code = f"{LOAD}\nlibrary.SUPPORTED_VERSIONS = ('0.0.1',)\nprint(kernels.load().active)"
+    out = run_python(code)
+    assert "the kernels know 0.0.1" in out
+    assert out.strip().endswith("False")
+    assert out.count("WARNING") == 1
+
+
+def test_a_missing_library_means_stock() -> None:
+    code = f"{LOAD}\nlibrary.LIBRARY = library.Path('/nowhere.so')\nprint(kernels.load().active)"
+    out = run_python(code)
+    assert "was not built" in out
+    assert out.strip().endswith("False")
+
+
+def test_a_failed_self_test_means_stock(library: object) -> None:
+    code = f"""{LOAD}
+from medusa.llama.kernels import selftest
+selftest.ATTENTION_TOLERANCE = 0.0
+status = kernels.load()
+print(status.active, [c.passed for c in status.checks if c.name == "attention 64"])
+"""
+    out = run_python(code)
+    assert "self-test: attention 64 differs from stock" in out
+    assert out.strip().endswith("False [False]")
+
+
+def test_too_late_means_stock() -> None:
+    out = run_python(f"import llama_cpp\n{LOAD}\nprint(kernels.load().active)")
+    assert "imported before" in out
+    assert out.strip().endswith("False")
+
+
+def test_an_instruction_set_that_is_missing_means_stock(library: object) -> None:
+    code = f"{LOAD}\nprint(kernels.load().active)"
+    out = run_python(code, LLAMA_MEDUSA_KERNELS_ISA="avx9000")
+    assert "no kernels for this processor" in out
+    assert out.strip().endswith("False")
