@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.served import default_threads, load_template
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, Timing, run
 from medusa.llama.batch import Batch
@@ -23,6 +22,8 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.quantising import quantize
+from medusa.llama.threads import default_threads
+from medusa.loading import load_template
 from medusa.sampling.draw import log_softmax
 from medusa.speculation.heads import load_heads
 from models import DEFAULT_MODEL, resolve
