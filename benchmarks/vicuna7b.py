@@ -23,7 +23,7 @@ from benchmarks.random_llama import LlamaShape, write_random_heads, write_random
 from benchmarks.report import write_json
 from benchmarks.synthetic import SyntheticHeads, request
 from benchmarks.workload import run
-from convert.disk import require_disk
+from convert.files.disk import require_disk
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
 from medusa.engine.engine import Engine, EngineConfig

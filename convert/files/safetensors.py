@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.tensors import Dtype, StoredTensor
+from convert.files.tensors import Dtype, StoredTensor
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000

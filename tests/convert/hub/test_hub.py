@@ -11,7 +11,7 @@ import torch
 from medusa.speculation.heads.weights import read_heads
 from models import CACHE_VARIABLE
 from tests.convert import tiny_checkpoints as tiny
-from tests.convert.hub_server import COMMIT, TOKEN, running_hub
+from tests.convert.hub.hub_server import COMMIT, TOKEN, running_hub
 from tests.convert.tiny_heads import tiny_heads
 from tests.convert.tiny_tokenizers import write_sentencepiece
 

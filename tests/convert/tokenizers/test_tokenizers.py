@@ -9,11 +9,11 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer, LlamaTokenizerFast
 
-from convert.chat_templates import VICUNA
 from convert.errors import CheckpointError, UnsupportedModelError
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import OutType
-from convert.tokenizer import read_vocabulary
+from convert.tokenizers.chat_templates import VICUNA
+from convert.tokenizers.tokenizer import read_vocabulary
 from medusa.llama.model import Model
 from models import DEFAULT_MODEL, resolve
 from tests.convert import tiny_checkpoints as tiny

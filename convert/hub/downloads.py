@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from convert.disk import human_size
 from convert.errors import DownloadError
+from convert.files.disk import human_size
 
 Chooser = Callable[[Iterable[str]], list[str]]
 """Picks the files that are needed from the names of all there are."""

@@ -6,14 +6,14 @@ import os
 import pytest
 import torch
 
-from convert import disk
-from convert.checkpoint import read_checkpoint
 from convert.errors import (
     CheckpointError,
     ConversionError,
     DiskSpaceError,
     UnsupportedModelError,
 )
+from convert.files import disk
+from convert.files.checkpoint import read_checkpoint
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import OutType
 from convert.ready_gguf import choose_gguf, use_gguf
