@@ -2,6 +2,9 @@
 
 Format: 8 bytes of little-endian length, that many bytes of JSON
 {name: {dtype, shape, data_offsets: [begin, end]}}, then the data the offsets count in.
+
+gguf's SafetensorsLocal does not notice truncated data or an entry whose shape, type and offsets
+contradict each other; safetensors itself reads bfloat16 only with PyTorch.
 """
 
 import json
