@@ -20,7 +20,7 @@ serve: setup
 setup: $(VENV)/.installed
 
 check: lint
-	$(BIN)/pytest -m "not real"
+	$(BIN)/pytest -m "not real and not slow"
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term
