@@ -21,9 +21,8 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import MAX_SEQUENCES, CacheType, ContextParams
 from medusa.llama.threads import with_passing_team
-from medusa.speculation.cost import MeasuredCost
-from medusa.speculation.drafter import Drafter
-from medusa.speculation.growth import StepCost
+from medusa.speculation.cost import StepCost
+from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads import Heads
 from medusa.speculation.tree import StaticShape
 
@@ -129,28 +128,14 @@ class Engine:
         ]
         self._scheduler = Scheduler(slots, config.n_ctx)
         batch = Batch(config.n_batch, leaves)
-        self._cost: MeasuredCost | None = None
-        drafter = None
+        self._drafter: Drafter | None = None
         if config.draft_nodes:
-            cost = config.cost
-            if cost is None:
-                largest = config.n_slots + config.draft_nodes
-                prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.n_ctx - largest)
-                cost = self._cost = with_passing_team(
-                    lambda: measure_cost(self._context, batch, largest, prompt)
-                )
-            drafter = Drafter(
-                heads,
-                cost,
-                config.draft_nodes,
-                lookup=config.lookup,
-                shape=config.tree_shape,
-            )
+            self._drafter = with_passing_team(lambda: self._make_drafter(heads, batch))
         self._runner = StepRunner(
             self._context,
             batch,
             self._scheduler,
-            drafter,
+            self._drafter,
             PrefillPacer(max_stall=config.max_stall, largest=config.n_batch),
         )
         self._inbox: list[Generation] = []
@@ -272,34 +257,43 @@ class Engine:
         if outputs is not None:
             runner.draft(runner.verify(outputs))
         report = runner.clock.stop()
-        if self._cost is not None and report.n_decoding and not report.prefilled_tokens:
+        if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:
             other = report.overhead_seconds
-            self._cost.observe(report.batch_tokens, report.llama_seconds, other)
+            self._drafter.learn(report.batch_tokens, report.llama_seconds, other)
         if self._observer is not None:
             self._observer(report)
+
+    def _make_drafter(self, heads: Heads | None, batch: Batch) -> Drafter:
+        """A drafter whose costs are measured behind a prompt; leaves the KV cache empty."""
+        config, context = self.config, self._context
+        drafting = DraftConfig(
+            max_nodes=config.draft_nodes,
+            max_requests=config.n_slots,
+            lookup=config.lookup,
+            shape=config.tree_shape,
+            cost=config.cost,
+        )
+        largest = config.n_slots + config.draft_nodes
+        prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.n_ctx - largest)
+        batch.clear()
+        batch.add_run([0] * prompt, 0, 0, output=False)
+        context.prefill(batch)
+
+        def decode(n_tokens: int) -> float:
+            batch.clear()
+            batch.add_run([0] * n_tokens, prompt, 0, output=True)
+            began = time.perf_counter()
+            context.decode(batch)
+            seconds = time.perf_counter() - began
+            context.remove_sequence(0, prompt)
+            return seconds
+
+        drafter = Drafter.create(heads, drafting, decode)
+        context.clear()
+        return drafter
 
     def _start_afresh(self, error: Exception) -> None:
         """End all running requests and empty the KV cache, whose state is not known any more."""
         for generation in self._scheduler.reset():
             fail(generation, error)
         self._context.clear()
-
-
-def measure_cost(context: Context, batch: Batch, largest: int, prompt: int) -> MeasuredCost:
-    """Time decodes of up to `largest` tokens behind a prompt, and leave the KV cache empty."""
-    batch.clear()
-    batch.add_run([0] * prompt, 0, 0, output=False)
-    context.prefill(batch)
-
-    def decode(n_tokens: int) -> float:
-        batch.clear()
-        batch.add_run([0] * n_tokens, prompt, 0, output=True)
-        began = time.perf_counter()
-        context.decode(batch)
-        seconds = time.perf_counter() - began
-        context.remove_sequence(0, prompt)
-        return seconds
-
-    cost = MeasuredCost.measure(decode, largest)
-    context.clear()
-    return cost

@@ -12,7 +12,7 @@ from medusa.engine.sequence import Generation
 from medusa.engine.slot import Slot
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context, Outputs
-from medusa.speculation.drafter import Drafter, Wanted
+from medusa.speculation.drafter import Drafter, DraftRequest
 from medusa.speculation.tree import TokenTree
 from medusa.speculation.verify import walk
 
@@ -75,6 +75,8 @@ class StepRunner:
             self.clock.report.prefilled_tokens += self._batch.size
             for chunk in chunks:
                 chunk.slot.prefilled(chunk.tokens)
+                if self._drafter is not None:
+                    self._drafter.prefilled(chunk.slot.generation, chunk.tokens)
         for slot in self._scheduler.prefilling:
             if not slot.to_prefill:
                 self._begin_decoding(slot)
@@ -123,7 +125,7 @@ class StepRunner:
             if generation.finish_reason is None:
                 if self._drafter is not None:
                     accepted = generation.tokens[-len(path) :]
-                    self._drafter.observe(generation.draft_memory, accepted)
+                    self._drafter.observe(generation, accepted)
                 survivors.append(Survivor(slot, hidden[path[-1]]))
             else:
                 self._scheduler.finish(slot)
@@ -136,17 +138,18 @@ class StepRunner:
                 survivor.slot.plan(TokenTree.root_only(survivor.slot.generation.tokens[-1]))
             return
         wanted = [
-            Wanted(
+            DraftRequest(
+                key=s.slot.generation,
                 tokens=s.slot.generation.tokens,
                 hidden=s.hidden,
-                memory=s.slot.generation.draft_memory,
                 max_leaves=s.slot.labels.max_leaves,
                 max_depth=s.slot.generation.remaining - 1,
             )
             for s in survivors
         ]
-        trees = self._drafter.draft(wanted, self.clock)
-        for survivor, tree in zip(survivors, trees, strict=True):
+        drafted = self._drafter.draft(wanted)
+        self.clock.report.heads_seconds += drafted.heads_seconds
+        for survivor, tree in zip(survivors, drafted.trees, strict=True):
             survivor.slot.plan(tree)
 
     def _score_prompt(self, slot: Slot) -> None:

@@ -19,7 +19,6 @@ from medusa.engine.requests import (
 from medusa.llama.model import Model
 from medusa.sampling.draw import log_softmax
 from medusa.sampling.sampler import Sampler
-from medusa.speculation.drafter import Memory
 from medusa.text.pieces import TextStream
 
 
@@ -61,7 +60,6 @@ class Generation:
         self.proposed_drafts = 0
         self.accepted_drafts = 0
         self.steps = 0
-        self.draft_memory = Memory()
         self._model = model
         self._sink = sink
         self._sampler = Sampler(
