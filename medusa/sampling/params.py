@@ -11,8 +11,8 @@ class SamplingParams:
     """A request's sampling settings; the names and meanings are OpenAI's and vLLM's.
 
     temperature 0, or as good as 0, is greedy decoding. top_k 0, top_p 1 and min_p 0 switch a
-    filter off. presence_penalty and frequency_penalty look at the generated tokens, repetition_penalty
-    (CTRL, Keskar et al. 2019) at the prompt as well.
+    filter off. presence_penalty and frequency_penalty look at the generated tokens,
+    repetition_penalty (CTRL, Keskar et al. 2019) at the prompt as well.
     """
 
     temperature: float = 1.0
