@@ -6,6 +6,7 @@ Pure logic; no model needed.
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from medusa.speculation.cost import StepCost
 from medusa.speculation.sources.source import ROOT, Draft
@@ -76,12 +77,12 @@ def plan_trees(
     heapq.heapify(order)
     while len(owners) < max_nodes and order[0][0] < 0.0:
         negative_chance, _, index = order[0]
-        more = expected[-1] - negative_chance
+        tokens, time = expected[-1], seconds[-1]
+        more = tokens - negative_chance
         longer = cost.seconds(n_roots + len(owners) + 1) + other_seconds
-        pays = more * seconds[-1] > expected[-1] * longer
         if len(owners) < min_nodes or negative_chance <= -1.0:
             required += 1
-        elif not pays and n_roots + len(owners) >= last_size:
+        elif more * time <= tokens * longer and n_roots + len(owners) >= last_size:
             break
         growth = growths[index]
         growth.grow()
@@ -90,12 +91,13 @@ def plan_trees(
         seconds.append(longer)
         heapq.heapreplace(order, (-growth.chance, growth.n_nodes, index))
 
-    def rate(n_nodes: int) -> float:
-        changes = n_roots + n_nodes != last_size
-        return expected[n_nodes] / (seconds[n_nodes] + changes * cost.change_seconds)
-
-    best = max(range(required, len(owners) + 1), key=rate)
-    if rate(best) < LEAST_GAIN * rate(0):
+    change = cost.change_seconds
+    rates = [
+        tokens / (time + (size != last_size) * change)
+        for size, tokens, time in zip(count(n_roots), expected, seconds, strict=False)
+    ]
+    best = max(range(required, len(rates)), key=rates.__getitem__)
+    if rates[best] < LEAST_GAIN * rates[0]:
         best = required
     taken = owners[:best]
     return TreePlan(

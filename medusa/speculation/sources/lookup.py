@@ -48,7 +48,7 @@ class Lookup:
     """Continuations for one request, and how often they were right in it."""
 
     def __init__(self) -> None:
-        self._index = NgramIndex()
+        self.index = NgramIndex()
         self._trials = [[_PRIOR_TRIALS] * len(row) for row in _PRIOR]
         self._hits = [[_PRIOR_TRIALS * chance for chance in row] for row in _PRIOR]
         self._prompt: list[int] | None = []  # its pieces so far; None once the text is known
@@ -56,7 +56,7 @@ class Lookup:
 
     def __len__(self) -> int:
         """Tokens indexed so far."""
-        return len(self._index)
+        return len(self.index)
 
     def prefilled(self, tokens: Sequence[int], most: int) -> None:
         """Take in the next piece of the prompt, and index up to `most` tokens of what is known."""
@@ -67,30 +67,22 @@ class Lookup:
     def start(self, text: Sequence[int]) -> None:
         """Go on with the whole text from here, from its beginning if the pieces were not that."""
         if self._prompt is not None:
-            known = len(self._index)
+            known = len(self.index)
             if self._prompt[:known] != list(text[:known]):
-                self._index = NgramIndex()
+                self.index = NgramIndex()
             self._prompt = None
 
     def read(self, text: Sequence[int], most: int) -> int:
         """Index the next tokens of a text, up to `most`; returns how many."""
-        known = len(self._index)
+        known = len(self.index)
         piece = text[known : known + most]
-        self._index.extend(piece)
+        self.index.extend(piece)
         return len(piece)
 
     def continuation(self, count: int) -> "Continuation | None":
         """Up to `count` tokens that may come next."""
-        end, length = self._index.match()
+        end, length = self.index.match()
         return Continuation(self, end, length, count) if length and count > 0 else None
-
-    def token(self, end: int, depth: int) -> int:
-        """As `NgramIndex.token`."""
-        return self._index.token(end, depth)
-
-    def ground(self, end: int, length: int, depth: int) -> Ground:
-        """Of a copied token, as `NgramIndex.evidence`."""
-        return Ground.of(self._index.evidence(end, length, depth), length + depth)
 
     def chance(self, ground: Ground) -> float:
         """How often a token that was copied on this ground was right."""
@@ -127,11 +119,12 @@ class Continuation:
 
     def token(self, depth: int) -> int:
         """One of the tokens."""
-        return self.lookup.token(self.end, depth)
+        return self.lookup.index.token(self.end, depth)
 
     def ground(self, depth: int) -> Ground:
         """What its chance is estimated from."""
-        return self.lookup.ground(self.end, self.length, depth)
+        evidence = self.lookup.index.evidence(self.end, self.length, depth)
+        return Ground.of(evidence, self.length + depth)
 
     def observe(self, accepted: Sequence[int]) -> None:
         """Learn from the tokens that came instead, up to the first other one."""
