@@ -98,7 +98,7 @@ class MeasuredCost:
         error = min(decode_seconds, _OUTLIER * expected) - expected
         change = error * (_RATE_DOWN if error < 0 else _RATE)
         low, weight = self._place(n_tokens)
-        weight = min(weight, 1.0)
+        weight = min(weight, 1.0)  # beyond the largest size, that one learns alone
         self._seconds[low] += (1 - weight) * change
         if weight:
             self._seconds[low + 1] += weight * change
@@ -115,7 +115,11 @@ class MeasuredCost:
         return start + weight * (slope if weight <= 1.0 else max(slope, 0.0))
 
     def _place(self, n_tokens: int) -> tuple[int, float]:
-        """The measured size below, and how far it is to the next, as a part of the way there."""
+        """The measured size below, and how far it is to the next, as a part of the way there.
+
+        Beyond the largest size these are the last size but one and more than 1: so far along the
+        last stretch and on.
+        """
         sizes = self._sizes
         if len(sizes) == 1:
             return 0, 0.0
