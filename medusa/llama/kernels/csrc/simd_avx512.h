@@ -119,7 +119,7 @@ INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
 INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
 INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 
-// Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_block.h).
+// Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_tile.h).
 struct RoundDown {};
 INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) {
     return _mm512_fmadd_round_ps(a, b, c, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
