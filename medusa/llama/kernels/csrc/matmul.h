@@ -86,25 +86,7 @@ template <class T, int width> struct MultiplyBlocks {
 template <class T> using TileKernel = void (*)(const PanelBlock *, int, const uint8_t *, float *);
 
 template <class T> TileKernel<T> tile_kernel(int width) {
-    switch (width) {
-        case 1: return multiply_tile<T, 1>;
-        case 2: return multiply_tile<T, 2>;
-        case 3: return multiply_tile<T, 3>;
-        case 4: return multiply_tile<T, 4>;
-    }
-    if constexpr (kMaxTile > 4) {
-        switch (width) {
-            case 5: return multiply_tile<T, 5>;
-            case 6: return multiply_tile<T, 6>;
-            case 7: return multiply_tile<T, 7>;
-            case 8: return multiply_tile<T, 8>;
-            case 10: return multiply_tile<T, 10>;
-            case 12: return multiply_tile<T, 12>;
-            case 14: return multiply_tile<T, 14>;
-            case 16: return multiply_tile<T, 16>;
-        }
-    }
-    __builtin_unreachable();
+    return with_width<kMaxTile>(width, [](auto w) -> TileKernel<T> { return multiply_tile<T, w>; });
 }
 
 // Unpacks count <= T::kUnit blocks from the start of rows into sink.
@@ -157,26 +139,8 @@ using FusedKernel = void (*)(const uint8_t *, size_t, const uint8_t *, int, cons
 
 // Null where unpacking into a panel is the better way.
 template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
-    if (tiles > 1) return nullptr;
-    switch (width) {
-        case 1: return unpack_and_multiply<T, 1>;
-        case 2: return unpack_and_multiply<T, 2>;
-        case 3: return unpack_and_multiply<T, 3>;
-        case 4: return unpack_and_multiply<T, 4>;
-    }
-    if constexpr (T::kMostFused > 4) {
-        switch (width) {
-            case 5: return unpack_and_multiply<T, 5>;
-            case 6: return unpack_and_multiply<T, 6>;
-            case 7: return unpack_and_multiply<T, 7>;
-            case 8: return unpack_and_multiply<T, 8>;
-            case 10: return unpack_and_multiply<T, 10>;
-            case 12: return unpack_and_multiply<T, 12>;
-            case 14: return unpack_and_multiply<T, 14>;
-            case 16: return unpack_and_multiply<T, 16>;
-        }
-    }
-    return nullptr;
+    if (tiles > 1 || width > T::kMostFused) return nullptr;
+    return with_width<T::kMostFused>(width, [](auto w) -> FusedKernel<T> { return unpack_and_multiply<T, w>; });
 }
 
 // A thread's share of a weight matrix, as one stretch of memory.
