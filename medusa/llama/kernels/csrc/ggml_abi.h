@@ -1,7 +1,7 @@
 // The part of ggml's binary interface that the hooks touch, declared by us.
 //
 // The installed wheel ships no headers, so the structures are restated here for the llama-cpp-python
-// versions named in medusa/kernels/library.py. The asserts pin the layout we believe in; bind() and the
+// versions named in medusa/llama/kernels/library.py. The asserts pin the layout we believe in; bind() and the
 // self-test check at load time that the library in memory believes the same.
 #pragma once
 
@@ -20,7 +20,7 @@ struct Tensor {
     void * buffer;
     int64_t ne[4];  // elements per dimension, fastest first
     size_t nb[4];   // strides in bytes
-    int32_t op;     // numbers differ between versions: looked up by name in hooks.cpp
+    int32_t op;     // numbers differ between versions: looked up by name in interface.cpp
     int32_t op_params[16];
     int32_t flags;
     Tensor * src[10];

@@ -19,7 +19,7 @@ struct Worker {
     int64_t end(int64_t items) const { return items * (ith + 1) / nth; }
 };
 
-// State of one graph computation, at the very end of its work buffer, beyond what any stock operation uses.
+// State of one graph computation; work_buffer.h says where it lies.
 // It is written before the threads start and, in between, only by thread 0 right before a graph-wide barrier.
 struct RunState {
     static constexpr uint64_t kMagic = 0x6d65647573612e6bull;
