@@ -75,9 +75,6 @@ class Library:
         self._lib.medusa_kernels_isa.restype = ctypes.c_char_p
         self._lib.medusa_kernels_enable.restype = None
         self._lib.medusa_kernels_enable.argtypes = [ctypes.c_uint32]
-        for name in ("medusa_kernels_read_bandwidth", "medusa_kernels_peak_products"):
-            getattr(self._lib, name).restype = ctypes.c_double
-            getattr(self._lib, name).argtypes = [ctypes.c_int]
         for name in ("mat_mul_calls", "attention_calls", "unexpected_pools"):
             getattr(self._lib, f"medusa_kernels_{name}").restype = ctypes.c_uint64
 
@@ -97,14 +94,6 @@ class Library:
     def enable(self, what: Enable) -> None:
         """Takes effect with the next graph; not to be called while one is being computed."""
         self._lib.medusa_kernels_enable(what)
-
-    def read_bandwidth(self, threads: int) -> float:
-        """Bytes a second that memory gives; for the benchmark's floor."""
-        return float(self._lib.medusa_kernels_read_bandwidth(threads))
-
-    def peak_products(self, threads: int) -> float:
-        """Integer products a second with operands in registers; for the benchmark's floor."""
-        return float(self._lib.medusa_kernels_peak_products(threads))
 
     @property
     def mat_mul_calls(self) -> int:

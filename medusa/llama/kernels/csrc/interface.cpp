@@ -3,7 +3,6 @@
 
 #include <cstring>
 
-#include "cpu.h"
 #include "export.h"
 #include "state.h"
 

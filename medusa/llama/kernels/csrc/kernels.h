@@ -71,7 +71,10 @@ struct Kernels {
     void (*mat_mul)(const MatMul &, const Worker &, RunState &, uint8_t * scratch);
     size_t (*attention_scratch)(const Attention &, int nth);
     void (*attention)(const Attention &, const Worker &, const RunState &, uint8_t * scratch);
-    int64_t (*multiply_registers)(int64_t rounds);  // returns how many products that was; for the benchmark
 };
+
+// The best kernels for this processor, or those of the named instruction set (null or "": any) if it has that; else
+// null.
+const Kernels * choose_kernels(const char * isa);
 
 }  // namespace medusa

@@ -40,7 +40,8 @@ INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint
         for (int c = 0; c < width; c++) {
             const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
             const char * a = q + 32 * c + 4 * g * kGroupDwords;
-            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, a);
+            const auto dword = [&](int j) INLINE_LAMBDA { return broadcast_dword(a + 4 * j); };
+            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, dword);
             sum[c] = fma(to_f(x), mul(scale[g], set_f(d[c])), sum[c]);
             if constexpr (T::kHasMin) sum[c] = fma(min, set_f(sum_q[c]), sum[c]);
         }

@@ -92,16 +92,20 @@ INLINE I32 broadcast_dword(const char * a) {
     return set_i(x);
 }
 
-template <int count, int max_weight, bool signed_weights>
-INLINE I32 dot(I32 init, const I32 * w, const char * a) {
+// How many pairs of products fit an int16 lane without saturating, of count to be summed.
+constexpr int pairs_per_widening(int count, int max_weight, bool signed_weights) {
+    const int most = signed_weights ? 1 : 32767 / (2 * 127 * max_weight);
+    return most >= count ? count : most >= 4 ? 4 : most;
+}
+
+template <int count, int max_weight, bool signed_weights, class Dword>
+INLINE I32 dot(I32 init, const I32 * w, Dword a) {
 #ifdef __AVXVNNI__
     #pragma GCC unroll 8
-    for (int j = 0; j < count; j++) init = _mm256_dpbusd_avx_epi32(init, w[j], broadcast_dword(a + 4 * j));
+    for (int j = 0; j < count; j++) init = _mm256_dpbusd_avx_epi32(init, w[j], a(j));
     return init;
 #else
-    // How many pairs of products fit an int16 lane without saturating.
-    constexpr int most = signed_weights ? 1 : 32767 / (2 * 127 * max_weight);
-    constexpr int fit = most >= count ? count : most >= 4 ? 4 : most;
+    constexpr int fit = pairs_per_widening(count, max_weight, signed_weights);
     static_assert(count % fit == 0);
     const I32 ones = _mm256_set1_epi16(1);
     #pragma GCC unroll 8
@@ -109,7 +113,7 @@ INLINE I32 dot(I32 init, const I32 * w, const char * a) {
         I32 pairs = _mm256_setzero_si256();
         #pragma GCC unroll 8
         for (int i = 0; i < fit; i++) {
-            const I32 v = w[j + i], x = broadcast_dword(a + 4 * (j + i));
+            const I32 v = w[j + i], x = a(j + i);
             const I32 product = signed_weights ? _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v))
                                                : _mm256_maddubs_epi16(v, x);
             pairs = i == 0 ? product : _mm256_add_epi16(pairs, product);

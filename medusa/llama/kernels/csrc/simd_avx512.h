@@ -91,18 +91,19 @@ INLINE I32 gather(const uint8_t * p, size_t stride) {
     return load(v);
 }
 
-// init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a[4j..4j+3] (signed, same for all lanes).
+INLINE I32 broadcast_dword(const char * a) {
+    int32_t x;
+    std::memcpy(&x, a, 4);
+    return set_i(x);
+}
+
+// init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a(j) (4 bytes, signed, the same in all lanes).
 // max_weight and signed_weights only matter to instruction sets with narrower intermediate sums.
-template <int count, int max_weight, bool signed_weights>
-INLINE I32 dot(I32 init, const I32 * w, const char * a) {
-    I32 sum = init;
+template <int count, int max_weight, bool signed_weights, class Dword>
+INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     #pragma GCC unroll 8
-    for (int j = 0; j < count; j++) {
-        int32_t x;
-        std::memcpy(&x, a + 4 * j, 4);
-        sum = _mm512_dpbusd_epi32(sum, w[j], set_i(x));
-    }
-    return sum;
+    for (int j = 0; j < count; j++) init = _mm512_dpbusd_epi32(init, w[j], a(j));
+    return init;
 }
 
 // ---- attention: 16 cells a tile ----

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "cpu.h"
+#include "kernels.h"
 
 namespace {
 
