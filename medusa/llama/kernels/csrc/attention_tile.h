@@ -1,4 +1,4 @@
-// Arithmetic on one tile of 16 cells: scores, weights and their sums. Where cells and queries lie is attention_block.h's.
+// Arithmetic on one tile of 16 cells: scores, weights and their sums. attention_block.h knows where they lie.
 //
 // Exactness. A score depends on its query and cell alone. The exact maximum over the row comes first, so each
 // weight p = exp(score - max) is the same wherever its cell lies. Sums are fixed point: they start at 1.5 times a
@@ -140,13 +140,15 @@ template <int dim> INLINE void largest_magnitudes(const uint16_t * const * cells
         const __m128i * v = largest + i;
         __m128i pairs[4], fours[2];
         for (int j = 0; j < 4; j++) {
-            pairs[j] = _mm_max_epu16(_mm_unpacklo_epi16(v[2 * j], v[2 * j + 1]), _mm_unpackhi_epi16(v[2 * j], v[2 * j + 1]));
+            pairs[j] =
+                _mm_max_epu16(_mm_unpacklo_epi16(v[2 * j], v[2 * j + 1]), _mm_unpackhi_epi16(v[2 * j], v[2 * j + 1]));
         }
         for (int j = 0; j < 2; j++) {
             fours[j] = _mm_max_epu16(_mm_unpacklo_epi32(pairs[2 * j], pairs[2 * j + 1]),
                                      _mm_unpackhi_epi32(pairs[2 * j], pairs[2 * j + 1]));
         }
-        const __m128i all = _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
+        const __m128i all =
+            _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(all));
     }
 }
@@ -155,7 +157,7 @@ template <int dim> INLINE void largest_magnitudes(const uint16_t * const * cells
 INLINE void add_mass(const float * weights, const float * bounds, double * sums) {
     const RoundDown down;
     for (int c = 0; c < kTile; c += kDoubles) {
-        double * weight = sums + c % kSumLanes, * bound = weight + kSumLanes;
+        double *weight = sums + c % kSumLanes, *bound = weight + kSumLanes;
         store_d(weight, add_down(load_d(weight), load_floats_d(weights + c), down));
         store_d(bound, add_down(load_d(bound), load_floats_d(bounds + c), down));
     }

@@ -11,8 +11,16 @@
 namespace ggml {
 
 enum Type : int32_t {
-    kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-    kQ4_K = 12, kQ5_K = 13, kQ6_K = 14,
+    kF32 = 0,
+    kF16 = 1,
+    kQ4_0 = 2,
+    kQ4_1 = 3,
+    kQ5_0 = 6,
+    kQ5_1 = 7,
+    kQ8_0 = 8,
+    kQ4_K = 12,
+    kQ5_K = 13,
+    kQ6_K = 14,
 };
 
 struct Tensor {
@@ -31,8 +39,8 @@ struct Tensor {
     void * extra;
     char padding[8];
 };
-static_assert(sizeof(Tensor) == 336 && offsetof(Tensor, op_params) == 84 &&
-              offsetof(Tensor, src) == 152 && offsetof(Tensor, data) == 248);
+static_assert(sizeof(Tensor) == 336 && offsetof(Tensor, op_params) == 84 && offsetof(Tensor, src) == 152 &&
+              offsetof(Tensor, data) == 248);
 
 struct Graph;  // opaque; read through ggml_graph_n_nodes and ggml_graph_node
 

@@ -57,7 +57,8 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
     if (binding.op_mul_mat < 0 || binding.op_flash_attn_ext < 0) return "ggml has other operations";
     alignas(64) char pool[1024] = {};
     chunk_set(reinterpret_cast<ggml::ThreadPool *>(pool), 0x5A5A5A5A);
-    if (reinterpret_cast<ggml::ThreadPool *>(pool)->current_chunk != 0x5A5A5A5A) return "ggml_threadpool has another layout";
+    if (reinterpret_cast<ggml::ThreadPool *>(pool)->current_chunk != 0x5A5A5A5A)
+        return "ggml_threadpool has another layout";
     return nullptr;
 }
 

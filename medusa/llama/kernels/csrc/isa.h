@@ -20,8 +20,14 @@ template <class F> auto with_type(ggml::Type type, F && f) {
 
 inline bool supports(ggml::Type type) {
     switch (type) {
-        case ggml::kQ4_0: case ggml::kQ4_1: case ggml::kQ5_0: case ggml::kQ5_1: case ggml::kQ8_0:
-        case ggml::kQ4_K: case ggml::kQ5_K: case ggml::kQ6_K: return true;
+        case ggml::kQ4_0:
+        case ggml::kQ4_1:
+        case ggml::kQ5_0:
+        case ggml::kQ5_1:
+        case ggml::kQ8_0:
+        case ggml::kQ4_K:
+        case ggml::kQ5_K:
+        case ggml::kQ6_K: return true;
         default: return false;
     }
 }

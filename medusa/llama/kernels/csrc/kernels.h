@@ -14,7 +14,9 @@ struct Worker {
     ggml::ThreadPool * pool;
     void (*barrier)(ggml::ThreadPool *);
 
-    void wait() const { if (nth > 1) barrier(pool); }
+    void wait() const {
+        if (nth > 1) barrier(pool);
+    }
     int64_t begin(int64_t items) const { return items * ith / nth; }
     int64_t end(int64_t items) const { return items * (ith + 1) / nth; }
 };

@@ -13,7 +13,7 @@ bool rows_evenly_spaced(const ggml::Tensor & t) {
 }  // namespace
 
 bool as_mat_mul(const Kernels & kernels, const ggml::Tensor & dst, MatMul & mm) {
-    const ggml::Tensor & w = *dst.src[0], & x = *dst.src[1];
+    const ggml::Tensor &w = *dst.src[0], &x = *dst.src[1];
     const int hint = dst.op_params[1];
     if (hint || !kernels.supports(w.type) || x.type != ggml::kF32 || dst.type != ggml::kF32) return false;
     if (w.ne[2] != 1 || w.ne[3] != 1 || w.ne[0] % 64 != 0 || w.ne[1] < 16) return false;
@@ -33,8 +33,8 @@ bool as_mat_mul(const Kernels & kernels, const ggml::Tensor & dst, MatMul & mm) 
 }
 
 bool as_attention(ggml::Tensor & dst, Attention & a) {
-    const ggml::Tensor & q = *dst.src[0], & k = *dst.src[1], & v = *dst.src[2];
-    const ggml::Tensor * mask = dst.src[3], * sinks = dst.src[4];
+    const ggml::Tensor &q = *dst.src[0], &k = *dst.src[1], &v = *dst.src[2];
+    const ggml::Tensor *mask = dst.src[3], *sinks = dst.src[4];
     float scale, max_bias, softcap;
     std::memcpy(&scale, dst.op_params, 4);
     std::memcpy(&max_bias, dst.op_params + 1, 4);

@@ -126,8 +126,8 @@ void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int coun
 
 // unpack and multiply_tile in one, without the way through memory.
 template <class T, int width>
-void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count,
-                         const uint8_t * record, float * sums) {
+void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, const uint8_t * record,
+                         float * sums) {
     MultiplyBlocks<T, width> sink;
     sink.record = record;
     load_sums<width>(sums, sink.sum);
@@ -146,7 +146,7 @@ template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
 
 // A thread's share of a weight matrix, as one stretch of memory.
 struct Share {
-    const uint8_t * begin, * end;
+    const uint8_t *begin, *end;
 
     Share(const medusa::Weights & w, const Worker & worker) {
         const int64_t panels = (w.rows + kPanel - 1) / kPanel;
@@ -172,7 +172,8 @@ template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups
 template <class T> class PanelRunner {
 public:
     PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
-        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
+        : mm_(mm), act_(act), share_(share), next_(next),
+          sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
           fused_(fused_kernel<T>(act.tiles(), act.width(0))) {}
 
     // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
@@ -217,7 +218,8 @@ private:
 
     // The last row of the tensor must not be over-read: its last unit is unpacked from a padded copy.
     void copy_padded(const uint8_t * rows, size_t bytes) {
-        for (int r = 0; r < kPanel; r++) std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
+        for (int r = 0; r < kPanel; r++)
+            std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
     }
 
     void store(int64_t start, int skip) {

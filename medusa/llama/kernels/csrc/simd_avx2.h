@@ -59,8 +59,8 @@ INLINE I32 middle(I32 lo, I32 hi) {
 template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     constexpr int byte = nibble / 2, first = 4 * (nibble % 2);
     constexpr int b = byte * 0x01010101;
-    const I32 shuffle = _mm256_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C,
-                                          b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C);
+    const I32 shuffle = _mm256_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C, b, b + 0x04040404,
+                                          b + 0x08080808, b + 0x0C0C0C0C);
     const I32 select = set_i(int32_t(0x08040201u << first));
     const I32 picked = bit_and(_mm256_shuffle_epi8(bits, shuffle), select);
     return bit_or(w, bit_and(_mm256_cmpeq_epi8(picked, select), set_i(0x10101010)));
@@ -146,8 +146,14 @@ INLINE F64 load_floats_d(const float * p) { return _mm256_cvtps_pd(_mm_loadu_ps(
 // go to memory before its end: the compiler keeps those, not plain arithmetic, on their side of the fences.
 struct RoundDown {
     unsigned saved = _mm_getcsr();
-    RoundDown() { _mm_setcsr((saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN); asm volatile("" ::: "memory"); }
-    ~RoundDown() { asm volatile("" ::: "memory"); _mm_setcsr(saved); }
+    RoundDown() {
+        _mm_setcsr((saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN);
+        asm volatile("" ::: "memory");
+    }
+    ~RoundDown() {
+        asm volatile("" ::: "memory");
+        _mm_setcsr(saved);
+    }
 };
 INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) { return _mm256_fmadd_ps(a, b, c); }
 INLINE F64 add_down(F64 a, F64 b, const RoundDown &) { return _mm256_add_pd(a, b); }

@@ -44,8 +44,8 @@ INLINE F32 half_to_f(I32 v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); 
 
 // Low and high 16 bits of each lane as f16.
 INLINE void halves_to_f(I32 v, F32 & low, F32 & high) {
-    const I32 order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
-                                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const I32 order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24, 22,
+                                       20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     const I32 sorted = _mm512_permutexvar_epi16(order, v);
     low = _mm512_cvtph_ps(_mm512_castsi512_si256(sorted));
     high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1));
@@ -147,6 +147,8 @@ INLINE I32 to_i(F32 v) { return _mm512_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(power, 23)));
 }
-INLINE F32 zero_below(F32 v, F32 x, F32 limit) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v); }
+INLINE F32 zero_below(F32 v, F32 x, F32 limit) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v);
+}
 
 }  // namespace ISA_NAMESPACE
