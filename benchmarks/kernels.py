@@ -25,6 +25,7 @@ from rich.table import Table
 from benchmarks.report import JsonFile, MarkdownFile, report
 from medusa.llama import kernels as cpu_kernels
 from medusa.llama.kernels.library import Enable, Library
+from medusa.llama.kernels.limits import Limits
 
 COLUMNS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
 CONTEXTS = (256, 2048)
@@ -187,10 +188,11 @@ class Machine:
         return max(size / self.bytes_per_second, products / self.products_per_second)
 
 
-def measure_machine(library: Library) -> Machine:
+def measure_machine(isa: str) -> Machine:
     """Best of several: the fastest read of a large array, the densest loop of integer products."""
-    bandwidth = max(library.read_bandwidth(THREADS) for _ in range(8))
-    products = max(library.peak_products(THREADS) for _ in range(8))
+    limits = Limits()
+    bandwidth = max(limits.read_bandwidth(THREADS) for _ in range(8))
+    products = max(limits.peak_products(isa, THREADS) for _ in range(8))
     return Machine(bandwidth, products)
 
 
@@ -254,7 +256,7 @@ def kernels(
     silent = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(silent, None)
     llama_cpp.llama_backend_init()
-    machine = measure_machine(status.library)
+    machine = measure_machine(status.isa)
     title = (
         f"{status.isa}, {THREADS} threads, {machine.bytes_per_second / 1e9:.1f} GB/s, "
         f"{machine.products_per_second / 1e9:.0f} GMAC/s"

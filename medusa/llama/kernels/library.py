@@ -75,11 +75,8 @@ class Library:
         self._lib.medusa_kernels_isa.restype = ctypes.c_char_p
         self._lib.medusa_kernels_enable.restype = None
         self._lib.medusa_kernels_enable.argtypes = [ctypes.c_uint32]
-        for name in ("medusa_kernels_read_bandwidth", "medusa_kernels_peak_products"):
-            getattr(self._lib, name).restype = ctypes.c_double
-            getattr(self._lib, name).argtypes = [ctypes.c_int]
-        self._lib.medusa_kernels_count.restype = ctypes.c_uint64
-        self._lib.medusa_kernels_count.argtypes = [ctypes.c_int]
+        for name in ("mat_mul_calls", "attention_calls", "unexpected_pools"):
+            getattr(self._lib, f"medusa_kernels_{name}").restype = ctypes.c_uint64
 
     def bind(self, folder: Path, isa: str = "") -> None:
         """Find the original functions in the loaded ggml and choose kernels (isa: force which)."""
@@ -98,25 +95,17 @@ class Library:
         """Takes effect with the next graph; not to be called while one is being computed."""
         self._lib.medusa_kernels_enable(what)
 
-    def read_bandwidth(self, threads: int) -> float:
-        """Bytes a second that memory gives; for the benchmark's floor."""
-        return float(self._lib.medusa_kernels_read_bandwidth(threads))
-
-    def peak_products(self, threads: int) -> float:
-        """Integer products a second with operands in registers; for the benchmark's floor."""
-        return float(self._lib.medusa_kernels_peak_products(threads))
-
     @property
     def mat_mul_calls(self) -> int:
         """Matrix products that our code has computed so far."""
-        return int(self._lib.medusa_kernels_count(0))
+        return int(self._lib.medusa_kernels_mat_mul_calls())
 
     @property
     def attention_calls(self) -> int:
         """Attentions that our code has computed so far."""
-        return int(self._lib.medusa_kernels_count(1))
+        return int(self._lib.medusa_kernels_attention_calls())
 
     @property
     def unexpected_pools(self) -> int:
         """Thread pools whose layout was not the one that our barrier relies on."""
-        return int(self._lib.medusa_kernels_count(3))
+        return int(self._lib.medusa_kernels_unexpected_pools())

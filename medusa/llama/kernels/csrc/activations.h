@@ -9,6 +9,8 @@
 //     with a minimum      d * sum(q)        (f32, multiplied by the weights' min)
 #pragma once
 
+#include <type_traits>
+
 #include "kernels.h"
 
 namespace ISA_NAMESPACE {
@@ -23,13 +25,25 @@ struct Format {
     size_t column_bytes() const { return 32 + 4 + 4 * groups; }  // of one record
 };
 
-// Widths with a kernel of their own; a narrower remainder is padded with zero columns.
+// Widths of tiles that have kernels of their own.
+constexpr int kWidths[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
+
+// The width of a tile for columns; if it is wider, zero columns fill it up.
 inline int tile_width(int64_t columns) {
-    constexpr int widths[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
-    for (int w : widths) {
+    for (int w : kWidths) {
         if (columns <= w) return w < kMaxTile ? w : kMaxTile;
     }
     return kMaxTile;
+}
+
+// f(width) with the width as a constant, for one of kWidths up to most.
+template <int most, size_t i = 0, class F> auto with_width(int width, F f) {
+    constexpr int candidate = kWidths[i];
+    if constexpr (candidate >= most) {
+        return f(std::integral_constant<int, candidate>());
+    } else {
+        return width == candidate ? f(std::integral_constant<int, candidate>()) : with_width<most, i + 1>(width, f);
+    }
 }
 
 // The activations of one product: n columns of blocks blocks.

@@ -1,11 +1,21 @@
-// Which kernels this processor can run.
+// Which instruction sets this processor has, of those that we have code for.
 #pragma once
 
-#include "kernels.h"
+#include <cstddef>
+#include <cstring>
 
 namespace medusa {
 
-// The best kernels for this processor, or those named if it has them; null if there are none.
-const Kernels * choose_kernels(const char * name);
+// Whether the processor and the operating system have it: "avx512vnni", "avxvnni" or "avx2".
+bool cpu_has(const char * isa);
+
+// The first of the items, each code for the instruction set item->name, that this processor can run, or the one of
+// this name (null or "": any) if it can; else null.
+template <class Item, size_t n> const Item * choose(const Item * const (&items)[n], const char * name) {
+    for (const Item * item : items) {
+        if ((!name || !*name || !std::strcmp(name, item->name)) && cpu_has(item->name)) return item;
+    }
+    return nullptr;
+}
 
 }  // namespace medusa

@@ -1,7 +1,7 @@
 // The part of ggml's binary interface that the hooks touch, declared by us.
 //
 // The installed wheel ships no headers, so the structures are restated here for the llama-cpp-python
-// versions named in medusa/kernels/library.py. The asserts pin the layout we believe in; bind() and the
+// versions named in medusa/llama/kernels/library.py. The asserts pin the layout we believe in; bind() and the
 // self-test check at load time that the library in memory believes the same.
 #pragma once
 
@@ -11,8 +11,16 @@
 namespace ggml {
 
 enum Type : int32_t {
-    kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-    kQ4_K = 12, kQ5_K = 13, kQ6_K = 14,
+    kF32 = 0,
+    kF16 = 1,
+    kQ4_0 = 2,
+    kQ4_1 = 3,
+    kQ5_0 = 6,
+    kQ5_1 = 7,
+    kQ8_0 = 8,
+    kQ4_K = 12,
+    kQ5_K = 13,
+    kQ6_K = 14,
 };
 
 struct Tensor {
@@ -20,7 +28,7 @@ struct Tensor {
     void * buffer;
     int64_t ne[4];  // elements per dimension, fastest first
     size_t nb[4];   // strides in bytes
-    int32_t op;     // numbers differ between versions: looked up by name in hooks.cpp
+    int32_t op;     // numbers differ between versions: looked up by name in interface.cpp
     int32_t op_params[16];
     int32_t flags;
     Tensor * src[10];
@@ -31,8 +39,8 @@ struct Tensor {
     void * extra;
     char padding[8];
 };
-static_assert(sizeof(Tensor) == 336 && offsetof(Tensor, op_params) == 84 &&
-              offsetof(Tensor, src) == 152 && offsetof(Tensor, data) == 248);
+static_assert(sizeof(Tensor) == 336 && offsetof(Tensor, op_params) == 84 && offsetof(Tensor, src) == 152 &&
+              offsetof(Tensor, data) == 248);
 
 struct Graph;  // opaque; read through ggml_graph_n_nodes and ggml_graph_node
 

@@ -20,8 +20,14 @@ template <class F> auto with_type(ggml::Type type, F && f) {
 
 inline bool supports(ggml::Type type) {
     switch (type) {
-        case ggml::kQ4_0: case ggml::kQ4_1: case ggml::kQ5_0: case ggml::kQ5_1: case ggml::kQ8_0:
-        case ggml::kQ4_K: case ggml::kQ5_K: case ggml::kQ6_K: return true;
+        case ggml::kQ4_0:
+        case ggml::kQ4_1:
+        case ggml::kQ5_0:
+        case ggml::kQ5_1:
+        case ggml::kQ8_0:
+        case ggml::kQ4_K:
+        case ggml::kQ5_K:
+        case ggml::kQ6_K: return true;
         default: return false;
     }
 }
@@ -34,29 +40,8 @@ inline void mat_mul_any(const MatMul & mm, const Worker & worker, RunState & run
     with_type(mm.type, [&](auto t) { mat_mul<decltype(t)>(mm, worker, run, scratch); });
 }
 
-// The integer products of a 4-bit type, as densely as registers allow.
-inline int64_t multiply_registers(int64_t rounds) {
-    constexpr int kSums = 8;
-    const I32 w = set_i(0x01020304);
-    char a[32] = {};
-    I32 sum[kSums];
-    for (int i = 0; i < kSums; i++) sum[i] = set_i(i);
-    I32 weights[8];
-    for (int j = 0; j < 8; j++) weights[j] = w;
-    for (int64_t r = 0; r < rounds; r++) {
-        asm volatile("" : : "r"(a) : "memory");
-        #pragma GCC unroll 8
-        for (int i = 0; i < kSums; i++) sum[i] = dot<1, 15, false>(sum[i], weights, a);
-    }
-    int32_t out[kLanes] = {};
-    for (int i = 0; i < kSums; i++) store(out, bit_xor(load(out), sum[i]));
-    asm volatile("" : : "r"(out) : "memory");
-    return rounds * kSums * kLanes * 4;
-}
-
 constexpr medusa::Kernels make_kernels(const char * name) {
-    return {name, supports, mat_mul_scratch, mat_mul_any, attention_scratch, attention,
-            multiply_registers};
+    return {name, supports, mat_mul_scratch, mat_mul_any, attention_scratch, attention};
 }
 
 }  // namespace ISA_NAMESPACE

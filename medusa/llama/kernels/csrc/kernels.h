@@ -14,12 +14,14 @@ struct Worker {
     ggml::ThreadPool * pool;
     void (*barrier)(ggml::ThreadPool *);
 
-    void wait() const { if (nth > 1) barrier(pool); }
+    void wait() const {
+        if (nth > 1) barrier(pool);
+    }
     int64_t begin(int64_t items) const { return items * ith / nth; }
     int64_t end(int64_t items) const { return items * (ith + 1) / nth; }
 };
 
-// State of one graph computation, at the very end of its work buffer, beyond what any stock operation uses.
+// State of one graph computation; work_buffer.h says where it lies.
 // It is written before the threads start and, in between, only by thread 0 right before a graph-wide barrier.
 struct RunState {
     static constexpr uint64_t kMagic = 0x6d65647573612e6bull;
@@ -71,7 +73,10 @@ struct Kernels {
     void (*mat_mul)(const MatMul &, const Worker &, RunState &, uint8_t * scratch);
     size_t (*attention_scratch)(const Attention &, int nth);
     void (*attention)(const Attention &, const Worker &, const RunState &, uint8_t * scratch);
-    int64_t (*multiply_registers)(int64_t rounds);  // returns how many products that was; for the benchmark
 };
+
+// The best kernels for this processor, or those of the named instruction set (null or "": any) if it has that; else
+// null.
+const Kernels * choose_kernels(const char * isa);
 
 }  // namespace medusa

@@ -40,7 +40,8 @@ INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint
         for (int c = 0; c < width; c++) {
             const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
             const char * a = q + 32 * c + 4 * g * kGroupDwords;
-            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, a);
+            const auto dword = [&](int j) INLINE_LAMBDA { return broadcast_dword(a + 4 * j); };
+            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, dword);
             sum[c] = fma(to_f(x), mul(scale[g], set_f(d[c])), sum[c]);
             if constexpr (T::kHasMin) sum[c] = fma(min, set_f(sum_q[c]), sum[c]);
         }
@@ -86,25 +87,7 @@ template <class T, int width> struct MultiplyBlocks {
 template <class T> using TileKernel = void (*)(const PanelBlock *, int, const uint8_t *, float *);
 
 template <class T> TileKernel<T> tile_kernel(int width) {
-    switch (width) {
-        case 1: return multiply_tile<T, 1>;
-        case 2: return multiply_tile<T, 2>;
-        case 3: return multiply_tile<T, 3>;
-        case 4: return multiply_tile<T, 4>;
-    }
-    if constexpr (kMaxTile > 4) {
-        switch (width) {
-            case 5: return multiply_tile<T, 5>;
-            case 6: return multiply_tile<T, 6>;
-            case 7: return multiply_tile<T, 7>;
-            case 8: return multiply_tile<T, 8>;
-            case 10: return multiply_tile<T, 10>;
-            case 12: return multiply_tile<T, 12>;
-            case 14: return multiply_tile<T, 14>;
-            case 16: return multiply_tile<T, 16>;
-        }
-    }
-    __builtin_unreachable();
+    return with_width<kMaxTile>(width, [](auto w) -> TileKernel<T> { return multiply_tile<T, w>; });
 }
 
 // Unpacks count <= T::kUnit blocks from the start of rows into sink.
@@ -143,8 +126,8 @@ void unpack(const uint8_t * rows, size_t stride, const uint8_t * ahead, int coun
 
 // unpack and multiply_tile in one, without the way through memory.
 template <class T, int width>
-void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count,
-                         const uint8_t * record, float * sums) {
+void unpack_and_multiply(const uint8_t * rows, size_t stride, const uint8_t * ahead, int count, const uint8_t * record,
+                         float * sums) {
     MultiplyBlocks<T, width> sink;
     sink.record = record;
     load_sums<width>(sums, sink.sum);
@@ -157,31 +140,13 @@ using FusedKernel = void (*)(const uint8_t *, size_t, const uint8_t *, int, cons
 
 // Null where unpacking into a panel is the better way.
 template <class T> FusedKernel<T> fused_kernel(int64_t tiles, int width) {
-    if (tiles > 1) return nullptr;
-    switch (width) {
-        case 1: return unpack_and_multiply<T, 1>;
-        case 2: return unpack_and_multiply<T, 2>;
-        case 3: return unpack_and_multiply<T, 3>;
-        case 4: return unpack_and_multiply<T, 4>;
-    }
-    if constexpr (T::kMostFused > 4) {
-        switch (width) {
-            case 5: return unpack_and_multiply<T, 5>;
-            case 6: return unpack_and_multiply<T, 6>;
-            case 7: return unpack_and_multiply<T, 7>;
-            case 8: return unpack_and_multiply<T, 8>;
-            case 10: return unpack_and_multiply<T, 10>;
-            case 12: return unpack_and_multiply<T, 12>;
-            case 14: return unpack_and_multiply<T, 14>;
-            case 16: return unpack_and_multiply<T, 16>;
-        }
-    }
-    return nullptr;
+    if (tiles > 1 || width > T::kMostFused) return nullptr;
+    return with_width<T::kMostFused>(width, [](auto w) -> FusedKernel<T> { return unpack_and_multiply<T, w>; });
 }
 
 // A thread's share of a weight matrix, as one stretch of memory.
 struct Share {
-    const uint8_t * begin, * end;
+    const uint8_t *begin, *end;
 
     Share(const medusa::Weights & w, const Worker & worker) {
         const int64_t panels = (w.rows + kPanel - 1) / kPanel;
@@ -207,7 +172,8 @@ template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups
 template <class T> class PanelRunner {
 public:
     PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
-        : mm_(mm), act_(act), share_(share), next_(next), sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
+        : mm_(mm), act_(act), share_(share), next_(next),
+          sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
           fused_(fused_kernel<T>(act.tiles(), act.width(0))) {}
 
     // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
@@ -252,7 +218,8 @@ private:
 
     // The last row of the tensor must not be over-read: its last unit is unpacked from a padded copy.
     void copy_padded(const uint8_t * rows, size_t bytes) {
-        for (int r = 0; r < kPanel; r++) std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
+        for (int r = 0; r < kPanel; r++)
+            std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
     }
 
     void store(int64_t start, int skip) {

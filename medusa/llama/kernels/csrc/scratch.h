@@ -8,10 +8,23 @@
 namespace ISA_NAMESPACE {
 
 enum Slot {
-    kSumsSlot, kActivationsSlot,                                // matmul.h
-    kBitsSlot, kBlockSlot, kUnionSlot, kCellsSlot, kLiveSlot,   // cells.h
-    kScoreSlot, kQuerySlot, kKeysSlot, kMassSumsSlot,           // attention_block.h, attention.h
-    kBoundsSlot, kMassSlot, kItemsSlot,
+    // matmul.h
+    kSumsSlot,
+    kActivationsSlot,
+    // cells.h
+    kBitsSlot,
+    kBlockSlot,
+    kUnionSlot,
+    kCellsSlot,
+    kLiveSlot,
+    // attention_block.h, attention.h
+    kScoreSlot,
+    kQuerySlot,
+    kKeysSlot,
+    kMassSumsSlot,
+    kBoundsSlot,
+    kMassSlot,
+    kItemsSlot,
     kSlots,
 };
 

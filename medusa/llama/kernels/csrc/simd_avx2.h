@@ -59,8 +59,8 @@ INLINE I32 middle(I32 lo, I32 hi) {
 template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     constexpr int byte = nibble / 2, first = 4 * (nibble % 2);
     constexpr int b = byte * 0x01010101;
-    const I32 shuffle = _mm256_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C,
-                                          b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C);
+    const I32 shuffle = _mm256_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0C0C0C0C, b, b + 0x04040404,
+                                          b + 0x08080808, b + 0x0C0C0C0C);
     const I32 select = set_i(int32_t(0x08040201u << first));
     const I32 picked = bit_and(_mm256_shuffle_epi8(bits, shuffle), select);
     return bit_or(w, bit_and(_mm256_cmpeq_epi8(picked, select), set_i(0x10101010)));
@@ -92,16 +92,20 @@ INLINE I32 broadcast_dword(const char * a) {
     return set_i(x);
 }
 
-template <int count, int max_weight, bool signed_weights>
-INLINE I32 dot(I32 init, const I32 * w, const char * a) {
+// How many pairs of products fit an int16 lane without saturating, of count to be summed.
+constexpr int pairs_per_widening(int count, int max_weight, bool signed_weights) {
+    const int most = signed_weights ? 1 : 32767 / (2 * 127 * max_weight);
+    return most >= count ? count : most >= 4 ? 4 : most;
+}
+
+template <int count, int max_weight, bool signed_weights, class Dword>
+INLINE I32 dot(I32 init, const I32 * w, Dword a) {
 #ifdef __AVXVNNI__
     #pragma GCC unroll 8
-    for (int j = 0; j < count; j++) init = _mm256_dpbusd_avx_epi32(init, w[j], broadcast_dword(a + 4 * j));
+    for (int j = 0; j < count; j++) init = _mm256_dpbusd_avx_epi32(init, w[j], a(j));
     return init;
 #else
-    // How many pairs of products fit an int16 lane without saturating.
-    constexpr int most = signed_weights ? 1 : 32767 / (2 * 127 * max_weight);
-    constexpr int fit = most >= count ? count : most >= 4 ? 4 : most;
+    constexpr int fit = pairs_per_widening(count, max_weight, signed_weights);
     static_assert(count % fit == 0);
     const I32 ones = _mm256_set1_epi16(1);
     #pragma GCC unroll 8
@@ -109,7 +113,7 @@ INLINE I32 dot(I32 init, const I32 * w, const char * a) {
         I32 pairs = _mm256_setzero_si256();
         #pragma GCC unroll 8
         for (int i = 0; i < fit; i++) {
-            const I32 v = w[j + i], x = broadcast_dword(a + 4 * (j + i));
+            const I32 v = w[j + i], x = a(j + i);
             const I32 product = signed_weights ? _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v))
                                                : _mm256_maddubs_epi16(v, x);
             pairs = i == 0 ? product : _mm256_add_epi16(pairs, product);
@@ -142,8 +146,14 @@ INLINE F64 load_floats_d(const float * p) { return _mm256_cvtps_pd(_mm_loadu_ps(
 // go to memory before its end: the compiler keeps those, not plain arithmetic, on their side of the fences.
 struct RoundDown {
     unsigned saved = _mm_getcsr();
-    RoundDown() { _mm_setcsr((saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN); asm volatile("" ::: "memory"); }
-    ~RoundDown() { asm volatile("" ::: "memory"); _mm_setcsr(saved); }
+    RoundDown() {
+        _mm_setcsr((saved & ~_MM_ROUND_MASK) | _MM_ROUND_DOWN);
+        asm volatile("" ::: "memory");
+    }
+    ~RoundDown() {
+        asm volatile("" ::: "memory");
+        _mm_setcsr(saved);
+    }
 };
 INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) { return _mm256_fmadd_ps(a, b, c); }
 INLINE F64 add_down(F64 a, F64 b, const RoundDown &) { return _mm256_add_pd(a, b); }

@@ -44,8 +44,8 @@ INLINE F32 half_to_f(I32 v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); 
 
 // Low and high 16 bits of each lane as f16.
 INLINE void halves_to_f(I32 v, F32 & low, F32 & high) {
-    const I32 order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
-                                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const I32 order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24, 22,
+                                       20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     const I32 sorted = _mm512_permutexvar_epi16(order, v);
     low = _mm512_cvtph_ps(_mm512_castsi512_si256(sorted));
     high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1));
@@ -91,18 +91,19 @@ INLINE I32 gather(const uint8_t * p, size_t stride) {
     return load(v);
 }
 
-// init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a[4j..4j+3] (signed, same for all lanes).
+INLINE I32 broadcast_dword(const char * a) {
+    int32_t x;
+    std::memcpy(&x, a, 4);
+    return set_i(x);
+}
+
+// init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a(j) (4 bytes, signed, the same in all lanes).
 // max_weight and signed_weights only matter to instruction sets with narrower intermediate sums.
-template <int count, int max_weight, bool signed_weights>
-INLINE I32 dot(I32 init, const I32 * w, const char * a) {
-    I32 sum = init;
+template <int count, int max_weight, bool signed_weights, class Dword>
+INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     #pragma GCC unroll 8
-    for (int j = 0; j < count; j++) {
-        int32_t x;
-        std::memcpy(&x, a + 4 * j, 4);
-        sum = _mm512_dpbusd_epi32(sum, w[j], set_i(x));
-    }
-    return sum;
+    for (int j = 0; j < count; j++) init = _mm512_dpbusd_epi32(init, w[j], a(j));
+    return init;
 }
 
 // ---- attention: 16 cells a tile ----
@@ -119,7 +120,7 @@ INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
 INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
 INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 
-// Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_block.h).
+// Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_tile.h).
 struct RoundDown {};
 INLINE F32 fma_down(F32 a, F32 b, F32 c, const RoundDown &) {
     return _mm512_fmadd_round_ps(a, b, c, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
@@ -146,6 +147,8 @@ INLINE I32 to_i(F32 v) { return _mm512_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(power, 23)));
 }
-INLINE F32 zero_below(F32 v, F32 x, F32 limit) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v); }
+INLINE F32 zero_below(F32 v, F32 x, F32 limit) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v);
+}
 
 }  // namespace ISA_NAMESPACE

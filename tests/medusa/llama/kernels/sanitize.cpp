@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "cpu.h"
+#include "kernels.h"
 
 namespace {
 
@@ -98,10 +98,13 @@ void attention(const medusa::Kernels & kernels, int dim, int heads, int kv_heads
     auto q = array<float>(size_t(dim) * n * heads), out = array<float>(size_t(dim) * n * heads);
     auto k = array<uint16_t>(size_t(dim) * cells * kv_heads), v = array<uint16_t>(size_t(dim) * cells * kv_heads);
     auto mask = array<uint16_t>(size_t(cells) * n);
-    for (int i = 0; i < cells * n; i++) mask[i] = sees(sight, i / cells, i % cells, n, cells) ? 0 : 0xFC00;  // -infinity
+    for (int i = 0; i < cells * n; i++)
+        mask[i] = sees(sight, i / cells, i % cells, n, cells) ? 0 : 0xFC00;  // -infinity
     for (int i = 0; i < dim * cells * kv_heads; i++) k[i] = v[i] = random_bits() & 0xBBFF;
-    ggml::Tensor tq = tensor(ggml::kF32, q.get(), 4, {dim, n, heads}), tk = tensor(ggml::kF16, k.get(), 2, {dim, cells, kv_heads});
-    ggml::Tensor tv = tensor(ggml::kF16, v.get(), 2, {dim, cells, kv_heads}), tm = tensor(ggml::kF16, mask.get(), 2, {cells, n});
+    ggml::Tensor tq = tensor(ggml::kF32, q.get(), 4, {dim, n, heads}),
+                 tk = tensor(ggml::kF16, k.get(), 2, {dim, cells, kv_heads});
+    ggml::Tensor tv = tensor(ggml::kF16, v.get(), 2, {dim, cells, kv_heads}),
+                 tm = tensor(ggml::kF16, mask.get(), 2, {cells, n});
     ggml::Tensor to = tensor(ggml::kF32, out.get(), 4, {dim, heads, n});
     const medusa::Attention a = {&tq, &tk, &tv, &tm, &to, 0.125f};
     auto scratch = array<uint8_t>(kernels.attention_scratch(a, threads));

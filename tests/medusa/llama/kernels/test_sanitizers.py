@@ -34,17 +34,18 @@ def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     if not sanitizers_work(tmp_path):
         pytest.skip("no g++ with AddressSanitizer and UBSan for x86-64 Linux")
     with mock.patch("setuptools.setup"):
-        isa_flags = runpy.run_path(str(ROOT / "setup.py"))["ISA_FLAGS"]
+        flags_for = runpy.run_path(str(ROOT / "setup.py"))["flags_for"]
     folder = ROOT / "medusa" / "llama" / "kernels" / "csrc"
     sources = [
         *folder.glob("isa_*.cpp"),
         folder / "cpu.cpp",
+        folder / "kernels.cpp",
         Path(__file__).parent / "sanitize.cpp",
     ]
 
     def compile_one(source: Path) -> str:
         out = str(tmp_path / (source.stem + ".o"))
-        flags = SANITIZE + isa_flags.get(source.name, [])
+        flags = SANITIZE + flags_for(source)
         subprocess.run(["g++", *flags, f"-I{folder}", "-c", str(source), "-o", out], check=True)
         return out
 

@@ -1,0 +1,73 @@
+// The interface for medusa/llama/kernels/library.py.
+#include <dlfcn.h>
+
+#include <cstring>
+
+#include "export.h"
+#include "state.h"
+
+using medusa::binding;
+
+namespace medusa {
+
+Binding binding;
+std::atomic<uint32_t> enabled{0};
+std::atomic<uint64_t> mat_mul_calls{0}, attention_calls{0}, unexpected_pools{0};
+
+}  // namespace medusa
+
+namespace {
+
+// The function of this name in the library behind handle itself, not ours.
+template <class F> bool resolve(void * handle, const char * name, F & function) {
+    function = reinterpret_cast<F>(dlsym(handle, name));
+    return function != nullptr;
+}
+
+}  // namespace
+
+// Finds the originals in the libraries at these paths, which must be loaded already. Returns null or what is wrong.
+EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml_base, const char * isa) {
+    binding.kernels = medusa::choose_kernels(isa);
+    void * cpu = dlopen(ggml_cpu, RTLD_NOW | RTLD_NOLOAD);
+    void * base = dlopen(ggml_base, RTLD_NOW | RTLD_NOLOAD);
+    if (!cpu || !base) return "ggml libraries are not loaded";
+    const char * (*op_name)(int);
+    size_t (*tensor_overhead)();
+    void (*chunk_set)(ggml::ThreadPool *, int);
+    if (!resolve(cpu, "ggml_graph_plan", binding.original.graph_plan) ||
+        !resolve(cpu, "ggml_graph_compute", binding.original.graph_compute) ||
+        !resolve(cpu, "ggml_barrier", binding.original.barrier) ||
+        !resolve(cpu, "ggml_compute_forward_mul_mat", binding.original.mul_mat) ||
+        !resolve(cpu, "ggml_compute_forward_flash_attn_ext", binding.original.flash_attn_ext) ||
+        !resolve(cpu, "ggml_threadpool_chunk_set", chunk_set) || !resolve(base, "ggml_op_name", op_name) ||
+        !resolve(base, "ggml_tensor_overhead", tensor_overhead) ||
+        !resolve(base, "ggml_graph_n_nodes", binding.original.graph_n_nodes) ||
+        !resolve(base, "ggml_graph_node", binding.original.graph_node)) {
+        return "a ggml function is missing";
+    }
+    if (binding.original.mul_mat == ggml_compute_forward_mul_mat) return "the originals cannot be told from ours";
+    if (!binding.kernels) return "no kernels for this processor";
+    constexpr size_t kObjectHeader = 32;
+    if (tensor_overhead() != kObjectHeader + sizeof(ggml::Tensor)) return "ggml_tensor has another size";
+    for (int i = 0; i < 200 && (binding.op_mul_mat < 0 || binding.op_flash_attn_ext < 0); i++) {
+        if (!std::strcmp(op_name(i), "MUL_MAT")) binding.op_mul_mat = i;
+        if (!std::strcmp(op_name(i), "FLASH_ATTN_EXT")) binding.op_flash_attn_ext = i;
+    }
+    if (binding.op_mul_mat < 0 || binding.op_flash_attn_ext < 0) return "ggml has other operations";
+    alignas(64) char pool[1024] = {};
+    chunk_set(reinterpret_cast<ggml::ThreadPool *>(pool), 0x5A5A5A5A);
+    if (reinterpret_cast<ggml::ThreadPool *>(pool)->current_chunk != 0x5A5A5A5A)
+        return "ggml_threadpool has another layout";
+    return nullptr;
+}
+
+// Switches kernels (bits of medusa::Enable) for graphs planned from now on; not while one is being computed.
+EXPORT void medusa_kernels_enable(uint32_t bits) { medusa::enabled.store(binding.kernels ? bits : 0); }
+
+EXPORT const char * medusa_kernels_isa() { return binding.kernels ? binding.kernels->name : ""; }
+
+// Since the library was loaded.
+EXPORT uint64_t medusa_kernels_mat_mul_calls() { return medusa::mat_mul_calls; }
+EXPORT uint64_t medusa_kernels_attention_calls() { return medusa::attention_calls; }
+EXPORT uint64_t medusa_kernels_unexpected_pools() { return medusa::unexpected_pools; }
