@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve setup test lint format bench clean
+.PHONY: serve setup test lint format docs bench clean
 
 serve: setup
 	$(BIN)/llama-medusa serve $(ARGS)
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m app.settings
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks step

@@ -1,11 +1,13 @@
 """The model a server serves: weights, heads, engine and chat template together."""
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.options import ModelOptions
+from app.settings import ModelSettings
+from app.settings.base import ALL_LAYERS
 from medusa.engine.engine import Engine, EngineConfig
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
@@ -14,9 +16,7 @@ from medusa.llama.runtime import gpu_offload_available
 from medusa.speculation.heads import Heads, load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
-from models import ModelFiles, resolve
-
-ALL_LAYERS = -1
+from models import resolve
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,26 @@ class ServedModel:
         self.model.close()
 
 
-def open_served(options: ModelOptions, observer: StepObserver | None = None) -> ServedModel:
+def open_served(
+    model_name: str, settings: ModelSettings, observer: StepObserver | None = None
+) -> ServedModel:
     """Load everything and start the engine.
 
     Raises:
         ModelNotFoundError: the name or path leads nowhere.
         ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
     """
-    files = resolve(options.model)
-    model = load_model(files.model, options.gpu_layers)
-    heads_path = choose_heads(options.heads, files)
-    n_threads = options.threads or default_threads()
+    files = resolve(model_name)
+    model = load_model(files.model, settings.gpu_layers)
+    heads_path = settings.heads_path(files)
+    chosen = settings.engine_config(load_tree(settings.tree))
+    n_threads = chosen.n_threads or default_threads()
     heads = load_heads(heads_path, model, n_threads) if heads_path else None
-    config = EngineConfig(
-        n_slots=options.parallel,
-        n_ctx=options.ctx_size or default_context(model.n_ctx_train, options.parallel),
-        n_threads=n_threads,
-        max_queue=options.max_queue,
-        draft_nodes=options.draft_nodes,
-        lookup=options.lookup,
-        tree_shape=load_tree(options.tree),
-        max_stall=options.max_stall_ms / 1000,
-        cache_type=options.cache_type,
-    )
+    n_ctx = chosen.n_ctx or default_context(model.n_ctx_train, chosen.n_slots)
+    fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+    config = EngineConfig(**{**fields, "n_ctx": n_ctx, "n_threads": n_threads})
     template_source = (
-        options.chat_template.read_text("utf-8") if options.chat_template else model.chat_template
+        settings.chat_template.read_text("utf-8") if settings.chat_template else model.chat_template
     )
     template = load_template(model, template_source) if template_source else None
     return ServedModel(files.name, model, heads, Engine(model, heads, config, observer), template)
@@ -70,13 +65,6 @@ def load_model(path: Path, gpu_layers: int | None) -> Model:
     if gpu_layers is None:
         gpu_layers = ALL_LAYERS if gpu_offload_available() else 0
     return Model(path, gpu_layers=gpu_layers)
-
-
-def choose_heads(option: str, files: ModelFiles) -> Path | None:
-    """The heads file that "auto", "none" or a path stands for."""
-    if option == "none":
-        return None
-    return files.heads if option == "auto" else Path(option).expanduser()
 
 
 def load_tree(path: Path | None) -> StaticShape | None:

@@ -3,12 +3,14 @@
 from rich.console import Console
 from rich.table import Table
 
-from medusa.llama import kernels
-from medusa.llama.kernels.doctor import compare_speed, cpu_features, cpu_model
+from app.settings import DoctorSettings
 
 
-def run_doctor(seconds: float) -> None:
-    """Print the CPU's features, the kernels in use, the self-test and a comparison of speeds."""
+def run(settings: DoctorSettings) -> None:
+    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
+    from medusa.llama import kernels
+    from medusa.llama.kernels.doctor import compare_speed, cpu_features, cpu_model
+
     console = Console()
     status = kernels.load()
     features = " ".join(
@@ -23,7 +25,7 @@ def run_doctor(seconds: float) -> None:
     for check in status.checks:
         verdict = "passed" if check.passed else "FAILED"
         console.print(f"self-test: {check.name}: {verdict} {check.detail}", highlight=False)
-    speeds = compare_speed(status, seconds) if seconds and status.active else []
+    speeds = compare_speed(status, settings.seconds) if settings.seconds and status.active else []
     if speeds:
         table = Table("weights", "columns", "llama.cpp ms", "ours ms", "ratio")
         for speed in speeds:

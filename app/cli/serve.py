@@ -1,34 +1,44 @@
 """`llama-medusa serve`."""
 
-import dataclasses
+from __future__ import annotations
 
-import uvicorn
+import dataclasses
+import socket
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
-from app.options import ModelOptions, ServerOptions
-from app.served import ServedModel, open_served
-from app.server import create_app
-from medusa.engine.report import StepObserver
-from medusa.llama import runtime
-from models import resolve
+from app.cli.terminal import set_up_logging
+from app.settings import ServerSettings
+from medusa.errors import MedusaError
+
+if TYPE_CHECKING:
+    from app.served import ServedModel
+    from medusa.engine.report import StepObserver
 
 GRACE_SECONDS = 5
+"""For answers that are running when the server is stopped."""
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted, as uvicorn has it."""
 
 
-def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
-    """Serve until interrupted.
+def run(settings: ServerSettings) -> None:
+    """Serve a model over the OpenAI API."""
+    import uvicorn
 
-    Raises:
-        ModelNotFoundError: the model is unknown.
-        MedusaError: the model or its heads cannot be loaded.
-    """
+    from app.served import open_served
+    from app.server import create_app
+    from models import resolve
+
+    set_up_logging(settings.verbose)
     console = Console()
-    files = resolve(model_options.model)
+    files = resolve(settings.model)
     failures: list[Exception] = []
 
     def load(observer: StepObserver) -> ServedModel:
-        served = open_served(model_options, observer)
-        return dataclasses.replace(served, name=options.model_name or files.name)
+        served = open_served(settings.model, settings, observer)
+        return dataclasses.replace(served, name=settings.model_name or files.name)
 
     def on_failed(error: Exception) -> None:
         failures.append(error)
@@ -36,31 +46,41 @@ def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
 
     app = create_app(
         load,
-        api_key=options.api_key,
-        on_ready=lambda served: announce(console, served, options),
+        api_key=settings.api_key,
+        on_ready=lambda served: announce(console, served, settings),
         on_failed=on_failed,
     )
     server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=options.host,
-            port=options.port,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
     )
-    console.print(f"loading {files.model.name} ...", highlight=False)
-    server.run()
+    with listen(settings.host, settings.port) as listening:
+        console.print(f"loading {files.model.name} ...", highlight=False)
+        server.run(sockets=[listening])
     if failures:
         raise failures[0]
 
 
-def announce(console: Console, served: ServedModel, options: ServerOptions) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address before the model is loaded, which would be in vain without it.
+
+    Raises:
+        MedusaError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise MedusaError(
+            f"cannot listen on --host {host} --port {port}: {error.strerror}"
+        ) from error
+
+
+def announce(console: Console, served: ServedModel, settings: ServerSettings) -> None:
     """Print what runs and how to try it."""
     for line in describe(served):
         console.print(line, highlight=False, soft_wrap=True)
-    url = f"http://{options.host}:{options.port}"
-    key = "" if options.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
+    url = f"http://{settings.host}:{settings.port}"
+    key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"
         f"  curl -N {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
@@ -73,6 +93,8 @@ def announce(console: Console, served: ServedModel, options: ServerOptions) -> N
 
 def describe(served: ServedModel) -> list[str]:
     """What is served, one property a line."""
+    from medusa.llama import runtime
+
     engine, model, heads = served.engine, served.model, served.heads
     config, kernels = engine.config, runtime.load().kernels
     if heads is None:
