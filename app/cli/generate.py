@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,15 +11,16 @@ from app.settings import GenerateSettings
 from medusa.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from app.served import ServedModel
-    from medusa.engine.engine import Engine
-    from medusa.engine.requests import Delta, Finished, GenerationRequest, Usage
+    from medusa.engine.events import Usage
+    from medusa.loading import LoadedModel
 
 
 def run(settings: GenerateSettings) -> None:
     """Answer one prompt on the terminal, then say how fast that was."""
     from app.served import open_served
-    from medusa.engine.requests import Delta, Finished, GenerationRequest
+    from medusa.engine.client import stream
+    from medusa.engine.events import Delta, Finished
+    from medusa.engine.requests import GenerationRequest
 
     set_up_logging(settings.verbose)
     served = open_served(settings.model, settings)
@@ -30,7 +30,7 @@ def run(settings: GenerateSettings) -> None:
             sampling=settings.sampling,
             max_tokens=settings.max_tokens,
         )
-        for event in _stream(served.engine, request):
+        for event in stream(served.engine, request):
             match event:
                 case Delta(text=text):
                     print(text, end="", flush=True)
@@ -43,26 +43,7 @@ def run(settings: GenerateSettings) -> None:
         served.close()
 
 
-def _stream(engine: Engine, request: GenerationRequest) -> Iterator[Delta | Finished]:
-    """The events of one request."""
-    import queue
-
-    from medusa.engine.requests import Delta, Event, Failed, Finished
-
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    engine.submit([request], [events.put])
-    while True:
-        match events.get():
-            case Failed(error=error):
-                raise error
-            case Finished() as finished:
-                yield finished
-                return
-            case Delta() as delta:
-                yield delta
-
-
-def _prompt_tokens(served: ServedModel, settings: GenerateSettings) -> tuple[int, ...]:
+def _prompt_tokens(served: LoadedModel, settings: GenerateSettings) -> tuple[int, ...]:
     from medusa.text.chat_template import prompt_tokens
 
     if settings.raw:

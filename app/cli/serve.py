@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,8 @@ from app.settings import ServerSettings
 from medusa.errors import MedusaError
 
 if TYPE_CHECKING:
-    from app.served import ServedModel
     from medusa.engine.report import StepObserver
+    from medusa.loading import LoadedModel
 
 GRACE_SECONDS = 5
 """For answers that are running when the server is stopped."""
@@ -36,9 +35,8 @@ def run(settings: ServerSettings) -> None:
     files = resolve(settings.model)
     failures: list[Exception] = []
 
-    def load(observer: StepObserver) -> ServedModel:
-        served = open_served(settings.model, settings, observer)
-        return dataclasses.replace(served, name=settings.model_name or files.name)
+    def load(observer: StepObserver) -> LoadedModel:
+        return open_served(settings.model, settings, observer, name=settings.model_name)
 
     def on_failed(error: Exception) -> None:
         failures.append(error)
@@ -75,7 +73,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def announce(console: Console, served: ServedModel, settings: ServerSettings) -> None:
+def announce(console: Console, served: LoadedModel, settings: ServerSettings) -> None:
     """Print what runs and how to try it."""
     for line in describe(served):
         console.print(line, highlight=False, soft_wrap=True)
@@ -91,7 +89,7 @@ def announce(console: Console, served: ServedModel, settings: ServerSettings) ->
     )
 
 
-def describe(served: ServedModel) -> list[str]:
+def describe(served: LoadedModel) -> list[str]:
     """What is served, one property a line."""
     from medusa.llama import runtime
 
@@ -116,7 +114,7 @@ def describe(served: ServedModel) -> list[str]:
     ]
 
 
-def _describe_drafts(served: ServedModel) -> str:
+def _describe_drafts(served: LoadedModel) -> str:
     config = served.engine.config
     if config.draft_nodes == 0:
         return "none: plain decoding"

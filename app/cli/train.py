@@ -31,8 +31,8 @@ def run(settings: TrainSettings) -> None:
     goes on from them. Needs the extra [train].
     """
     _require_torch()
-    from app.served import load_model
     from medusa.llama.base_weights import BaseWeights, fingerprint
+    from medusa.loading import load_model
     from medusa.speculation.heads.weights import write_heads
     from medusa.training.fit import Base, fit
     from medusa.training.shards import ShardStore, load_prompts
@@ -95,8 +95,9 @@ def _record(
     store: ShardStore,
     progress: Progress,
 ) -> None:
-    from app.served import default_threads, load_template
-    from medusa.engine.engine import Engine, EngineConfig
+    from medusa.engine.config import EngineConfig
+    from medusa.engine.engine import Engine
+    from medusa.loading import load_template
     from medusa.training.conversations import ANSWER_TOKENS
     from medusa.training.distill import distill
 
@@ -107,7 +108,7 @@ def _record(
         config=EngineConfig(
             n_slots=settings.parallel,
             n_ctx=settings.parallel * (ANSWER_TOKENS + _PROMPT_TOKENS),
-            n_threads=settings.threads or default_threads(),
+            n_threads=settings.threads,
             draft_nodes=0,
         ),
     )
