@@ -15,7 +15,8 @@ from rich.table import Table
 from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.growth import StepCost

@@ -1,5 +1,6 @@
-"""Care for the teams of threads that llama.cpp computes with through OpenMP."""
+"""How many threads compute, and care for the teams they form through OpenMP."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -17,3 +18,10 @@ def with_passing_team(compute: Callable[[], Result]) -> Result:
     """
     with ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(compute).result()
+
+
+def default_threads() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
