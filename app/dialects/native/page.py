@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 router = APIRouter(include_in_schema=False)
-_PAGE = Path(__file__).parents[1] / "web" / "index.html"
+_PAGE = Path(__file__).parents[2] / "web" / "index.html"
 
 
 @router.get("/")

@@ -1,12 +1,15 @@
 """POST /tokenize and /detokenize."""
 
-from fastapi import APIRouter
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.state import Served
+from app.backend import spell
+from app.dialects.dialect import service_of
+from app.dialects.openai.errors import OPENAI
+from app.hosts import DEFAULT_ALIAS
 from medusa.errors import InvalidRequestError
 
-router = APIRouter()
+router = OPENAI.router()
 
 
 class TokenizeBody(BaseModel):
@@ -42,19 +45,21 @@ class Content(BaseModel):
 
 
 @router.post("/tokenize", summary="Split text into tokens")
-async def tokenize(body: TokenizeBody, served: Served) -> Tokens:
+async def tokenize(body: TokenizeBody, request: Request) -> Tokens:
     """Token ids of a text."""
-    tokens = served.model.tokenize(
-        body.content, add_special=body.add_special, parse_special=body.parse_special
+    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
+    (tokens,) = await backend.tokenize(
+        [body.content], add_special=body.add_special, parse_special=body.parse_special
     )
-    pieces = [served.model.detokenize([token]) for token in tokens] if body.with_pieces else None
+    pieces = [spell(backend.pieces, [token]) for token in tokens] if body.with_pieces else None
     return Tokens(tokens=tokens, pieces=pieces)
 
 
 @router.post("/detokenize", summary="Join tokens to text")
-async def detokenize(body: DetokenizeBody, served: Served) -> Content:
+async def detokenize(body: DetokenizeBody, request: Request) -> Content:
     """Text of token ids."""
-    n_vocab = served.model.n_vocab
+    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
+    n_vocab = backend.info.n_vocab
     if any(not 0 <= token < n_vocab for token in body.tokens):
-        raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", param="tokens")
-    return Content(content=served.model.detokenize(body.tokens))
+        raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field="tokens")
+    return Content(content=spell(backend.pieces, body.tokens))

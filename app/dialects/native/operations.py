@@ -1,13 +1,15 @@
 """GET /health and /metrics: for whoever runs the server."""
 
-from fastapi import APIRouter
+from fastapi import Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from app.state import State
+from app.dialects.dialect import service_of
+from app.dialects.openai.errors import OPENAI
+from app.hosts import DEFAULT_ALIAS
 
-router = APIRouter()
+router = OPENAI.router(guarded=False)
 
 
 class Health(BaseModel):
@@ -20,13 +22,13 @@ class Health(BaseModel):
 
 
 @router.get("/health", summary="Is the server ready?")
-async def health(state: State) -> Health:
+async def health(request: Request) -> Health:
     """200 when requests are answered, 503 while the model is loading."""
-    engine = state.served.engine
-    return Health(slots=engine.config.n_slots, active=engine.n_running, waiting=engine.n_waiting)
+    stats = service_of(request).hosts.find(DEFAULT_ALIAS).backend.stats()
+    return Health(slots=stats.slots, active=stats.running, waiting=stats.waiting)
 
 
 @router.get("/metrics", summary="Prometheus metrics")
-async def metrics(state: State) -> Response:
+async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
-    return Response(state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,9 @@
-"""Fields that completions and chat completions share."""
+"""What completions and chat completions share: fields, usage, and the words for how it ended."""
 
-from typing import Annotated, Any, Self
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,10 +15,29 @@ from pydantic import (
     model_validator,
 )
 
+from medusa.engine.client import Generated
+from medusa.engine.events import FinishReason, Usage
 from medusa.sampling.params import SamplingParams
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 64
+
+Reason = Literal["stop", "length"]
+REASONS: Mapping[FinishReason, Reason] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+}
+
+
+def finish_reason(generated: Generated) -> Reason:
+    """Why a generation ended, in OpenAI's words."""
+    assert generated.reason is not None, "it has not ended"
+    return REASONS[generated.reason]
+
+
+def new_identity(prefix: str, model: str) -> dict[str, Any]:
+    """What all chunks of a response have in common; its id begins with the prefix."""
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
 
 class StreamOptions(BaseModel):
@@ -30,6 +52,8 @@ class GenerationBody(BaseModel):
     """What every generating endpoint takes. Unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    field_names: ClassVar[Mapping[str, str]] = {}
 
     model: str = Field("default", description="The served model's name, or `default`.")
     temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy decoding.")
@@ -119,6 +143,30 @@ class UsageBody(BaseModel):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+
+
+def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
+    """Sum over the generations of a request.
+
+    Args:
+        usages: one for each generation, in order of their prompts.
+        per_prompt: generations that share a prompt, which then counts once.
+    """
+    prompts = usages[::per_prompt]
+    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
+    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    return UsageBody(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=sum(usage.cached_tokens for usage in prompts)
+        ),
+        completion_tokens_details=CompletionTokensDetails(
+            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
+            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
+        ),
+    )
 
 
 class UsageIfSet(BaseModel):
