@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,12 @@ from rich.console import Console
 from app.cli.terminal import set_up_logging
 from app.settings import ServerSettings
 from medusa.errors import MedusaError
+from models import resolve
 
 if TYPE_CHECKING:
+    import uvicorn
+
+    from app.hosts import ModelHost
     from medusa.engine.report import StepObserver
     from medusa.loading import LoadedModel
 
@@ -26,36 +31,57 @@ def run(settings: ServerSettings) -> None:
     """Serve a model over the OpenAI API."""
     import uvicorn
 
+    from app.backend import LocalBackend
+    from app.hosts import ModelHost, ModelHosts
     from app.served import open_served
     from app.server import create_app
-    from models import resolve
 
     set_up_logging(settings.verbose)
     console = Console()
     files = resolve(settings.model)
-    failures: list[Exception] = []
+    name = settings.model_name or files.name
 
-    def load(observer: StepObserver) -> LoadedModel:
-        return open_served(settings.model, settings, observer, name=settings.model_name)
+    def open_backend(observer: StepObserver) -> LocalBackend:
+        loaded = open_served(settings.model, settings, observer, name=name)
+        for line in describe(loaded):
+            console.print(line, highlight=False, soft_wrap=True)
+        return LocalBackend(loaded)
 
-    def on_failed(error: Exception) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    app = create_app(
-        load,
-        api_key=settings.api_key,
-        on_ready=lambda served: announce(console, served, settings),
-        on_failed=on_failed,
+    host = ModelHost(name, open_backend)
+    config = uvicorn.Config(
+        create_app(ModelHosts([host]), api_key=settings.api_key),
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
-    )
-    with listen(settings.host, settings.port) as listening:
+    with (
+        listen(settings.host, settings.port) as listening,
+        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
+    ):
         console.print(f"loading {files.model.name} ...", highlight=False)
-        server.run(sockets=[listening])
-    if failures:
-        raise failures[0]
+        runner.run(_serve(uvicorn.Server(config), listening, host, console, settings))
+
+
+async def _serve(
+    server: uvicorn.Server,
+    listening: socket.socket,
+    host: ModelHost,
+    console: Console,
+    settings: ServerSettings,
+) -> None:
+    """Serve until interrupted; raises what kept the model from being loaded."""
+    serving = asyncio.create_task(server.serve([listening]))
+    loading = asyncio.create_task(host.ready())
+    await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        loading.cancel()
+        await serving
+        return
+    if loading.exception() is not None:
+        server.should_exit = True
+    elif not server.should_exit:
+        announce(console, settings)
+    await serving
+    loading.result()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -73,10 +99,8 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def announce(console: Console, served: LoadedModel, settings: ServerSettings) -> None:
-    """Print what runs and how to try it."""
-    for line in describe(served):
-        console.print(line, highlight=False, soft_wrap=True)
+def announce(console: Console, settings: ServerSettings) -> None:
+    """Print how to try it."""
     url = f"http://{settings.host}:{settings.port}"
     key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
