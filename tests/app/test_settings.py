@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import typer
-from click.testing import Result
 from pydantic import ValidationError
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import app.settings
 from app.cli.from_settings import command
@@ -67,9 +66,9 @@ def test_nothing_given_is_what_the_engine_does_by_itself() -> None:
 
 
 def test_what_is_given_reaches_the_engine() -> None:
-    options = ("-np", "3", "-c", "999", "-t", "2", "--no-lookup", "--draft-nodes", "7")
-    options += ("--max-queue", "5", "--max-stall", "40", "--cache-type", "q8_0")
-    config = chosen(*options).engine_config()
+    sizes = ("-np", "3", "-c", "999", "-t", "2", "--max-queue", "5", "--max-stall", "40")
+    guesses = ("--no-lookup", "--draft-nodes", "7", "--cache-type", "q8_0")
+    config = chosen(*sizes, *guesses).engine_config()
     assert (config.n_slots, config.n_ctx, config.n_threads) == (3, 999, 2)
     assert (config.lookup, config.draft_nodes, config.cache_type) == (False, 7, "q8_0")
     assert (config.max_queue, config.max_stall) == (5, 0.04)
