@@ -13,7 +13,7 @@ CMAKE_ARGS := $(BUILT_WITH)
 endif
 export CMAKE_ARGS
 
-.PHONY: serve setup check test lint format bench clean
+.PHONY: serve setup check test lint format docs bench clean
 
 serve: setup
 	$(BIN)/llama-medusa serve $(ARGS)
@@ -37,6 +37,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m app.settings
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks step

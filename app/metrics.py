@@ -1,22 +1,34 @@
 """Prometheus metrics of one server."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from medusa.engine.engine import Engine
+from app.backend import Stats
 from medusa.engine.report import StepReport
+from medusa.errors import InvalidRequestError, QueueFullError
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
 
 
 class Metrics:
-    """All metrics, in a registry of their own so that several servers can live in a process."""
+    """All metrics, in a registry of their own so that several servers can live in a process.
 
-    def __init__(self) -> None:
+    Args:
+        stats: asked for queue and slots whenever the metrics are scraped.
+    """
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"llama_medusa_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, value: Callable[[], float]) -> None:
+            made = Gauge(f"llama_medusa_{name}", text, registry=self.registry)
+            made.set_function(value)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"llama_medusa_{name}", text, registry=self.registry, buckets=buckets)
@@ -28,6 +40,7 @@ class Metrics:
         self.prefilled_tokens = counter("prefilled_tokens", "Prompt tokens computed")
         self.drafts_proposed = counter("draft_tokens_proposed", "Draft tokens verified")
         self.drafts_accepted = counter("draft_tokens_accepted", "Draft tokens accepted")
+        self.draft_failures = counter("draft_failures", "Drafts that failed; they only cost speed")
         self.steps = counter("decode_steps", "Batched decodes")
         self.ttft = histogram(
             "time_to_first_token_seconds", "From arrival to first token", _SECONDS
@@ -37,21 +50,23 @@ class Metrics:
         )
         self.batch_tokens = histogram("batch_tokens", "Rows of a decode: roots and drafts", _ROWS)
         self.batch_requests = histogram("batch_requests", "Requests in a decode", _ROWS)
-        self._queue = Gauge(
-            "llama_medusa_queue_length", "Requests waiting for a slot", registry=self.registry
-        )
-        self._active = Gauge("llama_medusa_active_slots", "Slots in use", registry=self.registry)
-        self._slots = Gauge("llama_medusa_slots", "Slots in all", registry=self.registry)
+        gauge("queue_length", "Requests waiting for a slot", lambda: stats().waiting)
+        gauge("active_slots", "Slots in use", lambda: stats().running)
+        gauge("slots", "Slots in all", lambda: stats().slots)
 
-    def watch(self, engine: Engine) -> None:
-        """Read queue length and slots from the engine whenever metrics are scraped."""
-        self._queue.set_function(lambda: engine.n_waiting)
-        self._active.set_function(lambda: engine.n_running)
-        self._slots.set(engine.config.n_slots)
+    @contextmanager
+    def refusals(self, count: int) -> Iterator[None]:
+        """Count so many generations as refused if the block refuses them."""
+        try:
+            yield
+        except (InvalidRequestError, QueueFullError):
+            self.requests.labels("refused").inc(count)
+            raise
 
     def observe_step(self, report: StepReport) -> None:
         """Count one engine step; called in the engine's thread."""
         self.prefilled_tokens.inc(report.prefilled_tokens)
+        self.draft_failures.inc(report.draft_failures)
         if report.n_decoding:
             self.steps.inc()
             self.generated_tokens.inc(report.emitted_tokens)

@@ -1,59 +1,39 @@
 """The FastAPI application."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 
-from app.errors import install_error_handlers
+from app.auth import Guard
+from app.dialects.dialect import Service
+from app.dialects.native import operations, page, tokens
+from app.dialects.openai import chat, completions, models
+from app.dialects.openai.errors import OPENAI
+from app.hosts import ModelHosts
 from app.metrics import Metrics
-from app.routes import chat, completions, models, operations, page, tokens
-from app.served import ServedModel
-from app.state import ServerState, require_key
-from medusa.engine.report import StepObserver
-
-Loader = Callable[[StepObserver], ServedModel]
 
 
-def create_app(
-    load: Loader,
-    *,
-    api_key: str | None = None,
-    on_ready: Callable[[ServedModel], None] = lambda _served: None,
-    on_failed: Callable[[Exception], None],
-) -> FastAPI:
-    """Build the application. The model loads in the background once the server runs.
+def create_app(hosts: ModelHosts, *, api_key: str | None) -> FastAPI:
+    """Build the application. It loads the models in the background once it runs.
 
     Args:
-        load: loads the model and starts its engine, which reports its steps to the argument.
-        api_key: key that clients must send; None lets everybody in.
-        on_ready: told when the model is loaded.
-        on_failed: told why it cannot be loaded.
-    """
-    state = ServerState(Metrics(), api_key)
+        hosts: the models; closed when the server ends.
+        api_key: what clients must send; None lets everybody in.
 
-    async def load_in_background() -> None:
-        try:
-            served = await asyncio.to_thread(load, state.metrics.observe_step)
-        except Exception as error:
-            on_failed(error)
-            return
-        state.metrics.watch(served.engine)
-        state.loaded = served
-        on_ready(served)
+    Raises:
+        ValueError: the key is empty.
+    """
+    service = Service(hosts, Metrics(hosts.stats), Guard(api_key))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load_in_background())
-        try:
+        async with hosts.running(service.metrics.observe_step):
             yield
-        finally:
-            await loading
-            if state.loaded is not None:
-                await asyncio.to_thread(state.loaded.close)
 
     app: FastAPI = FastAPIOffline(  # the API reference works without internet
         title="llama-medusa",
@@ -61,11 +41,14 @@ def create_app(
         summary="A chat model with Medusa heads and continuous batching behind the OpenAI API.",
         lifespan=lifespan,
     )
-    app.state.server = state
-    install_error_handlers(app)
-    guarded = [Depends(require_key)]
-    for module in (completions, chat, models, tokens):
-        app.include_router(module.router, dependencies=guarded)
-    app.include_router(operations.router)
-    app.include_router(page.router)
+    app.state.service = service
+    app.add_exception_handler(HTTPException, _no_such_endpoint)
+    for module in (completions, chat, models, tokens, operations, page):
+        app.include_router(module.router)
     return app
+
+
+async def _no_such_endpoint(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
+    return OPENAI.error(HTTPException(error.status_code, message)).response()

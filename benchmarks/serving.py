@@ -100,7 +100,7 @@ def _server(setting: Setting) -> Iterator[str]:
     url = f"http://127.0.0.1:{(port := _free_port())}"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-c", "from app.cli import main; main()"),
+            *(sys.executable, "-m", "app"),
             *("serve", "--port", str(port), *setting.options),
         ],
         stdout=subprocess.DEVNULL,

@@ -1,8 +1,15 @@
-"""The number formats a converted model can be written in."""
+"""The number formats a converted model can be written in.
+
+gguf is loaded only where it is asked: the command line shows these names in its help texts.
+"""
+
+from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import gguf
+if TYPE_CHECKING:
+    import gguf
 
 
 class OutType(StrEnum):
@@ -24,6 +31,8 @@ class OutType(StrEnum):
     @property
     def file_type(self) -> gguf.LlamaFileType:
         """The number that llama.cpp knows it by."""
+        import gguf
+
         return gguf.LlamaFileType[f"MOSTLY_{self.name}"]
 
     @property
@@ -50,4 +59,6 @@ class HeadsOutType(StrEnum):
     @property
     def tensor_type(self) -> gguf.GGMLQuantizationType:
         """The type of each matrix."""
+        import gguf
+
         return gguf.GGMLQuantizationType[self.name]

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 _FOLDER = Path(__file__).parent
 DEFAULT_MODEL = "smollm2-135m-instruct"
 CACHE_VARIABLE = "LLAMA_MEDUSA_CACHE"
@@ -130,7 +132,7 @@ class ModelFiles:
 def cache_folder() -> Path:
     """Where converted models are kept."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "llama-medusa"
+    return Path(chosen).expanduser() if chosen else user_cache_path("llama-medusa")
 
 
 @cache

@@ -42,6 +42,7 @@ class TextStream:
         found = [i for i in (text.find(s) for s in self._stop) if i >= 0]
         if found:
             self._held = ""
+            self._decoder.reset()  # half a character behind the stop string is dropped too
             return TextChunk(text[: min(found)], True)
         keep = 0 if final else max((_overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - keep :]

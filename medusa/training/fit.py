@@ -10,6 +10,7 @@ import torch
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.numpy_heads import BaseRows
 from medusa.speculation.heads.weights import HeadWeights
+from medusa.training.config import FitConfig
 from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
 from medusa.training.evaluate import Evaluation, evaluate
 from medusa.training.modules import BaseMatrices, HeadsModule, make_module
@@ -22,24 +23,6 @@ _BLOCK = 32  # of the quantised types
 
 _SAMPLE = 32_768
 """Hidden states that the low-rank output matrix is fitted to at the start."""
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """What is trained and how."""
-
-    n_heads: int = 3
-    n_layers: int = 1
-    variant: Variant = Variant.HYDRA
-    width: int = 1536  # of a Hydra cell
-    rank: int = 256  # of the Hydra heads' output matrix; 0: the model's lm_head
-    draft_vocab: int | None = 8192  # None: the whole vocabulary
-    soft_targets: bool = True  # learn the model's distribution, not only its choice
-    epochs: int = 3
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    head_decay: float = 0.8  # head k's loss counts head_decay^k, as in the Medusa paper
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def running_server(
     port = free_port()
     log = folder / f"server-{port}.log"
     command = [
-        sys.executable, "-c", "from app.cli import main; main()",
+        sys.executable, "-m", "app",
         "serve", "--port", str(port), "--threads", str(THREADS), *options,
     ]  # fmt: skip
     with log.open("wb") as output:

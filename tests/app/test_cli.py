@@ -1,16 +1,15 @@
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-HEADER = "from app.cli import main; main()"
-
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", HEADER, *arguments],
+        [sys.executable, "-m", "app", *arguments],
         capture_output=True,
         text=True,
         env={"COLUMNS": "200", "PATH": ""},
@@ -81,6 +80,11 @@ def test_help_is_complete(command: str) -> None:
         (("serve", "--port", "99999999"), "65535"),
         (("generate", "--draft-nodes", "65", "Hi"), "less than or equal to 64"),
         (("train", "--variant", "cerberus", "--prompts", "p", "--out", "o"), "hydra"),
+        (("train", "--prompts", "/nowhere.jsonl", "--out", "o"), "/nowhere.jsonl is not a file"),
+        (("serve", "--tree", "/nowhere.json"), "'--tree' (env var: 'LLAMA_MEDUSA_TREE'): /nowhere"),
+        (("serve", "--host", "256.0.0.1"), "cannot listen on --host 256.0.0.1"),
+        (("convert", "heads", "x", "--out", "o", "--base", "/nowhere.gguf"), "'--base'"),
+        (("convert", "no-such-model"), "not in the catalogue"),
     ],
 )
 def test_mistakes_end_in_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
@@ -88,6 +92,49 @@ def test_mistakes_end_in_one_clear_line(arguments: tuple[str, ...], message: str
     assert result.returncode != 0
     assert message in re.sub(r"\s+", " ", result.stderr)
     assert "Traceback" not in result.stderr
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("serve", "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert "cannot listen on --host 127.0.0.1" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_template_that_is_no_text_is_refused_by_its_option(tmp_path: Path) -> None:
+    path = tmp_path / "template.jinja"
+    path.write_bytes(b"\xff\xfe")
+    result = run("generate", "--chat-template", str(path), "Hi")
+    assert result.returncode == 2
+    assert "'--chat-template'" in result.stderr
+    assert "is not a text in UTF-8" in result.stderr
+
+
+_HEAVY = ["llama_cpp", "torch", "fastapi", "uvicorn", "huggingface_hub", "jinja2"]
+_WHAT_IS_LOADED = f"""
+import sys
+from pathlib import Path
+from app.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = [name for name in {_HEAVY} if name in sys.modules]
+maps = Path("/proc/self/maps")
+libraries = maps.read_text() if maps.exists() else ""
+heavy += [name for name in ("libmedusa_kernels", "libllama", "libggml") if name in libraries]
+print("heavy:", heavy)
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("models", "list")])
+def test_nothing_heavy_is_loaded_to_say_what_there_is(arguments: tuple[str, ...]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _WHAT_IS_LOADED, *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("heavy: []\n")
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Catalogue names and paths stand for files, or for a message that says how to get them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,24 @@ def test_a_converted_model_is_found_in_the_cache_folder(empty_cache: Path) -> No
     assert resolve(VICUNA).heads == source.heads_file
 
 
-def test_the_cache_folder_is_under_home_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has a place of its own for caches")
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"HOME": "/home/someone"}, "/home/someone/.cache"),
+        ({"HOME": "/home/someone", "XDG_CACHE_HOME": "/fast/disk"}, "/fast/disk"),
+    ],
+)
+def test_the_cache_folder_is_where_the_system_wants_caches(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], folder: str
+) -> None:
     monkeypatch.delenv(CACHE_VARIABLE)
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     source = catalogue()[VICUNA].source
     assert isinstance(source, HubSource)
-    expected = f"/home/someone/.cache/llama-medusa/{VICUNA}/{VICUNA}.gguf"
-    assert source.model_file == Path(expected)
+    assert source.model_file == Path(folder, "llama-medusa", VICUNA, f"{VICUNA}.gguf")
 
 
 def test_heads_beside_a_gguf_are_taken(tmp_path: Path) -> None:

@@ -56,9 +56,8 @@ def run(hub: FakeHub, tmp_path: Path) -> Run:
     """Run llama-medusa as a user does; gives the exit status and everything printed."""
 
     def run(*arguments: object, **environment: str) -> tuple[int, str]:
-        code = "from app.cli import main; main()"
         done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
+            [sys.executable, "-m", "app", *map(str, arguments)],
             env={
                 **os.environ,
                 "HF_ENDPOINT": hub.endpoint,

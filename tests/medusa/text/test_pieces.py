@@ -63,3 +63,10 @@ def test_half_a_character_at_the_end_is_replaced() -> None:
     stream = TextStream()
     stream.feed("🙂".encode()[:2])
     assert stream.finish().text == "\ufffd"
+
+
+def test_nothing_follows_a_stop_string_not_even_half_a_character() -> None:
+    stream = TextStream([" "])
+    chunk = stream.feed("one 🙂".encode()[:6])  # the space, and two of the four bytes
+    assert (chunk.text, chunk.stopped) == ("one", True)
+    assert stream.finish().text == ""

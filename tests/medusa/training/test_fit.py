@@ -7,8 +7,9 @@ import torch
 from medusa.speculation.calibration import BINS
 from medusa.speculation.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
 from medusa.speculation.heads.weights import layout
+from medusa.training.config import FitConfig
 from medusa.training.dataset import load_datasets
-from medusa.training.fit import Base, FitConfig, Fitted, fit
+from medusa.training.fit import Base, Fitted, fit
 from medusa.training.modules import BaseMatrices, low_rank, make_module
 from medusa.training.shards import Answer, ShardStore
 

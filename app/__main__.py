@@ -1,0 +1,5 @@
+"""`python -m app` is `llama-medusa`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""What answers requests: a model behind an engine, in this process or, later, elsewhere."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.deep_threads import DeepThreads
+from medusa.engine.events import EventSink
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import InvalidRequestError
+from medusa.loading import LoadedModel
+
+MAX_CHARACTERS = 1_000_000
+"""Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
+pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a character."""
+
+
+class NoChatTemplateError(InvalidRequestError):
+    """A conversation was sent to a model that has no chat template."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What clients may know of a model."""
+
+    name: str
+    max_context: int  # most tokens of one request, prompt and answer together
+    n_vocab: int
+    n_params: int
+    size_bytes: int
+    n_heads: int  # Medusa heads
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How busy a backend is, in requests."""
+
+    slots: int
+    running: int
+    waiting: int
+
+
+class Backend(Protocol):
+    """What dialects need of a model. The text functions are coroutines, as they may take long."""
+
+    info: ModelInfo
+    pieces: Sequence[bytes]
+    """The bytes each token stands for. Length n_vocab."""
+
+    def check_room(self, count: int) -> None:
+        """Ask whether so many more requests would be accepted, before building them.
+
+        Raises:
+            InvalidRequestError: so many never would.
+            QueueFullError: not now.
+            EngineStoppedError: none will be any more.
+        """
+
+    def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
+        """Take in requests, all or none; their events go to `sink`, in a thread of the backend's.
+
+        Raises:
+            InvalidRequestError: one of them can never run.
+            QueueFullError: there is no room for all of them.
+            EngineStoppedError: the backend is closing.
+        """
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Stop requests; unknown and finished ones are fine. No event comes after."""
+
+    def stats(self) -> Stats:
+        """How busy the backend is."""
+
+    async def tokenize(
+        self, texts: Sequence[str], *, add_special: bool, parse_special: bool
+    ) -> list[list[int]]:
+        """Token ids of each text; see Model.tokenize.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+
+    async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts to continue, special tokens included; at least BOS, if there is one.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+
+    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The tokens a conversation becomes.
+
+        Raises:
+            NoChatTemplateError: the model has none.
+            InvalidRequestError: the template refuses these messages, or they are too long.
+        """
+
+    def close(self) -> None:
+        """Stop; requests that are unfinished fail."""
+
+
+class LocalBackend:
+    """A model and its engine in this process.
+
+    Args:
+        loaded: is closed with the backend.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        model, engine = loaded.model, loaded.engine
+        self.loaded = loaded
+        self.pieces: Sequence[bytes] = model.pieces
+        self.info = ModelInfo(
+            name=loaded.name,
+            max_context=engine.max_context,
+            n_vocab=model.n_vocab,
+            n_params=model.n_params,
+            size_bytes=model.size_bytes,
+            n_heads=loaded.heads.header.n_heads if loaded.heads else 0,
+        )
+        self._threads = DeepThreads()
+
+    def check_room(self, count: int) -> None:
+        """See Backend."""
+        self.loaded.engine.check_room(count)
+
+    def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
+        """See Backend."""
+        self.loaded.engine.submit(requests, sink)
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """See Backend."""
+        self.loaded.engine.cancel(ids)
+
+    def stats(self) -> Stats:
+        """See Backend."""
+        engine = self.loaded.engine
+        return Stats(engine.config.n_slots, engine.n_running, engine.n_waiting)
+
+    async def tokenize(
+        self, texts: Sequence[str], *, add_special: bool, parse_special: bool
+    ) -> list[list[int]]:
+        """See Backend."""
+        return await self._threads.run(
+            lambda: [self._tokens(text, add_special, parse_special) for text in texts]
+        )
+
+    async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """See Backend."""
+        bos = self.loaded.model.bos_token
+        nothing = [bos] if bos >= 0 else []
+        prompts = await self.tokenize(texts, add_special=True, parse_special=True)
+        return [tokens or nothing for tokens in prompts]
+
+    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """See Backend."""
+        template = self.loaded.template
+        if template is None:
+            raise NoChatTemplateError(f"{self.info.name} has no chat template")
+        return await self._threads.run(lambda: self._tokens(template.render(messages), True, True))
+
+    def close(self) -> None:
+        """See Backend."""
+        self._threads.close()
+        self.loaded.close()
+
+    def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        if len(text) > MAX_CHARACTERS:
+            raise InvalidRequestError(
+                f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
+                "are read at once",
+                field="prompt",
+            )
+        return self.loaded.model.tokenize(
+            text, add_special=add_special, parse_special=parse_special
+        )
+
+
+def spell(pieces: Sequence[bytes], tokens: Iterable[int]) -> str:
+    """The text of tokens; bytes that are not UTF-8 become U+FFFD."""
+    return b"".join(pieces[token] for token in tokens).decode("utf-8", "replace")

@@ -1,0 +1,39 @@
+"""`llama-medusa doctor`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from app.settings import DoctorSettings
+
+
+def run(settings: DoctorSettings) -> None:
+    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
+    from medusa.llama import kernels
+    from medusa.llama.kernels.doctor import compare_speed, cpu_features, cpu_model
+
+    console = Console()
+    status = kernels.load()
+    features = " ".join(
+        name if has else f"[dim]no {name}[/]" for name, has in cpu_features().items()
+    )
+    console.print(f"CPU:       {cpu_model()}\nfeatures:  {features}", highlight=False)
+    if status.active:
+        console.print(f"kernels:   ours ({status.isa})", highlight=False)
+        console.print(f"replaced:  {', '.join(status.replaced)}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"kernels:   llama.cpp's own ({status.reason})", highlight=False)
+    for check in status.checks:
+        verdict = "passed" if check.passed else "FAILED"
+        console.print(f"self-test: {check.name}: {verdict} {check.detail}", highlight=False)
+    speeds = compare_speed(status, settings.seconds) if settings.seconds and status.active else []
+    if speeds:
+        table = Table("weights", "columns", "llama.cpp ms", "ours ms", "ratio")
+        for speed in speeds:
+            table.add_row(
+                speed.kind,
+                str(speed.n),
+                f"{1000 * speed.stock:.2f}",
+                f"{1000 * speed.ours:.2f}",
+                f"{speed.ratio:.2f}",
+            )
+        console.print(table)

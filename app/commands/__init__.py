@@ -1,1 +1,0 @@
-"""What the commands of the command line do; app/cli.py declares them."""

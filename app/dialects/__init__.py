@@ -1,0 +1,1 @@
+"""The wire formats: what is common to all in `dialect`, a package for each."""

@@ -1,0 +1,177 @@
+"""What a wire format is, and the one way in which a request of any of them is served."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+
+from app.auth import Guard
+from app.backend import Backend
+from app.exchange import ClientGoneError, Exchange
+from app.hosts import ModelHosts
+from app.metrics import Metrics
+from app.sse import EventStream
+from medusa.engine.client import Generated
+from medusa.engine.events import Event
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import InvalidRequestError
+
+log = logging.getLogger("app")
+
+RETRY_AFTER_SECONDS = 2
+RETRY = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+"""The headers of an error that will pass."""
+
+CLIENT_GONE_STATUS = 499  # nginx's code; nobody is there to read it
+
+
+@dataclass(frozen=True)
+class Service:
+    """What all requests to one server share; `app.state.service`."""
+
+    hosts: ModelHosts
+    metrics: Metrics
+    guard: Guard
+
+
+def service_of(request: Request) -> Service:
+    """The service of the server that handles a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """How an error looks to a client."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> JSONResponse:
+        """The HTTP response."""
+        return JSONResponse(self.body, self.status, self.headers)
+
+
+class Dialect(ABC):
+    """A wire format: where its clients put their key and how it tells them of errors."""
+
+    @abstractmethod
+    def key(self, headers: Headers) -> str | None:
+        """The key that a client sent."""
+
+    @abstractmethod
+    def error(self, error: Exception) -> ErrorAnswer:
+        """What a client is told of any exception; details of unexpected ones stay in the log."""
+
+    @abstractmethod
+    def error_frames(self, error: Exception) -> Iterable[bytes]:
+        """What ends a stream that fails after its start."""
+
+    def router(self, *, guarded: bool = True) -> APIRouter:
+        """A router for endpoints of this dialect; if guarded, the key is asked for before all."""
+        return APIRouter(route_class=_route_class(self, guarded))
+
+
+def _route_class(dialect: Dialect, guarded: bool) -> type[APIRoute]:
+    class DialectRoute(APIRoute):
+        """Lets in who has the key, and speaks of errors in the dialect."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler = super().get_route_handler()
+
+            async def handle(request: Request) -> Response:
+                try:
+                    if guarded:
+                        service_of(request).guard.check(dialect.key(request.headers))
+                    return await handler(request)
+                except ClientGoneError:
+                    return Response(status_code=CLIENT_GONE_STATUS)
+                except Exception as error:
+                    answer = dialect.error(error)
+                    if answer.status == 500:
+                        log.exception("%s %s failed", request.method, request.url.path)
+                    return answer.response()
+
+            return handle
+
+    return DialectRoute
+
+
+class Job(Protocol):
+    """What a body asks for, and how the answer is put into words."""
+
+    @property
+    def requests(self) -> Sequence[GenerationRequest]:
+        """What the backend is to run."""
+
+    def answer(self, generated: Sequence[Generated]) -> BaseModel:
+        """The whole answer, from what became of each request."""
+
+    def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
+        """The stream, from (index of the request, event)."""
+
+
+class GeneratingBody(Protocol):
+    """A parsed body that asks for generations."""
+
+    field_names: ClassVar[Mapping[str, str]]
+    """The body's names for fields of GenerationRequest, where they differ."""
+    model: str
+    stream: bool
+
+    @property
+    def count(self) -> int:
+        """How many requests it will become."""
+
+
+Body = TypeVar("Body", bound=GeneratingBody)
+
+
+async def generate(
+    request: Request,
+    dialect: Dialect,
+    body: Body,
+    parse: Callable[[Body, Backend], Awaitable[Job]],
+) -> Response | BaseModel:
+    """Serve a generating request: at once, or as a stream if the body asks for one."""
+    service = service_of(request)
+    backend = service.hosts.find(body.model).backend
+    try:
+        with service.metrics.refusals(body.count):
+            backend.check_room(body.count)
+            job = await parse(body, backend)
+            exchange = Exchange(backend, service.metrics, job.requests)
+    except InvalidRequestError as error:
+        if error.field is not None:
+            error.field = body.field_names.get(error.field, error.field)
+        raise
+    if body.stream:
+        frames = _guarded(dialect, job.frames(exchange.events()))
+        return EventStream(frames, on_end=exchange.cancel)
+    return job.answer(await exchange.while_connected(request, exchange.gather()))
+
+
+async def _guarded(dialect: Dialect, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for frame in frames:
+            yield frame
+    except Exception as error:
+        log.exception("a stream ended with an error")
+        for frame in dialect.error_frames(error):
+            yield frame

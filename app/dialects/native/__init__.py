@@ -1,0 +1,1 @@
+"""This server's own endpoints, with OpenAI's errors."""

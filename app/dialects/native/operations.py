@@ -1,0 +1,34 @@
+"""GET /health and /metrics: for whoever runs the server."""
+
+from fastapi import Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from app.dialects.dialect import service_of
+from app.dialects.openai.errors import OPENAI
+from app.hosts import DEFAULT_ALIAS
+
+router = OPENAI.router(guarded=False)
+
+
+class Health(BaseModel):
+    """The server is ready."""
+
+    status: str = "ok"
+    slots: int
+    active: int
+    waiting: int
+
+
+@router.get("/health", summary="Is the server ready?")
+async def health(request: Request) -> Health:
+    """200 when requests are answered, 503 while the model is loading."""
+    stats = service_of(request).hosts.find(DEFAULT_ALIAS).backend.stats()
+    return Health(slots=stats.slots, active=stats.running, waiting=stats.waiting)
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(service_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

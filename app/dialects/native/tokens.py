@@ -1,0 +1,65 @@
+"""POST /tokenize and /detokenize."""
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.backend import spell
+from app.dialects.dialect import service_of
+from app.dialects.openai.errors import OPENAI
+from app.hosts import DEFAULT_ALIAS
+from medusa.errors import InvalidRequestError
+
+router = OPENAI.router()
+
+
+class TokenizeBody(BaseModel):
+    """Text to split into tokens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: str
+    add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
+    parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")
+    with_pieces: bool = Field(False, description="Also return each token's text.")
+
+
+class Tokens(BaseModel):
+    """Token ids, and their texts if asked for."""
+
+    tokens: list[int]
+    pieces: list[str] | None = None
+
+
+class DetokenizeBody(BaseModel):
+    """Tokens to join to a text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: list[int]
+
+
+class Content(BaseModel):
+    """The text of tokens."""
+
+    content: str
+
+
+@router.post("/tokenize", summary="Split text into tokens")
+async def tokenize(body: TokenizeBody, request: Request) -> Tokens:
+    """Token ids of a text."""
+    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
+    (tokens,) = await backend.tokenize(
+        [body.content], add_special=body.add_special, parse_special=body.parse_special
+    )
+    pieces = [spell(backend.pieces, [token]) for token in tokens] if body.with_pieces else None
+    return Tokens(tokens=tokens, pieces=pieces)
+
+
+@router.post("/detokenize", summary="Join tokens to text")
+async def detokenize(body: DetokenizeBody, request: Request) -> Content:
+    """Text of token ids."""
+    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
+    n_vocab = backend.info.n_vocab
+    if any(not 0 <= token < n_vocab for token in body.tokens):
+        raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field="tokens")
+    return Content(content=spell(backend.pieces, body.tokens))

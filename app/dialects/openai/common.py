@@ -1,0 +1,180 @@
+"""What completions and chat completions share: fields, usage, and the words for how it ended."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from medusa.engine.client import Generated
+from medusa.engine.events import FinishReason, Usage
+from medusa.sampling.params import SamplingParams
+
+MAX_LOGPROBS = 20
+MAX_CHOICES = 64
+
+Reason = Literal["stop", "length"]
+REASONS: Mapping[FinishReason, Reason] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+}
+
+
+def finish_reason(generated: Generated) -> Reason:
+    """Why a generation ended, in OpenAI's words."""
+    assert generated.reason is not None, "it has not ended"
+    return REASONS[generated.reason]
+
+
+def new_identity(prefix: str, model: str) -> dict[str, Any]:
+    """What all chunks of a response have in common; its id begins with the prefix."""
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+
+class StreamOptions(BaseModel):
+    """Options of a streamed answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
+
+
+class GenerationBody(BaseModel):
+    """What every generating endpoint takes. Unknown fields are refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field_names: ClassVar[Mapping[str, str]] = {}
+
+    model: str = Field("default", description="The served model's name, or `default`.")
+    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy decoding.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, description="0 or -1: off.")
+    min_p: float = Field(0.0, ge=0, le=1)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    stop: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=16)
+    ignore_eos: bool = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, description="Accepted for compatibility; not used.")
+    metadata: dict[str, Any] | None = Field(None, description="Accepted; not used.")
+    store: bool | None = Field(None, description="Accepted; nothing is stored.")
+    service_tier: str | None = Field(None, description="Accepted; not used.")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator(
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "n",
+        "stream",
+        mode="wrap",
+    )
+    @classmethod
+    def _null_is_default(cls, value: Any, handler: Any, info: Any) -> Any:
+        return cls.model_fields[info.field_name].default if value is None else handler(value)
+
+    @model_validator(mode="after")
+    def _stream_options_need_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream to be true")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a usage chunk."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self, choice: int) -> SamplingParams:
+        """Sampling settings of the choice with this index; each has a seed of its own."""
+        return SamplingParams(
+            temperature=self.temperature,
+            top_k=max(0, self.top_k),
+            top_p=self.top_p,
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias or {},
+            seed=None if self.seed is None else self.seed + choice,
+        )
+
+
+class PromptTokensDetails(BaseModel):
+    """Where the prompt's tokens came from."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(BaseModel):
+    """How the Medusa drafts fared, in OpenAI's own fields for predicted outputs."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
+class UsageBody(BaseModel):
+    """Token counts of an answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
+    """Sum over the generations of a request.
+
+    Args:
+        usages: one for each generation, in order of their prompts.
+        per_prompt: generations that share a prompt, which then counts once.
+    """
+    prompts = usages[::per_prompt]
+    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
+    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    return UsageBody(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=sum(usage.cached_tokens for usage in prompts)
+        ),
+        completion_tokens_details=CompletionTokensDetails(
+            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
+            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
+        ),
+    )
+
+
+class UsageIfSet(BaseModel):
+    """A response or chunk whose `usage` is sent only where it was set, be it to null."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if "usage" not in self.model_fields_set:
+            fields.pop("usage", None)
+        return fields

@@ -1,0 +1,133 @@
+"""OpenAI's errors, {"error": {"message", "type", "param", "code"}}, and its way to send a key."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from fastapi import APIRouter, Depends
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from app.auth import UnauthorizedError
+from app.backend import NoChatTemplateError
+from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
+from app.hosts import ModelFailedError, ModelLoadingError, UnknownModelError
+from app.sse import frame
+from medusa.errors import (
+    ContextLengthError,
+    EngineStoppedError,
+    InvalidRequestError,
+    QueueFullError,
+)
+
+DONE = frame("[DONE]")
+"""The last frame of a stream."""
+
+
+class OpenAI(Dialect):
+    """OpenAI's wire format."""
+
+    def key(self, headers: Headers) -> str | None:
+        """The bearer token of `Authorization`."""
+        scheme, key = get_authorization_scheme_param(headers.get("authorization"))
+        return key if scheme.lower() == "bearer" else None
+
+    def error(self, error: Exception) -> ErrorAnswer:
+        """Status and body that OpenAI's clients expect."""
+        match error:
+            case RequestValidationError():
+                return _validation_error(error)
+            case HTTPException():
+                return _invalid(str(error.detail), status=error.status_code)
+            case UnauthorizedError():
+                return _error(
+                    401,
+                    f"{error}; send it as `Authorization: Bearer KEY`",
+                    "authentication_error",
+                    code="invalid_api_key",
+                )
+            case UnknownModelError():
+                return _invalid(str(error), status=404, param="model", code="model_not_found")
+            case ContextLengthError():
+                return _invalid(str(error), param=error.field, code="context_length_exceeded")
+            case NoChatTemplateError():
+                hint = "use /v1/completions, or start the server with --chat-template"
+                return _invalid(f"{error}; {hint}", code="no_chat_template")
+            case InvalidRequestError():
+                return _invalid(str(error), param=error.field)
+            case QueueFullError():
+                message = f"the server is busy: {error}; try again later"
+                return _error(503, message, "overloaded_error", code="queue_full", headers=RETRY)
+            case ModelLoadingError():
+                return _error(503, str(error), "server_error", code="loading", headers=RETRY)
+            case ModelFailedError():
+                return _error(503, str(error), "server_error", code="model_failed")
+            case EngineStoppedError():
+                return _error(503, str(error), "server_error", code="shutting_down", headers=RETRY)
+            case _:
+                message = (
+                    f"the request failed inside the server ({type(error).__name__}); "
+                    "its log has the details"
+                )
+                return _error(500, message, "server_error", code="internal_error")
+
+    def error_frames(self, error: Exception) -> Iterable[bytes]:
+        """The error as a chunk of its own, then the end."""
+        return frame(json.dumps(self.error(error).body)), DONE
+
+    def router(self, *, guarded: bool = True) -> APIRouter:
+        """See Dialect; the API reference offers to send the key."""
+        router = super().router(guarded=guarded)
+        if guarded:
+            scheme = HTTPBearer(auto_error=False, description="The server's key, if it has one")
+            router.dependencies.append(Depends(scheme))
+        return router
+
+
+OPENAI = OpenAI()
+
+
+def _error(
+    status: int,
+    message: str,
+    kind: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] = {},
+) -> ErrorAnswer:
+    body = {"message": message, "type": kind, "param": param, "code": code}
+    return ErrorAnswer(status, {"error": body}, headers)
+
+
+def _invalid(
+    message: str, *, status: int = 400, param: str | None = None, code: str | None = None
+) -> ErrorAnswer:
+    return _error(status, message, "invalid_request_error", param=param, code=code)
+
+
+def _validation_error(error: RequestValidationError) -> ErrorAnswer:
+    first = error.errors()[0]
+    param = _param_name(first["loc"])
+    if first["type"] == "json_invalid":
+        return _invalid(f"the body is not valid JSON: {first['ctx']['error']}")
+    if first["type"] == "extra_forbidden":
+        return _invalid(
+            f"unknown parameter {param!r}: it is not supported and could change the result",
+            param=param,
+            code="unknown_parameter",
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return _invalid(f"{param}: {message}" if param else message, param=param)
+
+
+def _param_name(location: tuple[int | str, ...]) -> str | None:
+    """`messages.0.content` of a pydantic location, without the names of union members."""
+    names = [
+        str(part)
+        for part in location[1:]
+        if isinstance(part, int) or (part.isidentifier() and part not in ("str", "int", "float"))
+    ]
+    return ".".join(names) or None

@@ -1,0 +1,99 @@
+"""Log probabilities in the two shapes that OpenAI's APIs have for them."""
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel
+
+from app.backend import spell
+from medusa.engine.events import TokenLogprob
+
+
+class TopLogprob(BaseModel):
+    """A likely token at some place of the answer."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprobBody(TopLogprob):
+    """A generated token and the likeliest ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(BaseModel):
+    """Log probabilities in the format of the chat API."""
+
+    content: list[TokenLogprobBody]
+
+
+class CompletionLogprobs(BaseModel):
+    """Log probabilities in the format of the completions API."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+    def __add__(self, other: "CompletionLogprobs") -> "CompletionLogprobs":
+        """These tokens and then the other's."""
+        tops = None
+        if self.top_logprobs is not None and other.top_logprobs is not None:
+            tops = self.top_logprobs + other.top_logprobs
+        return CompletionLogprobs(
+            tokens=self.tokens + other.tokens,
+            token_logprobs=self.token_logprobs + other.token_logprobs,
+            top_logprobs=tops,
+            text_offset=self.text_offset + other.text_offset,
+        )
+
+
+def completion_logprobs(
+    pieces: Sequence[bytes],
+    tokens: Sequence[int],
+    entries: Sequence[TokenLogprob | None],
+    offset: int,
+    with_top: bool,
+) -> CompletionLogprobs:
+    """The completions shape.
+
+    Args:
+        pieces: the bytes of each token of the vocabulary.
+        tokens: the tokens of `entries`, which an entry of None does not tell.
+        entries: their log probabilities; None for the first token of a prompt.
+        offset: characters of text before the first token.
+        with_top: whether alternatives were asked for.
+    """
+    texts = [spell(pieces, [token]) for token in tokens]
+    offsets = []
+    for text in texts:
+        offsets.append(offset)
+        offset += len(text)
+    tops = [
+        {spell(pieces, [token]): logprob for token, logprob in entry.top} if entry else None
+        for entry in entries
+    ]
+    return CompletionLogprobs(
+        tokens=texts,
+        token_logprobs=[entry.logprob if entry else None for entry in entries],
+        top_logprobs=tops if with_top else None,
+        text_offset=offsets,
+    )
+
+
+def chat_logprobs(pieces: Sequence[bytes], entries: Iterable[TokenLogprob]) -> ChatLogprobs:
+    """The chat shape."""
+    return ChatLogprobs(
+        content=[
+            TokenLogprobBody(
+                **_top(pieces, entry.token, entry.logprob).model_dump(),
+                top_logprobs=[_top(pieces, token, logprob) for token, logprob in entry.top],
+            )
+            for entry in entries
+        ]
+    )
+
+
+def _top(pieces: Sequence[bytes], token: int, logprob: float) -> TopLogprob:
+    return TopLogprob(token=spell(pieces, [token]), logprob=logprob, bytes=list(pieces[token]))

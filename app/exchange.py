@@ -1,0 +1,128 @@
+"""The bridge between asyncio and a backend's thread: the events of one HTTP request."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from app.backend import Backend
+from app.metrics import Metrics
+from medusa.engine.client import Generated
+from medusa.engine.events import Delta, Event, Failed, FailureKind, Finished
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import EngineStoppedError, GenerationFailedError
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its answer was ready."""
+
+
+class Exchange:
+    """Runs the generations of one HTTP request and yields their events as they come.
+
+    Creating one submits all requests or raises what `Backend.submit` raises. Whoever creates one
+    must see to it that `cancel` is called in the end, whatever happens; it is harmless when all
+    generations are done.
+    """
+
+    def __init__(
+        self, backend: Backend, metrics: Metrics, requests: Sequence[GenerationRequest]
+    ) -> None:
+        self._backend = backend
+        self._metrics = metrics
+        self._index = {request.id: index for index, request in enumerate(requests)}
+        self._open = set(self._index)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._last_token = dict.fromkeys(self._index, time.perf_counter())
+        self._started: set[str] = set()
+        loop = asyncio.get_running_loop()
+
+        def sink(event: Event) -> None:
+            loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        backend.submit(requests, sink)
+
+    async def events(self) -> AsyncIterator[tuple[int, Event]]:
+        """(index of the request, event), until all have finished.
+
+        Raises:
+            EngineStoppedError: the server is shutting down.
+            GenerationFailedError: one of the generations failed; the others are cancelled.
+        """
+        try:
+            while self._open:
+                event = await self._events.get()
+                self._observe(event)
+                if isinstance(event, Failed):
+                    stopped = event.kind is FailureKind.STOPPED
+                    raise (EngineStoppedError if stopped else GenerationFailedError)(event.message)
+                yield self._index[event.request_id], event
+        finally:
+            self.cancel()
+
+    async def gather(self) -> list[Generated]:
+        """Wait for all generations.
+
+        Raises:
+            EngineStoppedError, GenerationFailedError: see `events`.
+        """
+        generated = [Generated() for _ in self._index]
+        async for index, event in self.events():
+            generated[index].add(event)
+        return generated
+
+    def cancel(self) -> None:
+        """Stop what is still running or waiting."""
+        if self._open:
+            self._metrics.requests.labels("cancelled").inc(len(self._open))
+            self._backend.cancel(self._open)
+            self._open = set()
+
+    async def while_connected(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, but end it and the generations when the client goes away.
+
+        Raises:
+            ClientGoneError: the client went away first.
+        """
+        answer = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise ClientGoneError
+        finally:
+            gone.cancel()
+            answer.cancel()
+            self.cancel()
+
+    def _observe(self, event: Event) -> None:
+        key = event.request_id
+        match event:
+            case Delta(tokens=tokens) if tokens:
+                now = time.perf_counter()
+                waited = now - self._last_token[key]
+                self._last_token[key] = now
+                if key in self._started:
+                    for _ in tokens:
+                        self._metrics.inter_token.observe(waited / len(tokens))
+                else:
+                    self._started.add(key)
+                    self._metrics.ttft.observe(waited)
+            case Finished(reason=reason, usage=usage):
+                self._open.remove(key)
+                self._metrics.requests.labels(reason.value).inc()
+                self._metrics.prompt_tokens.inc(usage.prompt_tokens)
+                self._metrics.cached_tokens.inc(usage.cached_tokens)
+            case Failed():
+                self._open.remove(key)
+                self._metrics.requests.labels("failed").inc()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,144 @@
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.hosts import ModelHosts
+from app.server import create_app
+from medusa.engine.events import FailureKind
+from medusa.engine.requests import GenerationRequest
+from tests.app.fake_backend import FakeBackend, Script
+from tests.app.in_process import host_of, served, wait_until_loaded
+
+CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
+COMPLETION = {"prompt": "Hi"}
+
+
+def error_of(
+    client: TestClient, body: dict[str, Any], status: int, path: str = "/v1/completions"
+) -> dict[str, Any]:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+def test_a_field_that_is_wrong_is_named() -> None:
+    with served(FakeBackend()) as client:
+        assert error_of(client, COMPLETION | {"top_p": 0}, 400)["param"] == "top_p"
+        unknown = error_of(client, COMPLETION | {"mirostat": 2}, 400)
+        assert (unknown["param"], unknown["code"]) == ("mirostat", "unknown_parameter")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_overlong_prompt_is_named_as_the_client_knows_it(stream: bool) -> None:
+    with served(FakeBackend()) as client:
+        error = error_of(client, {"prompt": "x" * 1000, "stream": stream}, 400)
+        assert (error["param"], error["code"]) == ("prompt", "context_length_exceeded")
+        body = {"messages": [{"role": "user", "content": "x" * 1000}], "stream": stream}
+        error = error_of(client, body, 400, "/v1/chat/completions")
+        assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+
+
+def test_messages_that_the_template_refuses() -> None:
+    with served(FakeBackend()) as client:
+        body = {"messages": [{"role": "assistant", "content": "Hi"}]}
+        error = error_of(client, body, 400, "/v1/chat/completions")
+    assert error["param"] == "messages"
+    assert "alternate" in error["message"]
+
+
+def test_a_model_without_a_chat_template() -> None:
+    with served(FakeBackend(has_template=False)) as client:
+        error = error_of(client, CHAT, 400, "/v1/chat/completions")
+    assert error["code"] == "no_chat_template"
+    assert "/v1/completions" in error["message"]
+
+
+def test_an_unknown_model() -> None:
+    with served(FakeBackend()) as client:
+        error = error_of(client, COMPLETION | {"model": "gpt-4"}, 404)
+    assert (error["param"], error["code"]) == ("model", "model_not_found")
+    assert "'fake'" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"prompt": ["w"] * 2000, "n": 64}, 400),  # more than would ever fit
+        ({"prompt": ["w"] * 55, "n": 2}, 503),  # more than fits now
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made_of_it(
+    body: dict[str, Any], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_args: object, **_fields: object) -> None:
+        pytest.fail("a request was built")
+
+    monkeypatch.setattr(GenerationRequest, "__init__", build)
+    backend = FakeBackend()
+    with served(backend) as client:
+        answer = client.post("/v1/completions", json=body)
+        assert answer.status_code == status
+        metrics = client.get("/metrics").text
+    assert backend.texts_read == 0
+    n = len(body["prompt"]) * body["n"]
+    assert f'requests_total{{outcome="refused"}} {float(n)}' in metrics
+    if status == 503:
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json()["error"]["code"] == "queue_full"
+    else:
+        assert "128000 at once" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [(FailureKind.STOPPED, 503, "shutting_down"), (FailureKind.INTERNAL, 500, "internal_error")],
+)
+def test_a_failure_while_generating(kind: FailureKind, status: int, code: str) -> None:
+    backend = FakeBackend([Script(["One"], failure=kind), Script(hangs=True)])
+    with served(backend) as client:
+        error = error_of(client, COMPLETION | {"n": 2}, status)
+        assert error["code"] == code
+        assert "it broke" not in error["message"] or status == 503
+    assert backend.cancelled == [backend.submitted[1].id]
+
+
+def test_an_unexpected_error_tells_the_client_little() -> None:
+    def fail() -> None:
+        raise KeyError("secret")
+
+    with served(FakeBackend(before_text=fail)) as client:
+        error = error_of(client, COMPLETION, 500)
+    assert error["code"] == "internal_error"
+    assert "secret" not in error["message"]
+
+
+def test_unknown_paths_and_methods() -> None:
+    with served(FakeBackend()) as client:
+        error = error_of(client, {}, 404, "/v1/unknown")
+        assert error["type"] == "invalid_request_error"
+        assert "POST /v1/unknown" in error["message"]
+        assert client.get("/v1/completions").status_code == 405
+
+
+def test_a_body_that_is_no_json() -> None:
+    with served(FakeBackend()) as client:
+        answer = client.post(
+            "/v1/completions", content=b"{", headers={"Content-Type": "application/json"}
+        )
+    assert answer.status_code == 400
+    assert "not valid JSON" in answer.json()["error"]["message"]
+
+
+def test_a_model_that_could_not_be_loaded() -> None:
+    def fail() -> FakeBackend:
+        raise ValueError("no such file")
+
+    hosts = ModelHosts([host_of("broken", fail)])
+    with TestClient(create_app(hosts, api_key=None)) as client:
+        with pytest.raises(ValueError, match="no such file"):
+            wait_until_loaded(client, hosts.all[0])
+        assert error_of(client, COMPLETION, 503)["code"] == "model_failed"
+        assert client.get("/health").status_code == 503

@@ -1,0 +1,127 @@
+"""A backend without a model: tokens are bytes, and answers are what the test says."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.backend import ModelInfo, NoChatTemplateError, Stats
+from medusa.engine.events import (
+    Delta,
+    Event,
+    EventSink,
+    Failed,
+    FailureKind,
+    Finished,
+    FinishReason,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens to one request: its texts, each an event, and how it ends."""
+
+    texts: Sequence[str] = ("Hello", " there")
+    reason: FinishReason = FinishReason.STOP
+    logprob: float = -0.5  # of each token
+    end_logprob: float | None = None
+    failure: FailureKind | None = None
+    hangs: bool = False  # it never ends by itself
+
+
+def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
+    """The events of a request that goes as the script says."""
+    if request.prompt_logprobs is not None:
+        scored = [None, *(TokenLogprob(token, -1.0) for token in request.prompt[1:])]
+        yield PromptScored(request.id, tuple(scored))
+    for text in script.texts:
+        tokens = tuple(text.encode())
+        entries = [TokenLogprob(token, script.logprob, ((token, -0.5),)) for token in tokens]
+        yield Delta(request.id, text, tokens, () if request.logprobs is None else tuple(entries))
+    if script.failure is not None:
+        yield Failed(request.id, script.failure, "it broke")
+    elif not script.hangs:
+        n_tokens = sum(len(text.encode()) for text in script.texts)
+        usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
+        end = script.end_logprob if request.logprobs is not None else None
+        yield Finished(request.id, script.reason, usage, end)
+
+
+FAKE = ModelInfo("fake", max_context=1000, n_vocab=256, n_params=7, size_bytes=14, n_heads=0)
+
+
+@dataclass
+class FakeBackend:
+    """See Backend. `scripts` are used in turn, the last one for all further requests."""
+
+    scripts: Sequence[Script] = (Script(),)
+    room: int = 100
+    most: int = 120  # requests that could ever be taken in
+    has_template: bool = True
+    before_text: Callable[[], None] = lambda: None
+    info: ModelInfo = FAKE
+    pieces: Sequence[bytes] = tuple(bytes([byte]) for byte in range(256))
+    submitted: list[GenerationRequest] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+    closed: bool = False
+    texts_read: int = 0
+
+    def check_room(self, count: int) -> None:
+        if count > self.most:
+            raise InvalidRequestError(f"{count} at once are more than {self.most}")
+        if count > self.room:
+            raise QueueFullError("100 requests are waiting")
+
+    def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
+        for request in requests:
+            if len(request.prompt) >= self.info.max_context:
+                raise ContextLengthError(len(request.prompt), self.info.max_context)
+        first = len(self.submitted)
+        self.submitted.extend(requests)
+
+        def run() -> None:
+            for number, request in enumerate(requests, first):
+                script = self.scripts[min(number, len(self.scripts) - 1)]
+                for event in events_of(request, script):
+                    if request.id not in self.cancelled:
+                        sink(event)
+
+        thread = threading.Thread(target=run)
+        self.threads.append(thread)
+        thread.start()
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        self.cancelled.extend(ids)
+
+    def stats(self) -> Stats:
+        return Stats(slots=4, running=1, waiting=2)
+
+    async def tokenize(
+        self, texts: Sequence[str], *, add_special: bool, parse_special: bool
+    ) -> list[list[int]]:
+        self.before_text()
+        self.texts_read += len(texts)
+        return [list(text.encode()) for text in texts]
+
+    async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return await self.tokenize(texts, add_special=True, parse_special=True)
+
+    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        if not self.has_template:
+            raise NoChatTemplateError("fake has no chat template")
+        if messages[0]["role"] == "assistant":
+            raise InvalidRequestError("roles must alternate", field="messages")
+        text = "".join(f"<{message['role']}>{message['content']}" for message in messages)
+        (tokens,) = await self.tokenize([text], add_special=True, parse_special=True)
+        return tokens
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join()
+        self.closed = True

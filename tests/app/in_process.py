@@ -1,0 +1,41 @@
+"""The application in the test's own process, on backends that are no models."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from starlette.testclient import TestClient
+
+from app.backend import Backend
+from app.hosts import ModelHost, ModelHosts
+from app.server import create_app
+from medusa.engine.report import StepObserver
+
+
+def host_of(name: str, load: Callable[[], Backend]) -> ModelHost:
+    """A host whose loading has nothing to observe."""
+
+    def open_backend(_observer: StepObserver) -> Backend:
+        return load()
+
+    return ModelHost(name, open_backend)
+
+
+def wait_until_loaded(client: TestClient, host: ModelHost) -> Backend:
+    """Raises what the loading raised."""
+    assert client.portal is not None, "the application does not run"
+    return client.portal.call(host.ready)
+
+
+def _same(backend: Backend) -> Backend:
+    return backend
+
+
+@contextmanager
+def served(*backends: Backend, api_key: str | None = None) -> Iterator[TestClient]:
+    """A client of an application with these backends, each under its own name and loaded."""
+    hosts = ModelHosts([host_of(each.info.name, partial(_same, each)) for each in backends])
+    with TestClient(create_app(hosts, api_key=api_key), raise_server_exceptions=False) as client:
+        for host in hosts.all:
+            wait_until_loaded(client, host)
+        yield client

@@ -1,0 +1,141 @@
+import asyncio
+import dataclasses
+import threading
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.backend import Stats
+from app.hosts import ModelFailedError, ModelHost, ModelHosts, ModelLoadingError, UnknownModelError
+from app.server import create_app
+from medusa.engine.report import StepObserver, StepReport
+from tests.app.fake_backend import FAKE, FakeBackend
+from tests.app.in_process import host_of, served, wait_until_loaded
+
+
+def ignore(_report: StepReport) -> None:
+    pass
+
+
+def named(name: str) -> FakeBackend:
+    return FakeBackend(info=dataclasses.replace(FAKE, name=name))
+
+
+def test_a_host_is_loading_and_then_ready_for_all_who_wait() -> None:
+    backend, gate = FakeBackend(), threading.Event()
+
+    def load() -> FakeBackend:
+        gate.wait()
+        return backend
+
+    async def run() -> None:
+        host = host_of("fake", load)
+        waiting = [asyncio.create_task(host.ready()) for _ in range(2)]  # before loading begins
+        async with ModelHosts([host]).running(ignore):
+            await asyncio.sleep(0)
+            assert not host.is_ready
+            with pytest.raises(ModelLoadingError, match="fake"):
+                host.backend
+            waiting.pop().cancel()
+            gate.set()
+            assert await waiting[0] is backend
+            assert host.backend is backend
+            assert not backend.closed
+        assert backend.closed
+
+    asyncio.run(run())
+
+
+def test_a_host_that_fails_tells_everyone_why() -> None:
+    def load() -> FakeBackend:
+        raise OSError("disk on fire")
+
+    async def run() -> None:
+        host = host_of("fake", load)
+        hosts = ModelHosts([host])
+        async with hosts.running(ignore):
+            for _ in range(2):
+                with pytest.raises(OSError, match="disk on fire"):
+                    await host.ready()
+            with pytest.raises(ModelFailedError):
+                host.backend
+            assert hosts.stats() == Stats(0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_model_that_loads_while_the_server_ends_is_closed() -> None:
+    backend, gate = FakeBackend(), threading.Event()
+
+    def load() -> FakeBackend:
+        gate.wait()
+        return backend
+
+    async def run() -> None:
+        async with ModelHosts([host_of("fake", load)]).running(ignore):
+            asyncio.get_running_loop().call_later(0.01, gate.set)
+        assert backend.closed
+
+    asyncio.run(run())
+
+
+def test_models_are_found_by_name_and_alias() -> None:
+    a, b = (ModelHost(n, lambda _o: FakeBackend(), [f"{n}-latest"]) for n in "ab")
+    hosts = ModelHosts([a, b])
+    assert [hosts.find(n) for n in ("a", "a-latest", "default")] == [a, a, a]
+    assert [hosts.find(n) for n in ("b", "b-latest")] == [b, b]
+    with pytest.raises(UnknownModelError, match=r"'c'.*'a', 'b'"):
+        hosts.find("c")
+
+
+def test_each_request_reaches_the_model_it_names() -> None:
+    a, b = named("a"), named("b")
+    with served(a, b) as client:
+        assert [card["id"] for card in client.get("/v1/models").json()["data"]] == ["a", "b"]
+        assert client.get("/v1/models/b").json()["id"] == "b"
+        answer = client.post("/v1/completions", json={"prompt": "Hi", "model": "b"}).json()
+        assert answer["model"] == "b"
+        assert (len(a.submitted), len(b.submitted)) == (0, 1)
+        assert "llama_medusa_slots 8.0" in client.get("/metrics").text
+
+
+def test_while_loading_everything_is_503_and_may_be_tried_again() -> None:
+    gate = threading.Event()
+
+    def load() -> FakeBackend:
+        gate.wait()
+        return FakeBackend()
+
+    hosts = ModelHosts([host_of("fake", load)])
+    with TestClient(create_app(hosts, api_key=None)) as client:
+        for answer in (
+            client.post("/v1/completions", json={"prompt": "Hi"}),
+            client.post("/tokenize", json={"content": "Hi"}),
+            client.get("/v1/models"),
+            client.get("/health"),
+        ):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "loading"
+            assert int(answer.headers["Retry-After"]) > 0
+        assert client.get("/metrics").status_code == 200
+        gate.set()
+        wait_until_loaded(client, hosts.all[0])
+        assert client.get("/health").json() == {
+            "status": "ok", "slots": 4, "active": 1, "waiting": 2,
+        }  # fmt: skip
+
+
+def test_steps_are_counted_from_the_start() -> None:
+    observers: list[StepObserver] = []
+
+    def load(observer: StepObserver) -> FakeBackend:
+        observers.append(observer)
+        return FakeBackend()
+
+    hosts = ModelHosts([ModelHost("fake", load)])
+    with TestClient(create_app(hosts, api_key=None)) as client:
+        wait_until_loaded(client, hosts.all[0])
+        observers[0](StepReport(n_decoding=1, emitted_tokens=3, draft_failures=2))
+        text = client.get("/metrics").text
+    assert "llama_medusa_generated_tokens_total 3.0" in text
+    assert "llama_medusa_draft_failures_total 2.0" in text

@@ -1,0 +1,164 @@
+"""Each option is declared once; the command line and the README say what the declaration says."""
+
+import inspect
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import ValidationError
+from typer.testing import CliRunner, Result
+
+import app.settings
+from app.cli.from_settings import command
+from app.settings import (
+    GenerateSettings,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    TrainSettings,
+)
+from app.settings.__main__ import README
+from app.settings.option import options_of
+from app.settings.table import BEGIN, END, options_table, with_table
+from medusa.engine.config import EngineConfig
+from medusa.training.config import FitConfig
+
+ALL = [getattr(app.settings, name) for name in app.settings.__all__]
+
+
+def parse(*arguments: str, **environment: str) -> tuple[ServerSettings | None, Result]:
+    """What `serve` would run with, and what it printed."""
+    given: list[ServerSettings] = []
+
+    def run(settings: ServerSettings) -> None:
+        given.append(settings)
+
+    cli = typer.Typer()
+    cli.command()(command(run))
+    variables = {f"LLAMA_MEDUSA_{name}": value for name, value in environment.items()}
+    result = CliRunner().invoke(cli, arguments, env={"COLUMNS": "200", **variables})
+    return (given[0] if given else None), result
+
+
+def chosen(*arguments: str, **environment: str) -> ServerSettings:
+    settings, result = parse(*arguments, **environment)
+    assert settings is not None, result.output
+    return settings
+
+
+def test_the_readme_has_the_table_of_the_settings() -> None:
+    text = README.read_text("utf-8")
+    assert with_table(text, options_table(ServerSettings)) == text, "run: make docs"
+
+
+def test_a_text_without_a_place_for_the_table_is_refused() -> None:
+    assert with_table(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\nnew\n{END} b"
+    with pytest.raises(ValueError, match="no place"):
+        with_table(f"a {END} {BEGIN}", "new")
+
+
+def test_nothing_given_is_what_the_engine_does_by_itself() -> None:
+    assert ServerSettings().engine_config() == EngineConfig()
+    assert chosen() == ServerSettings()
+    assert TrainSettings(prompts=README, out=Path("heads.gguf")).fit_config == FitConfig()
+
+
+def test_what_is_given_reaches_the_engine() -> None:
+    sizes = ("-np", "3", "-c", "999", "-t", "2", "--max-queue", "5", "--max-stall", "40")
+    guesses = ("--no-lookup", "--draft-nodes", "7", "--cache-type", "q8_0")
+    config = chosen(*sizes, *guesses).engine_config()
+    assert (config.n_slots, config.n_ctx, config.n_threads) == (3, 999, 2)
+    assert (config.lookup, config.draft_nodes, config.cache_type) == (False, 7, "q8_0")
+    assert (config.max_queue, config.max_stall) == (5, 0.04)
+
+
+@pytest.mark.parametrize("settings", ALL)
+def test_options_are_declared_once(settings: type[Settings]) -> None:
+    options = options_of(settings)
+    assert {option.name for option in options} == set(settings.model_fields)
+    flags = Counter(
+        flag
+        for option in options
+        for flag in (option.flag, option.negation, option.opt.short)
+        if flag
+    )
+    assert max(flags.values(), default=1) == 1, flags
+
+
+@pytest.mark.parametrize("settings", ALL)
+def test_no_option_is_hidden_from_the_command_line(settings: type[Settings]) -> None:
+    def run(settings: Settings) -> None: ...
+
+    run.__annotations__["settings"] = settings
+    assert set(inspect.signature(command(run)).parameters) == set(settings.model_fields)
+
+
+def test_every_option_of_a_server_has_a_variable_of_its_name() -> None:
+    for option in options_of(ServerSettings):
+        assert option.variable == f"LLAMA_MEDUSA_{option.name.upper()}"
+
+
+def test_variables_stand_for_options_that_are_not_given() -> None:
+    variables = {"MODEL": "m", "PORT": "9000", "LOOKUP": "0", "GPU_LAYERS": "all", "VERBOSE": "1"}
+    settings = chosen(**variables)
+    assert (settings.model, settings.port, settings.lookup) == ("m", 9000, False)
+    assert (settings.gpu_layers, settings.verbose) == (-1, True)
+    assert chosen("n", "--port", "9001", **variables).port == 9001
+    assert chosen("n", **variables).model == "n"
+
+
+def test_empty_variables_are_no_values() -> None:
+    variables = [option.name.upper() for option in options_of(ServerSettings)]
+    variables.remove("API_KEY")
+    assert chosen(**dict.fromkeys(variables, "")) == ServerSettings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("--api-key", ""), {}),
+        (("--api-key", " "), {}),
+        ((), {"API_KEY": ""}),
+        ((), {"API_KEY": " "}),
+    ],
+)
+def test_an_empty_key_does_not_open_the_server(
+    arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    settings, result = parse(*arguments, **environment)
+    assert settings is None
+    assert result.exit_code == 2
+    assert "'--api-key' (env var: 'LLAMA_MEDUSA_API_KEY'): the key is empty" in result.output
+
+
+def test_a_key_is_not_shown() -> None:
+    settings = chosen("--api-key", "secret", API_KEY="")
+    assert settings.api_key == "secret"
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("auto", None), ("all", -1), ("20", 20), ("0", 0), ("-1", -1)]
+)
+def test_layers_on_the_gpu(text: str, layers: int | None) -> None:
+    assert chosen("-ngl", text).gpu_layers == layers
+    assert ModelSettings(gpu_layers=layers).gpu_layers == layers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"port": 0}, {"port": 65536}, {"draft_nodes": 65}, {"parallel": 257}, {"api_key": ""},
+     {"tree": "/nowhere"}, {"max_stall": 0.5}, {"prot": 80}],
+    ids=str,
+)  # fmt: skip
+def test_bounds_hold_without_the_command_line(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ServerSettings(**wrong)
+
+
+def test_a_prompt_may_have_a_model_before_it() -> None:
+    alone, both = GenerateSettings(words=["Hi"]), GenerateSettings(words=["m.gguf", "Hi"])
+    assert (alone.model, alone.prompt) == (ServerSettings().model, "Hi")
+    assert (both.model, both.prompt) == ("m.gguf", "Hi")
