@@ -1,15 +1,18 @@
 """`llama-medusa serve`."""
 
-import dataclasses
+import asyncio
 
 import uvicorn
 from rich.console import Console
 
+from app.backend import LocalBackend
+from app.hosts import ModelHost, ModelHosts
 from app.options import ModelOptions, ServerOptions
-from app.served import ServedModel, open_served
+from app.served import open_served
 from app.server import create_app
 from medusa.engine.report import StepObserver
 from medusa.llama import runtime
+from medusa.loading import LoadedModel
 from models import resolve
 
 GRACE_SECONDS = 5
@@ -24,22 +27,16 @@ def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
     """
     console = Console()
     files = resolve(model_options.model)
-    failures: list[Exception] = []
+    name = options.model_name or files.name
 
-    def load(observer: StepObserver) -> ServedModel:
+    def open_backend(observer: StepObserver) -> LocalBackend:
         served = open_served(model_options, observer)
-        return dataclasses.replace(served, name=options.model_name or files.name)
+        return LocalBackend(
+            LoadedModel(name, served.model, served.heads, served.engine, served.template)
+        )
 
-    def on_failed(error: Exception) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    app = create_app(
-        load,
-        api_key=options.api_key,
-        on_ready=lambda served: announce(console, served, options),
-        on_failed=on_failed,
-    )
+    host = ModelHost(name, open_backend)
+    app = create_app(ModelHosts([host]), api_key=options.api_key)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -49,13 +46,24 @@ def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
+
+    async def serve() -> None:
+        serving = asyncio.create_task(server.serve())
+        loading = asyncio.create_task(host.ready())
+        await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if host.is_ready:
+            announce(console, host.backend.loaded, options)
+        else:
+            server.should_exit = True
+        await serving
+        if loading.done():
+            loading.result()
+
     console.print(f"loading {files.model.name} ...", highlight=False)
-    server.run()
-    if failures:
-        raise failures[0]
+    asyncio.run(serve())
 
 
-def announce(console: Console, served: ServedModel, options: ServerOptions) -> None:
+def announce(console: Console, served: LoadedModel, options: ServerOptions) -> None:
     """Print what runs and how to try it."""
     for line in describe(served):
         console.print(line, highlight=False, soft_wrap=True)
@@ -71,7 +79,7 @@ def announce(console: Console, served: ServedModel, options: ServerOptions) -> N
     )
 
 
-def describe(served: ServedModel) -> list[str]:
+def describe(served: LoadedModel) -> list[str]:
     """What is served, one property a line."""
     engine, model, heads = served.engine, served.model, served.heads
     config, kernels = engine.config, runtime.load().kernels
@@ -94,7 +102,7 @@ def describe(served: ServedModel) -> list[str]:
     ]
 
 
-def _describe_drafts(served: ServedModel) -> str:
+def _describe_drafts(served: LoadedModel) -> str:
     config = served.engine.config
     if config.draft_nodes == 0:
         return "none: plain decoding"
