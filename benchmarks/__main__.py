@@ -1,4 +1,4 @@
-"""`python -m benchmarks COMMAND [--json FILE]`."""
+"""`python -m benchmarks COMMAND [--json FILE] [--markdown FILE]`."""
 
 import typer
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.report import JsonFile, MarkdownFile, report
 from medusa.speculation.calibration import MIDDLES
 from medusa.speculation.heads.weights import read_heads
 from models import DEFAULT_MODEL, resolve
@@ -19,6 +19,8 @@ _FEWEST = 30
 def calibration(
     plot: Annotated[Path | None, typer.Option(help="Also draw a reliability plot here.")] = None,
     heads: Annotated[Path | None, typer.Option(help="Other heads than the default's.")] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
 ) -> None:
     """Acceptance of each head's best guess by the probability that the head gives it."""
     path = heads or resolve(DEFAULT_MODEL).heads
@@ -31,7 +33,8 @@ def calibration(
     table = Table("head", *(f"{middle:.2f}" for middle in MIDDLES), title="accepted")
     for head, row in enumerate(rates, start=1):
         table.add_row(str(head), *("-" if np.isnan(rate) else f"{rate:.2f}" for rate in row))
-    Console().print(table)
+    results = {"acceptance": [list(row) for row in np.nan_to_num(rates)]}
+    report("calibration", [table], results, json, markdown)
     if plot is not None:
         draw(rates, plot)
 

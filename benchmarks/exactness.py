@@ -1,14 +1,12 @@
 """Whether company and guesses change what is written: greedy answers compared token by token."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.speculation import load_prompts
 from benchmarks.workload import QUESTIONS, Bench, answers
 from medusa.engine.requests import GenerationRequest
@@ -53,9 +51,8 @@ class Comparison:
 def exactness(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts to answer.")] = 100,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 128,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
 ) -> None:
     """Greedy answers with and without guesses, alone and eight at once, on the kernels in use."""
     bench = Bench.load()
@@ -85,8 +82,13 @@ def exactness(
     table = Table("against no guesses, alone", "equal answers", title=kernels)
     for row in rows:
         table.add_row(row.what, f"{row.equal} of {row.prompts}")
-    Console().print(table)
-    write_json(json, {"kernels": kernels, "exactness": [asdict(row) for row in rows]})
+    report(
+        "exactness",
+        [table],
+        {"kernels": kernels, "exactness": [asdict(row) for row in rows]},
+        json,
+        markdown,
+    )
 
 
 def _answers(

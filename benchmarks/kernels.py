@@ -8,7 +8,6 @@ multiplications over the measured peak of the integer units.
 
 from __future__ import annotations
 
-import json as jsonlib
 import statistics
 import tempfile
 import time
@@ -16,13 +15,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from benchmarks.report import JsonFile, MarkdownFile, report
 from medusa.llama import kernels as cpu_kernels
 from medusa.llama.kernels.library import Enable, Library
 
@@ -209,8 +209,10 @@ def model_of_type(default: Path, kind: str, folder: Path) -> Path:
     return path
 
 
-def table(timings: list[Timing]) -> Table:
-    result = Table("type", "what", "n", "context", "stock ms", "ours ms", "ratio", "floor ms")
+def table(timings: list[Timing], title: str) -> Table:
+    result = Table(
+        "type", "what", "n", "context", "stock ms", "ours ms", "ratio", "floor ms", title=title
+    )
     for t in timings:
         numbers = (f"{t.stock:.2f}", f"{t.ours:.2f}", f"{t.ratio:.2f}", f"{t.floor:.2f}")
         result.add_row(t.type, t.what, str(t.n), str(t.context), *numbers)
@@ -235,7 +237,8 @@ def plot(timings: list[Timing], path: Path) -> None:
 
 
 def kernels(
-    json: Annotated[Path | None, typer.Option(help="Write the timings there.")] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
     figure: Annotated[Path | None, typer.Option(help="Draw t(n) there.")] = None,
     model: Annotated[Path | None, typer.Option(help="GGUF file; default: SmolLM2-135M.")] = None,
     types: Annotated[str, typer.Option(help="Comma-separated quantisations.")] = ",".join(TYPES),
@@ -252,23 +255,26 @@ def kernels(
     llama_cpp.llama_log_set(silent, None)
     llama_cpp.llama_backend_init()
     machine = measure_machine(status.library)
-    console = Console()
-    console.print(
+    title = (
         f"{status.isa}, {THREADS} threads, {machine.bytes_per_second / 1e9:.1f} GB/s, "
         f"{machine.products_per_second / 1e9:.0f} GMAC/s"
     )
     timings: list[Timing] = []
+    quality = Table("type", "perplexity, stock", "perplexity, ours")
     with tempfile.TemporaryDirectory() as folder:
-        for kind in types.split(","):
+        for kind in track(types.split(","), description="measuring"):
             path = model or model_of_type(default_model(), kind, Path(folder))
             timings += measure(path, kind, status.library, machine, repeats)
-            console.print(table([t for t in timings if t.type == kind]))
             if perplexity:
-                console.print(perplexities(path, perplexity.read_text(), status.library))
-    if json:
-        result: dict[str, Any] = {"isa": status.isa, "machine": asdict(machine)}
-        result["timings"] = [asdict(t) | {"ratio": t.ratio} for t in timings]
-        json.write_text(jsonlib.dumps(result, indent=1) + "\n")
+                found = perplexities(path, perplexity.read_text(), status.library)
+                quality.add_row(kind, f"{found['stock']:.2f}", f"{found['ours']:.2f}")
+    results = {
+        "isa": status.isa,
+        "peak": asdict(machine),
+        "timings": [asdict(t) | {"ratio": t.ratio} for t in timings],
+    }
+    tables = [table(timings, title), *([quality] if perplexity else [])]
+    report("kernels", tables, results, json, markdown)
     if figure:
         plot(timings, figure)
 

@@ -11,18 +11,18 @@ from typing import Annotated
 import gguf
 import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.served import default_threads, load_template
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.workload import Bench, Timing, run
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.quantising import quantize
+from medusa.llama.threads import default_threads
+from medusa.loading import load_template
 from medusa.sampling.draw import log_softmax
 from medusa.speculation.heads import load_heads
 from models import DEFAULT_MODEL, resolve
@@ -48,9 +48,8 @@ class QuantFigures:
 
 
 def quants(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times each speed is measured.")] = 3,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of each answer.")] = 128,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the figures here.")] = None,
@@ -71,8 +70,8 @@ def quants(
             _measure(name, path, rounds, tokens)
             for name, path in track(paths.items(), description="measuring")
         ]
-    _print(rows)
-    write_json(json, {"quants": [asdict(row) for row in rows]})
+    results = {"quants": [asdict(row) for row in rows]}
+    report("quants", [_table(rows)], results, json, markdown)
     if plot is not None:
         draw(rows, plot)
 
@@ -148,7 +147,7 @@ def _memory_mb() -> float:
     return pages * 4096 / 1e6
 
 
-def _print(rows: list[QuantFigures]) -> None:
+def _table(rows: list[QuantFigures]) -> Table:
     table = Table(
         "", "file MB", "memory MB", "perplexity", "tok/s, 1", "tok/s, 8", "accepted", "per step",
         title="SmolLM2-135M-Instruct, all made from its Q4_1",
@@ -164,7 +163,7 @@ def _print(rows: list[QuantFigures]) -> None:
             f"{100 * row.accepted_share:.0f} %",
             f"{row.tokens_per_step:.2f}",
         )
-    Console().print(table)
+    return table
 
 
 def draw(rows: list[QuantFigures], path: Path) -> None:

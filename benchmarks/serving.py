@@ -10,17 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
 from openai import AsyncOpenAI
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.workload import question
 
 _CLIENTS = (1, 8)
@@ -66,9 +64,8 @@ class Figures:
 
 
 def serving(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times each server is measured.")] = 3,
     tokens: Annotated[int, typer.Option(min=8, help="Most tokens of an answer.")] = 128,
 ) -> None:
@@ -94,8 +91,7 @@ def serving(
             f"{row.first_token_ms:.0f}",
             f"{row.inter_token_ms:.1f}",
         )
-    Console().print(table)
-    write_json(json, {"serving": [asdict(row) for row in rows]})
+    report("serving", [table], {"serving": [asdict(row) for row in rows]}, json, markdown)
 
 
 @contextmanager

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.served import default_threads
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.workload import Bench, run
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
+from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.growth import StepCost
 from medusa.speculation.heads import load_heads
@@ -76,9 +75,8 @@ def speculation(
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.0,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each kind.")] = 12,
     heads: Annotated[Path | None, typer.Option(help="Other heads than the model's.")] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
 ) -> None:
     """Tokens per step and per second of one request at a time, modes interleaved."""
     bench = Bench.load()
@@ -90,8 +88,8 @@ def speculation(
     engines = {mode: _engine(bench, mode, nodes, cost) for mode in MODES}
     answers = _measure(bench, engines, tokens, temperature, prompts)
     rows = summarise(answers)
-    _print(rows)
-    write_json(json, {"speculation": [asdict(row) for row in rows]})
+    results = {"speculation": [asdict(row) for row in rows]}
+    report("speculation", [_table(rows)], results, json, markdown)
 
 
 def load_prompts(count: int) -> list[tuple[str, str]]:
@@ -183,7 +181,7 @@ def summarise(answers: Sequence[Answer]) -> list[Summary]:
     return rows
 
 
-def _print(rows: Sequence[Summary]) -> None:
+def _table(rows: Sequence[Summary]) -> Table:
     table = Table(
         "kind", "guesses from", "tokens/s", "tokens/step", "guesses/step", "speed-up", "median",
         title="one request, by kind of prompt",
@@ -199,4 +197,4 @@ def _print(rows: Sequence[Summary]) -> None:
             f"{row.median_speed_up:.2f}",
             end_section=row.mode == MODES[-1].name,
         )
-    Console().print(table)
+    return table

@@ -3,14 +3,10 @@
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.workload import Bench, run
 from medusa.engine.report import StepReport
 
@@ -34,9 +30,8 @@ class StepTimes:
 
 
 def step(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
 ) -> None:
     """Time of a decode step by part; overhead = step - llama.cpp - heads."""
     bench = Bench.load()
@@ -56,8 +51,7 @@ def step(
             f"{row.heads_ms:.2f}",
             f"{row.overhead_ms:.3f}",
         )
-    Console().print(table)
-    write_json(json, {"step": [asdict(row) for row in rows]})
+    report("step", [table], {"step": [asdict(row) for row in rows]}, json, markdown)
 
 
 def _measure(bench: Bench) -> Iterator[StepTimes]:

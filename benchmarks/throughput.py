@@ -2,15 +2,13 @@
 
 import statistics
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.workload import Bench, Timing, run
 
 _REQUESTS = 8
@@ -27,9 +25,8 @@ class Throughput:
 
 
 def throughput(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times each configuration is run.")] = 3,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of each answer.")] = 128,
 ) -> None:
@@ -63,5 +60,4 @@ def throughput(
             f"{row.tokens_per_second / base:.2f}",
             f"{row.tokens_per_step:.2f}",
         )
-    Console().print(table)
-    write_json(json, {"throughput": [asdict(row) for row in rows]})
+    report("throughput", [table], {"throughput": [asdict(row) for row in rows]}, json, markdown)

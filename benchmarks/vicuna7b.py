@@ -14,16 +14,14 @@ from typing import Annotated
 import gguf
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from app.served import default_threads
 from benchmarks.random_llama import LlamaShape, write_random_heads, write_random_llama
-from benchmarks.report import write_json
+from benchmarks.report import JsonFile, MarkdownFile, report
 from benchmarks.synthetic import SyntheticHeads, request
 from benchmarks.workload import run
-from convert.disk import require_disk
+from convert.files.disk import require_disk
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
 from medusa.engine.config import EngineConfig
@@ -34,6 +32,7 @@ from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
+from medusa.llama.threads import default_threads
 from medusa.speculation.heads import Heads, NumpyHeads, load_heads
 from medusa.speculation.heads.weights import read_heads
 
@@ -88,9 +87,8 @@ class ProjectedFigures:
 
 
 def vicuna7b(
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here.")
-    ] = None,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where the files are written and removed again.")
     ] = None,
@@ -107,20 +105,18 @@ def vicuna7b(
         for path, outtype in zip(paths, _OUTTYPES, strict=True):
             write_random_llama(path, shape, outtype)
         models = [_measure_model(path, rounds) for path in paths]
-        _print_models(models)
         official = work / "medusa_lm_head.safetensors"
         write_random_heads(official, _N_HEADS, shape.n_embd, shape.n_vocab)
         heads = list(_measure_heads(official, paths[0], rounds, models[0].t_ms[1]))
-        _print_heads(heads)
         projected = list(_measure_speed(paths[0], work / "heads.gguf", tokens))
-        _print_projected(projected)
     figures: dict[str, object] = {
         "layers": layers,
         "models": [asdict(row) for row in models],
         "heads": [asdict(row) for row in heads],
         "projected": [asdict(row) for row in projected],
     }
-    write_json(json, figures)
+    tables = [_models_table(models), _heads_table(heads), _projected_table(projected)]
+    report("vicuna7b", tables, figures, json, markdown)
 
 
 def _measure_model(path: Path, rounds: int) -> ModelFigures:
@@ -238,7 +234,7 @@ def _memory_gb() -> float:
     return pages * 4096 / 1e9
 
 
-def _print_models(rows: list[ModelFigures]) -> None:
+def _models_table(rows: list[ModelFigures]) -> Table:
     table = Table(
         "", "file GB", "load s", "memory GB", *(f"t({n}) ms" for n in _SIZES), title="the model"
     )
@@ -250,10 +246,10 @@ def _print_models(rows: list[ModelFigures]) -> None:
             f"{row.memory_gb:.2f}",
             *(f"{row.t_ms[n]:.0f}" for n in _SIZES),
         )
-    Console().print(table)
+    return table
 
 
-def _print_heads(rows: list[HeadsFigures]) -> None:
+def _heads_table(rows: list[HeadsFigures]) -> Table:
     table = Table(
         "file", "run by", "draft tokens", "file GB", "ms a step", "of t(1)", title="heads"
     )
@@ -266,10 +262,10 @@ def _print_heads(rows: list[HeadsFigures]) -> None:
             f"{row.step_ms:.1f}",
             f"{100 * row.share:.0f} %",
         )
-    Console().print(table)
+    return table
 
 
-def _print_projected(rows: list[ProjectedFigures]) -> None:
+def _projected_table(rows: list[ProjectedFigures]) -> Table:
     title = "projected: acceptance is synthetic (Q4_0, one request, the last heads above)"
     table = Table("draft nodes", "tokens/s", "ratio", "tokens per step", "overhead ms", title=title)
     for row in rows:
@@ -280,4 +276,4 @@ def _print_projected(rows: list[ProjectedFigures]) -> None:
             f"{row.tokens_per_step:.2f}",
             f"{row.overhead_ms:.2f}",
         )
-    Console().print(table)
+    return table

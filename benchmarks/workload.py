@@ -1,18 +1,19 @@
 """Requests to measure with, and running them on an engine."""
 
-import queue
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from app.served import default_threads, load_model, load_template
+from medusa.engine.client import generate
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
+from medusa.engine.events import Usage
 from medusa.engine.report import StepObserver
-from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
+from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
+from medusa.llama.threads import default_threads
+from medusa.loading import load_model, load_template
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.heads import Heads, load_heads
 from medusa.text.chat_template import ChatTemplate, prompt_tokens
@@ -47,7 +48,7 @@ class Bench:
     def load(cls) -> "Bench":
         """Load the default model and its heads."""
         files = resolve(DEFAULT_MODEL)
-        model = load_model(files.model, None)
+        model = load_model(files.model)
         assert files.heads is not None
         assert model.chat_template is not None
         return cls(
@@ -63,7 +64,6 @@ class Bench:
         config = EngineConfig(
             n_slots=n_slots,
             n_ctx=1024 * n_slots,
-            n_threads=default_threads(),
             draft_nodes=EngineConfig.draft_nodes if speculate else 0,
         )
         return Engine(self.model, self.heads if speculate else None, config, observer)
@@ -110,42 +110,12 @@ class Timing:
 
 def run(engine: Engine, requests: Sequence[GenerationRequest], clients: int) -> Timing:
     """Answer all requests, `clients` at a time."""
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    waiting = list(requests)
-    usages: list[Usage] = []
     began = time.perf_counter()
-    running = 0
-    while waiting or running:
-        while waiting and running < clients:
-            engine.submit([waiting.pop(0)], [events.put])
-            running += 1
-        event = events.get()
-        if isinstance(event, Failed):
-            raise event.error
-        if isinstance(event, Finished):
-            usages.append(event.usage)
-            running -= 1
-    return Timing(time.perf_counter() - began, usages)
+    answers = generate(engine, requests, parallel=clients)
+    seconds = time.perf_counter() - began
+    return Timing(seconds, [answer.usage for answer in answers if answer.usage is not None])
 
 
 def answers(engine: Engine, requests: Sequence[GenerationRequest]) -> list[tuple[int, ...]]:
     """The tokens of each request's answer; all are submitted at once."""
-    events: queue.SimpleQueue[tuple[int, Event]] = queue.SimpleQueue()
-    found: list[list[int]] = [[] for _ in requests]
-    for number, request in enumerate(requests):
-        engine.submit([request], [partial(_put, events, number)])
-    running = len(requests)
-    while running:
-        number, event = events.get()
-        match event:
-            case Delta(tokens=tokens):
-                found[number].extend(tokens)
-            case Failed(error=error):
-                raise error
-            case Finished():
-                running -= 1
-    return [tuple(tokens) for tokens in found]
-
-
-def _put(events: queue.SimpleQueue[tuple[int, Event]], number: int, event: Event) -> None:
-    events.put((number, event))
+    return [tuple(answer.tokens) for answer in generate(engine, requests)]

@@ -9,12 +9,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from convert.disk import require_disk
 from convert.draft_vocabulary import choose_draft_tokens
 from convert.errors import CheckpointError, ConversionError
-from convert.official_heads import OfficialHeads, read_official_heads
+from convert.files.disk import require_disk
+from convert.files.official_heads import OfficialHeads, read_official_heads
+from convert.files.tensors import StoredTensor
 from convert.outtypes import HeadsOutType
-from convert.tensors import StoredTensor
 from medusa.errors import HeadsMismatchError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.gguf_files import Progress

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import gguf
 
-from convert.disk import require_disk, whole_file
 from convert.errors import CheckpointError, ConversionError
+from convert.files.disk import require_disk, whole_file
 from convert.model import quantise_file
 from convert.outtypes import OutType
 

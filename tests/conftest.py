@@ -1,7 +1,8 @@
 """What several test folders share: the default model, loaded once, and an F16 copy of it."""
 
+import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,28 @@ from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
 
 THREADS = min(2, default_threads())
+
+_REAL_FIXTURES = {"model_path", "heads_path", "default_model"}
+_SERVERS = {"running_server", "running_hub"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `real` what uses the default model's files or calls a function that starts a server.
+
+    In both cases directly or through other fixtures.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function):
+            called = set(item.function.__code__.co_names)
+            called.update(*(function.__code__.co_names for function in _fixtures(item)))
+            if _REAL_FIXTURES & set(item.fixturenames) or _SERVERS & called:
+                item.add_marker(pytest.mark.real)
+
+
+def _fixtures(item: pytest.Function) -> Iterator[Callable[..., object]]:
+    """The functions of the fixtures that a test uses."""
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        yield from (inspect.unwrap(definition.func) for definition in definitions)
 
 
 @pytest.fixture(scope="session")

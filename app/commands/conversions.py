@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import models
-from convert.disk import human_size, require_disks
 from convert.errors import ConversionError
+from convert.files.disk import human_size, require_disks
 from convert.heads import HeadsConversion, convert_heads
-from convert.hub import Download, HubAccess, cache_folder, fetch
+from convert.hub.downloads import Download, HubAccess, cache_folder, fetch
+from convert.hub.sources import heads_files, local_source, model_files, plan
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import HeadsOutType, OutType
 from convert.ready_gguf import choose_gguf, use_gguf
-from convert.sources import heads_files, local_source, model_files, plan
 from models import HubSource
 
 __all__ = ["DraftVocab", "HubAccess", "run_catalogue", "run_heads", "run_model"]

@@ -220,9 +220,13 @@ class Engine:
         with self._changed:
             while not (self._stopping or self._inbox or scheduler.has_work):
                 self._changed.wait()
-            scheduler.add(self._inbox)
-            self._inbox.clear()
-            return not self._stopping
+            arrived, self._inbox = self._inbox, []
+            scheduler.add(sequence for sequence in arrived if not sequence.is_complete)
+            going_on = not self._stopping
+        for sequence in arrived:
+            if sequence.is_complete:
+                _deliver(sequence)
+        return going_on
 
     def _step(self) -> None:
         began = time.perf_counter()
@@ -241,3 +245,12 @@ class Engine:
         for sequence in self._scheduler.abort():
             sequence.output.fail(error)
         self._context.clear()
+
+
+def _deliver(sequence: Running) -> None:
+    """Answer a request for which nothing has to be computed."""
+    try:
+        sequence.deliver()
+    except Exception as error:
+        log.exception("a request failed; the others go on")
+        sequence.output.fail(error)

@@ -17,6 +17,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.real
 def test_generate_streams_an_answer_and_then_its_statistics() -> None:
     result = run("generate", "--max-tokens", "64", "Explain how a bicycle stays upright.")
     assert result.returncode == 0, result.stderr

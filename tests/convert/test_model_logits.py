@@ -1,6 +1,7 @@
 """Converted models compute what transformers computes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ LLAMA31 = {
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "grouped-query": {},
     "tied-head": {"tie_word_embeddings": True},
     "multi-head": {"num_key_value_heads": 4},
@@ -75,7 +76,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_of_a_llama_equal_those_of_transformers(name, tmp_path):
+def test_logits_of_a_llama_equal_those_of_transformers(name: str, tmp_path: Path) -> None:
     model = tiny.tiny_llama(write_sentencepiece(tmp_path), **VARIANTS[name])
     tiny.write_config(tmp_path, model)
     tiny.write_safetensors(tmp_path, tiny.state_of(model, torch.float32))
@@ -85,8 +86,11 @@ def test_logits_of_a_llama_equal_those_of_transformers(name, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["safetensors", "sharded-safetensors", "sharded-bin"])
-def test_every_kind_of_weight_file_gives_the_same_model(kind, dtype, tmp_path):
-    model = tiny.tiny_llama(write_sentencepiece(tmp_path)).to(dtype)
+def test_every_kind_of_weight_file_gives_the_same_model(
+    kind: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    model = tiny.tiny_llama(write_sentencepiece(tmp_path))
+    torch.nn.Module.to(model, dtype)
     tiny.write_config(tmp_path, model)
     state = tiny.state_of(model, dtype)
     if kind == "sharded-bin":
@@ -97,7 +101,7 @@ def test_every_kind_of_weight_file_gives_the_same_model(kind, dtype, tmp_path):
     assert relative_error(logits, reference_logits(model, TOKENS)) < MAX_RELATIVE_ERROR
 
 
-def test_logits_of_a_mistral_equal_those_of_transformers(tmp_path):
+def test_logits_of_a_mistral_equal_those_of_transformers(tmp_path: Path) -> None:
     model = tiny.tiny_mistral(write_sentencepiece(tmp_path), sliding_window=200)
     tiny.write_config(tmp_path, model)
     tiny.write_safetensors(tmp_path, tiny.state_of(model, torch.bfloat16))
@@ -117,7 +121,9 @@ def test_logits_of_a_mistral_equal_those_of_transformers(tmp_path):
         (OutType.Q4_0, 0.5),
     ],
 )
-def test_quantised_models_are_as_close_as_their_bits_allow(outtype, limit, tmp_path):
+def test_quantised_models_are_as_close_as_their_bits_allow(
+    outtype: OutType, limit: float, tmp_path: Path
+) -> None:
     model = tiny.tiny_llama(
         write_sentencepiece(tmp_path),
         hidden_size=256,

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 State = dict[str, torch.Tensor]
+Model = TypeVar("Model", bound=torch.nn.Module)
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 3,
@@ -23,19 +25,19 @@ SIZES = {
 }
 
 
-def tiny_llama(n_vocab: int, **changes: object) -> LlamaForCausalLM:
+def tiny_llama(n_vocab: int, **changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(5)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=n_vocab, **{**SIZES, **changes}))
     return randomise_vectors(model)
 
 
-def tiny_mistral(n_vocab: int, **changes: object) -> MistralForCausalLM:
+def tiny_mistral(n_vocab: int, **changes: Any) -> MistralForCausalLM:
     torch.manual_seed(6)
     model = MistralForCausalLM(MistralConfig(vocab_size=n_vocab, **{**SIZES, **changes}))
     return randomise_vectors(model)
 
 
-def randomise_vectors(model: torch.nn.Module) -> torch.nn.Module:
+def randomise_vectors(model: Model) -> Model:
     """Norms start as ones and biases as zeros, which would hide mistakes."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -49,7 +51,7 @@ def write_config(folder: Path, model: LlamaForCausalLM | MistralForCausalLM) -> 
     (folder / "config.json").write_text(json.dumps(model.config.to_dict(), default=str))
 
 
-def state_of(model: torch.nn.Module, dtype: torch.dtype) -> State:
+def state_of(model: LlamaForCausalLM | MistralForCausalLM, dtype: torch.dtype) -> State:
     """The tensors as they are saved: a tied head is left out."""
     tied = model.config.tie_word_embeddings
     return {

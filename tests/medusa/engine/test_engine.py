@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
-from medusa.engine.events import Failed, FailureKind, FinishReason, PromptScored
+from medusa.engine.events import Failed, FailureKind, Finished, FinishReason, PromptScored
 from medusa.engine.probe import timed_decodes
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
@@ -18,6 +19,7 @@ from medusa.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from medusa.llama import runtime
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
@@ -361,6 +363,99 @@ def test_only_the_prompt_is_scored_when_nothing_is_to_be_generated(
     assert len(scored.logprobs) == len(prompt)
     assert finished == run.finished
     assert run.finished.usage.completion_tokens == 0
+
+
+@pytest.mark.parametrize("scored", [None, 0])
+def test_a_request_for_nothing_is_answered(engine: Engine, scored: int | None) -> None:
+    request = GenerationRequest((1,), max_tokens=0, prompt_logprobs=scored)
+    (run,) = generate(engine, [request])
+    assert run.finished.reason is FinishReason.LENGTH
+    assert run.finished.usage.completion_tokens == 0
+    assert [type(event) for event in run.events] == [PromptScored, Finished][scored is None :]
+
+
+def test_scored_prompts_do_not_hold_up_who_is_decoding(model: Model) -> None:
+    """Seven prompts of 500 tokens: all of them together keep to a step's share of prompts."""
+    steps: list[StepReport] = []
+    config = EngineConfig(n_slots=8, n_ctx=8192, n_threads=THREADS, draft_nodes=0, max_stall=0.05)
+    engine = Engine(model, config=config, observer=steps.append)
+    (running,) = submit(engine, [GenerationRequest((1, 2, 3), GREEDY, 3000, ignore_eos=True)])
+    wait_until(lambda: len(running.tokens) > 5)
+    steps.clear()
+    text = model.tokenize("word " * 500)
+    prompts = [GenerationRequest((i, *text), max_tokens=1, prompt_logprobs=0) for i in range(7)]
+    runs = generate(engine, prompts)
+    engine.close()
+    assert all(len(run.events[0].logprobs) == len(text) + 1 for run in runs)  # type: ignore[union-attr]
+    during = [step for step in steps if step.prefilled_tokens]
+    assert max(step.prefilled_tokens for step in during) <= 64
+    assert all(step.n_decoding >= 1 for step in during), "the running request had to wait"
+
+
+class Even:
+    """Only even tokens, and 42 after each that 10 divides."""
+
+    def __init__(self) -> None:
+        self._last = 1
+
+    def mask(self, row: np.ndarray) -> None:
+        row[1::2] = -np.inf
+        if self.forced():
+            row[:42] = row[43:] = -np.inf
+
+    def accept(self, token: int) -> None:
+        self._last = token
+
+    def forced(self) -> list[int]:
+        return [42] if self._last % 10 == 0 else []
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_constraint_holds_and_guesses_do_not_change_what_it_allows(
+    model: Model, heads_path: Path, temperature: float
+) -> None:
+    prompt = tuple(model.tokenize("Ring a ring o roses, " * 3))
+    sampling = SamplingParams(temperature=temperature, seed=5)
+    request = GenerationRequest(prompt, sampling, 60, ignore_eos=True, constraint=Even)
+    written = []
+    for nodes, heads in ((0, None), (8, load_heads(heads_path, model))):
+        config = EngineConfig(
+            n_slots=3, n_ctx=1024, n_threads=THREADS, draft_nodes=nodes, cost=Free()
+        )
+        engine = Engine(model, heads, config)
+        written += [run.tokens for run in generate(engine, [request] * 3)]
+        engine.close()
+    assert all(token % 2 == 0 for token in written[0])
+    assert all(b == 42 for a, b in pairwise(written[0]) if a % 10 == 0)
+    if runtime.load().kernels.active:
+        assert all(tokens == written[0] for tokens in written)
+
+
+def test_a_constraint_that_breaks_ends_its_own_request_alone(engine: Engine) -> None:
+    class Broken(Even):
+        def mask(self, row: np.ndarray) -> None:
+            raise RuntimeError("the grammar broke")
+
+    good = GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, ignore_eos=True)
+    bad = GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, constraint=Broken)
+    runs = generate(engine, [good, bad])
+    assert runs[0].finished.usage.completion_tokens == 10
+    assert isinstance(runs[1].events[-1], Failed)
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_room_can_be_asked_for_before_requests_are_built(engine: Engine, count: int) -> None:
+    """Three slots, and two may wait."""
+    if count == 5:
+        engine.check_room(count)
+    else:
+        with pytest.raises(InvalidRequestError, match="6 sequences at once, of at most 5"):
+            engine.check_room(count)
+
+
+def test_an_unknown_adapter_is_refused(engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match="no adapter 'poet'"):
+        submit(engine, [GenerationRequest((1, 2), adapter="poet")])
 
 
 def test_closing_the_engine_ends_everything_with_an_error(model: Model) -> None:

@@ -15,16 +15,12 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.speculation.heads import load_heads
 from medusa.llama.model import Model
-from medusa.engine.requests import Failed, Finished, GenerationRequest
+from medusa.engine.client import generate
+from medusa.engine.requests import GenerationRequest
 
 model = Model(Path(sys.argv[1]))
 engine = Engine(model, load_heads(Path(sys.argv[2]), model, 2), EngineConfig(n_threads=2))
-done = threading.Event()
-engine.submit(
-    [GenerationRequest((1, 2, 3), max_tokens=16, ignore_eos=True)],
-    [lambda event: done.set() if isinstance(event, Finished | Failed) else None],
-)
-done.wait()
+generate(engine, [GenerationRequest((1, 2, 3), max_tokens=16, ignore_eos=True)])
 print(len(os.listdir("/proc/self/task")) - threading.active_count())
 engine.close()
 """

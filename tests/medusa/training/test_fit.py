@@ -62,6 +62,7 @@ def train(store: ShardStore, checkpoint: Path, **fields: object) -> Fitted:
     return fit(store, BASE, config(**fields), checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [True, False], ids=["soft targets", "hard targets"])
 @pytest.mark.parametrize(("variant", "rank"), [*KINDS[:-1], (Variant.HYDRA, 12)])
 def test_heads_learn_what_can_be_learnt(

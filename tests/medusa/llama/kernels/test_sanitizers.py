@@ -29,6 +29,7 @@ def sanitizers_work(folder: Path) -> bool:
     return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     if not sanitizers_work(tmp_path):
         pytest.skip("no g++ with AddressSanitizer and UBSan for x86-64 Linux")

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from convert.checkpoint import weight_files
 from convert.errors import DownloadError
-from convert.hub import Chooser, Download, HubAccess, plan_download
-from convert.official_heads import HEAD_FILES
+from convert.files.checkpoint import weight_files
+from convert.files.official_heads import HEAD_FILES
+from convert.hub.downloads import Chooser, Download, HubAccess, plan_download
 from convert.outtypes import OutType
 from convert.ready_gguf import choose_gguf
-from convert.tokenizer import TOKENIZER_FILES
+from convert.tokenizers.tokenizer import TOKENIZER_FILES
 
 
 def local_source(repo_or_path: str) -> Path | None:

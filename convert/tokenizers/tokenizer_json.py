@@ -7,9 +7,9 @@ from typing import Any
 
 import gguf
 
-from convert.checkpoint import read_json
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.vocabulary import AddedToken, Vocabulary
+from convert.files.checkpoint import read_json
+from convert.tokenizers.vocabulary import AddedToken, Vocabulary
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 

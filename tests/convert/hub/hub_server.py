@@ -57,13 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
-    def do_HEAD(self):
+    def do_HEAD(self) -> None:
         self.answer(send_body=False)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.answer(send_body=True)
 
-    def answer(self, send_body):
+    def answer(self, send_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
         if self.hub.down:
@@ -83,17 +83,16 @@ class _Handler(BaseHTTPRequestHandler):
         if info:
             siblings = [{"rfilename": n, "size": len(data)} for n, data in files.items()]
             return self.send_json({"id": repo, "sha": COMMIT, "siblings": siblings})
-        if file[3] not in files:
+        if file is None or file[3] not in files:
             return self.refuse(HTTPStatus.NOT_FOUND, "EntryNotFound")
         return self.send_file(file[3], files[file[3]], send_body)
 
-    def tree_entry(self, name, data):
+    def tree_entry(self, name: str, data: bytes) -> dict[str, object]:
         return {"type": "file", "path": name, "size": len(data), "oid": digest(data)}
 
-    def send_file(self, name, data, send_body):
-        start = 0
-        if self.headers.get("Range"):
-            start = int(re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"])[1])
+    def send_file(self, name: str, data: bytes, send_body: bool) -> None:
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start = int(requested[1]) if requested else 0
         self.send_response(HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK)
         self.send_header("Content-Length", str(len(data) - start))
         self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -109,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.n_breaks -= 1
             self.close_connection = True
 
-    def send_json(self, content):
+    def send_json(self, content: object) -> None:
         body = json.dumps(content).encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/json")
@@ -117,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def refuse(self, status, code=""):
+    def refuse(self, status: HTTPStatus, code: str = "") -> None:
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
@@ -125,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format, *args):
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

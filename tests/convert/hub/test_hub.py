@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from medusa.speculation.heads.weights import read_heads
 from models import CACHE_VARIABLE
 from tests.convert import tiny_checkpoints as tiny
-from tests.convert.hub_server import COMMIT, TOKEN, running_hub
+from tests.convert.hub.hub_server import COMMIT, TOKEN, FakeHub, running_hub
 from tests.convert.tiny_heads import tiny_heads
 from tests.convert.tiny_tokenizers import write_sentencepiece
 
@@ -20,13 +21,16 @@ FIRST_SHARD = "pytorch_model-00001-of-00002.bin"
 BREAK = 11_000_000
 """Bytes after which the connection breaks: the Hub's client writes chunks of 10 MiB."""
 
+Repositories = dict[str, dict[str, bytes]]
+Run = Callable[..., tuple[int, str]]
+
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
     """The files of both repositories, in Vicuna's layout."""
     model_folder = tmp_path_factory.mktemp("model")
     n_vocab = write_sentencepiece(model_folder)
@@ -41,14 +45,14 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def hub(files):
+def hub(files: Repositories) -> Iterator[FakeHub]:
     with running_hub() as hub:
         hub.repos = {repo: dict(content) for repo, content in files.items()}
         yield hub
 
 
 @pytest.fixture
-def run(hub, tmp_path):
+def run(hub: FakeHub, tmp_path: Path) -> Run:
     """Run llama-medusa as a user does; gives the exit status and everything printed."""
 
     def run(*arguments: object, **environment: str) -> tuple[int, str]:
@@ -74,7 +78,7 @@ def run(hub, tmp_path):
     return run
 
 
-def test_one_command_gets_a_model_that_serve_finds(hub, run, tmp_path):
+def test_one_command_gets_a_model_that_serve_finds(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     status, output = run("convert", "vicuna-7b-v1.3")
     assert status == 0, output
     assert f"{REPO}: 6 files" in output
@@ -92,7 +96,9 @@ def test_one_command_gets_a_model_that_serve_finds(hub, run, tmp_path):
     assert "3 tokens" in output
 
 
-def test_the_users_draft_vocabulary_wins_over_the_catalogues(hub, run, tmp_path):
+def test_the_users_draft_vocabulary_wins_over_the_catalogues(
+    hub: FakeHub, run: Run, tmp_path: Path
+) -> None:
     assert run("convert", "vicuna-7b-v1.3", "--draft-vocab", 300)[0] == 0
     heads = tmp_path / "cache" / "vicuna-7b-v1.3" / "vicuna-7b-v1.3.medusa.gguf"
     assert read_heads(heads).header.n_draft == 300
@@ -104,7 +110,7 @@ def start_of(requested: str | None) -> int:
     return int(requested.removeprefix("bytes=").split("-")[0])
 
 
-def test_a_broken_download_goes_on_where_it_stopped(hub, run, tmp_path):
+def test_a_broken_download_goes_on_where_it_stopped(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     hub.break_after = {FIRST_SHARD: BREAK}
     status, output = run("convert", "model", REPO, "--outtype", "f16", "--out", tmp_path / "m.gguf")
     assert status == 0, output
@@ -113,7 +119,9 @@ def test_a_broken_download_goes_on_where_it_stopped(hub, run, tmp_path):
     assert 0 < start_of(second) <= BREAK
 
 
-def test_after_a_failure_only_unfinished_files_are_downloaded(hub, run, tmp_path):
+def test_after_a_failure_only_unfinished_files_are_downloaded(
+    hub: FakeHub, run: Run, tmp_path: Path
+) -> None:
     hub.break_after, hub.n_breaks = {FIRST_SHARD: BREAK}, 100
     command = ("convert", "model", REPO, "--outtype", "f16", "--out", tmp_path / "m.gguf")
     status, output = run(*command)
@@ -129,7 +137,7 @@ def test_after_a_failure_only_unfinished_files_are_downloaded(hub, run, tmp_path
     assert hub.ranges("tokenizer.model") == []
 
 
-def test_what_is_cached_converts_offline(hub, run, tmp_path):
+def test_what_is_cached_converts_offline(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     command = ("convert", "model", REPO, "--outtype", "f16", "--out", tmp_path / "m.gguf")
     status, output = run(*command, "--offline")
     assert status == 1
@@ -144,7 +152,7 @@ def test_what_is_cached_converts_offline(hub, run, tmp_path):
     assert (tmp_path / "m.gguf").exists()
 
 
-def test_heads_and_a_revision(hub, run, tmp_path):
+def test_heads_and_a_revision(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     command = ("convert", "heads", HEADS_REPO, "--base", tmp_path / "m.gguf")
     assert run("convert", "model", REPO, "--out", tmp_path / "m.gguf", "--revision", "v1.3")[0] == 0
     status, output = run(*command, "--out", tmp_path / "h.gguf", "--revision", COMMIT)
@@ -154,7 +162,7 @@ def test_heads_and_a_revision(hub, run, tmp_path):
     assert f"{HEADS_REPO} has no revision v9" in output
 
 
-def test_gated_repositories_need_a_token(hub, run, tmp_path):
+def test_gated_repositories_need_a_token(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     hub.gated = {REPO}
     command = ("convert", "model", REPO, "--out", tmp_path / "m.gguf")
     status, output = run(*command)
@@ -172,14 +180,16 @@ def test_gated_repositories_need_a_token(hub, run, tmp_path):
         (HEADS_REPO, f"{HEADS_REPO} holds no model"),
     ],
 )
-def test_sources_that_do_not_exist_are_reported(source, message, run, tmp_path):
+def test_sources_that_do_not_exist_are_reported(
+    source: str, message: str, run: Run, tmp_path: Path
+) -> None:
     status, output = run("convert", "model", source, "--out", tmp_path / "m.gguf")
     assert status == 1
     assert message in output
     assert "Traceback" not in output
 
 
-def test_a_hub_that_cannot_be_reached_is_reported(hub, run, tmp_path):
+def test_a_hub_that_cannot_be_reached_is_reported(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     command = ("convert", "model", REPO, "--out", tmp_path / "m.gguf")
     status, output = run(*command, HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1
@@ -187,7 +197,7 @@ def test_a_hub_that_cannot_be_reached_is_reported(hub, run, tmp_path):
     assert "Traceback" not in output
 
 
-def test_a_repository_of_ggufs_is_used_as_it_is(hub, run, tmp_path):
+def test_a_repository_of_ggufs_is_used_as_it_is(hub: FakeHub, run: Run, tmp_path: Path) -> None:
     made = tmp_path / "made.gguf"
     assert run("convert", "model", REPO, "--outtype", "q8_0", "--out", made)[0] == 0
     hub.repos = {

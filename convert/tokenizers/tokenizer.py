@@ -4,11 +4,11 @@ from pathlib import Path
 
 import gguf
 
-from convert.checkpoint import read_optional_json
 from convert.errors import CheckpointError
-from convert.sentencepiece_model import read_sentencepiece
-from convert.tokenizer_json import added_tokens, read_tokenizer_json
-from convert.vocabulary import AddedToken, Vocabulary
+from convert.files.checkpoint import read_optional_json
+from convert.tokenizers.sentencepiece import read_sentencepiece
+from convert.tokenizers.tokenizer_json import added_tokens, read_tokenizer_json
+from convert.tokenizers.vocabulary import AddedToken, Vocabulary
 
 TOKENIZER_FILES = (
     "tokenizer.model",

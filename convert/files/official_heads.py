@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.checkpoint import read_checkpoint, read_tensor_file
 from convert.errors import CheckpointError
-from convert.tensors import StoredTensor
+from convert.files.checkpoint import read_checkpoint, read_tensor_file
+from convert.files.tensors import StoredTensor
 
 HEAD_FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 """Files that hold nothing but heads; the first that is there is taken."""

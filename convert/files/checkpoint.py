@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import CheckpointError
-from convert.safetensors_file import read_safetensors
-from convert.tensors import StoredTensor
-from convert.torch_file import read_torch_file
+from convert.files.safetensors import read_safetensors
+from convert.files.tensors import StoredTensor
+from convert.files.torch import read_torch_file
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")

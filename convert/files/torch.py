@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.errors import CheckpointError, ConversionError, UnsupportedModelError
-from convert.tensors import Dtype, StoredTensor
+from convert.files.tensors import Dtype, StoredTensor
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from pathlib import Path
 import gguf
 
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.vocabulary import Vocabulary
+from convert.tokenizers.vocabulary import Vocabulary
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_TYPE = 1, 2, 3

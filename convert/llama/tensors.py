@@ -8,9 +8,9 @@ import gguf
 import numpy as np
 
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.llama_config import LlamaConfig
-from convert.rope import interleave_heads
-from convert.tensors import Dtype, StoredTensor
+from convert.files.tensors import Dtype, StoredTensor
+from convert.llama.config import LlamaConfig
+from convert.llama.rope import interleave_heads
 from medusa.llama.gguf_files import PlannedTensor
 
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|^medusa_head\.")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint import read_json
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.rope import Llama3Scaling
+from convert.files.checkpoint import read_json
+from convert.llama.rope import Llama3Scaling
 
 _ARCHITECTURES = (
     "LlamaForCausalLM",

@@ -2,6 +2,9 @@
 
 Format: 8 bytes of little-endian length, that many bytes of JSON
 {name: {dtype, shape, data_offsets: [begin, end]}}, then the data the offsets count in.
+
+gguf's SafetensorsLocal does not notice truncated data or an entry whose shape, type and offsets
+contradict each other; safetensors itself reads bfloat16 only with PyTorch.
 """
 
 import json
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import CheckpointError, UnsupportedModelError
-from convert.tensors import Dtype, StoredTensor
+from convert.files.tensors import Dtype, StoredTensor
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000

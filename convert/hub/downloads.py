@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from convert.disk import human_size
 from convert.errors import DownloadError
+from convert.files.disk import human_size
 
 Chooser = Callable[[Iterable[str]], list[str]]
 """Picks the files that are needed from the names of all there are."""
@@ -106,18 +106,19 @@ def _is_cached(repo: str, name: str, commit: str | None) -> bool:
 
 
 def _cached_folder(repo: str, access: HubAccess) -> Path:
-    """The newest cached snapshot of the revision asked for."""
-    storage = cache_folder() / f"models--{repo.replace('/', '--')}"
-    revision = access.revision or constants.DEFAULT_REVISION
-    reference = storage / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
-    folder = storage / "snapshots" / commit
-    if not folder.is_dir():
+    """The newest cached snapshot of the revision asked for, whole or not."""
+    try:
+        return Path(
+            snapshot_download(
+                repo, revision=access.revision, local_files_only=True, allow_patterns=[]
+            )
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        revision = access.revision or constants.DEFAULT_REVISION
         raise DownloadError(
             f"{repo} (revision {revision}) is not in the Hub's cache, {cache_folder()}; it cannot "
             "be downloaded offline"
-        )
-    return folder
+        ) from None
 
 
 def _cached_names(repo: str, access: HubAccess) -> list[str]:

@@ -1,0 +1,1 @@
+"""Weights as they come: checkpoints, safetensors, PyTorch files, official heads; and the disk."""

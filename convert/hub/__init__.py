@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: what to download, and a copy of it on this machine."""
