@@ -51,7 +51,7 @@ def run_server(model_options: ModelOptions, options: ServerOptions) -> None:
         serving = asyncio.create_task(server.serve())
         loading = asyncio.create_task(host.ready())
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
-        if host.is_ready:
+        if host.is_ready and isinstance(host.backend, LocalBackend):
             announce(console, host.backend.loaded, options)
         else:
             server.should_exit = True
