@@ -18,7 +18,7 @@ from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams
-from medusa.speculation.growth import StepCost
+from medusa.speculation.cost import FixedCost, StepCost
 from medusa.speculation.heads import load_heads
 
 PROMPTS = Path(__file__).with_name("prompts")
@@ -84,7 +84,7 @@ def speculation(
         bench = Bench(
             bench.model, load_heads(heads, bench.model, default_threads()), bench.template
         )
-    cost = _Free() if all_nodes else None
+    cost = FixedCost() if all_nodes else None
     engines = {mode: _engine(bench, mode, nodes, cost) for mode in MODES}
     answers = _measure(bench, engines, tokens, temperature, prompts)
     rows = summarise(answers)
@@ -99,15 +99,6 @@ def load_prompts(count: int) -> list[tuple[str, str]]:
         lines = path.read_text("utf-8").splitlines()[:count]
         found += [(path.stem, jsonlib.loads(line)["prompt"]) for line in lines]
     return found
-
-
-class _Free:
-    """A decode costs the same whatever its size."""
-
-    change_seconds = 0.0
-
-    def seconds(self, _n_tokens: int) -> float:
-        return 1.0
 
 
 def _measure(

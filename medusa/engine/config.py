@@ -6,7 +6,7 @@ from typing import Self
 from medusa.errors import ModelLoadError
 from medusa.llama.params import MAX_SEQUENCES, CacheType
 from medusa.llama.threads import default_threads
-from medusa.speculation.growth import StepCost
+from medusa.speculation.cost import StepCost
 from medusa.speculation.tree import StaticShape
 
 HEADROOM = 64

@@ -1,7 +1,8 @@
 """Between the engine and the drafter: who wants guesses, and where they go."""
 
 from medusa.engine.plan import StepResult
-from medusa.speculation.drafter import Drafted, Drafter, DraftRequest
+from medusa.speculation.drafter import Drafted, Drafter
+from medusa.speculation.sources.source import DraftRequest
 
 
 def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
@@ -15,8 +16,8 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     survivors = result.survivors
     for verified in survivors:
         sequence = verified.sequence
-        drafter.observe2(sequence, sequence.tokens[-len(verified.path) :])
-    drafted = drafter.draft2(
+        drafter.observe(sequence, sequence.tokens[-len(verified.path) :])
+    drafted = drafter.draft(
         [
             DraftRequest(
                 key=verified.sequence,

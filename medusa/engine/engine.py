@@ -189,15 +189,19 @@ class Engine:
         config = self.config
         if not config.draft_nodes:
             return None
-        largest = config.n_slots + config.draft_nodes
-        prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.cells - largest)
+        room = config.cells - config.n_slots - config.draft_nodes
+        prompt = min(_TYPICAL_CONTEXT, config.n_batch, room)
 
         def make() -> Drafter:
             with timed_decodes(self._context, batch, prompt) as measure:
                 return Drafter.create(
                     heads,
                     DraftConfig(
-                        config.draft_nodes, largest, config.lookup, config.tree_shape, config.cost
+                        max_nodes=config.draft_nodes,
+                        max_requests=config.n_slots,
+                        lookup=config.lookup,
+                        shape=config.tree_shape,
+                        cost=config.cost,
                     ),
                     measure,
                 )

@@ -1,26 +1,28 @@
-"""Restrictions of what may be sampled next."""
+"""What a request's text must look like, token by token: the seam for grammars and schemas."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from medusa.errors import MedusaError
+
+
+class NothingAllowedError(MedusaError):
+    """A constraint, with the tokens that are forbidden anyway, leaves no token to choose."""
+
 
 class TokenConstraint(Protocol):
-    """Says which tokens may come next. One object serves one request.
-
-    The sampler asks at nodes in the order in which their tokens are emitted, so nothing is ever
-    taken back.
-    """
+    """Which tokens may come next in one request; it sees every token that is emitted."""
 
     def mask(self, row: np.ndarray) -> None:
-        """Set the logits [n_vocab] float32 of what may not come next to -inf, in place."""
+        """Set logits of tokens that may not come next to -inf, in place. row: [n_vocab] float32."""
         ...
 
     def accept(self, token: int) -> None:
-        """Take over the token that was chosen."""
+        """Go on to what may follow `token`, which was emitted."""
         ...
 
     def forced(self) -> Sequence[int]:
-        """Tokens that must come next, one after the other; empty where there is a choice."""
+        """Tokens that must come next, one after the other; may be empty."""
         ...

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
+_GREEDY_BELOW = 1e-6
+"""Logits divided by less than that would leave float32's range, where nothing is a number."""
+
 
 @dataclass(frozen=True)
 class SamplingParams:
     """A request's sampling settings; the names and meanings are OpenAI's and vLLM's.
 
-    temperature 0 is greedy decoding. top_k 0, top_p 1 and min_p 0 switch a filter off.
-    presence_penalty and frequency_penalty look at the generated tokens, repetition_penalty
-    (CTRL, Keskar et al. 2019) at the prompt as well.
+    temperature 0, or as good as 0, is greedy decoding. top_k 0, top_p 1 and min_p 0 switch a
+    filter off. presence_penalty and frequency_penalty look at the generated tokens,
+    repetition_penalty (CTRL, Keskar et al. 2019) at the prompt as well.
     """
 
     temperature: float = 1.0
@@ -21,3 +24,8 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = field(default_factory=dict)
     seed: int | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken, without a draw."""
+        return self.temperature < _GREEDY_BELOW

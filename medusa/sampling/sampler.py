@@ -1,7 +1,8 @@
 """Choosing one token from one row of logits.
 
-The order is that of vLLM and Hugging Face: logit bias and penalties, temperature, then top-k,
-top-p and min-p on the resulting distribution, then one draw of the request's own random numbers.
+The order is that of vLLM and Hugging Face: logit bias and penalties, what a constraint and bans
+rule out, temperature, then top-k, top-p and min-p on the resulting distribution, then one draw of
+the request's own random numbers.
 Exactly one draw is spent for each emitted token, whatever was speculated, so a seed gives the
 same text with and without drafts.
 """
@@ -10,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
 from medusa.sampling.draw import candidates, draw
 from medusa.sampling.params import SamplingParams
 
@@ -22,6 +23,7 @@ class Sampler:
         params: the request's settings.
         prompt: prompt tokens, which repetition_penalty looks at.
         forbidden: tokens that must never be chosen (EOS under ignore_eos).
+        constraint: what may come next; told of every token that is chosen.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Sampler:
         constraint: TokenConstraint | None = None,
     ) -> None:
         self.params = params
+        self._constraint = constraint
         self._rng = np.random.Generator(np.random.Philox(params.seed))
         self._scratch: np.ndarray | None = None
         self._generated: Counter[int] = Counter()
@@ -44,12 +47,21 @@ class Sampler:
             or params.frequency_penalty != 0.0
             or params.repetition_penalty != 1.0
         )
-        self._adjusts = self._penalises or len(self._bias) > 0 or len(self._forbidden) > 0
+        self._adjusts = (
+            self._penalises
+            or constraint is not None
+            or len(self._bias) > 0
+            or len(self._forbidden) > 0
+        )
 
     def sample(self, logits: np.ndarray) -> int:
-        """Choose the next token from its row [n_vocab] float32, which is left unchanged."""
+        """Choose the next token from its row [n_vocab] float32, which is left unchanged.
+
+        Raises:
+            NothingAllowedError: the constraint leaves no token.
+        """
         adjusted = self._adjust(logits)
-        if self.params.temperature <= 0.0:
+        if self.params.is_greedy:
             token = int(adjusted.argmax())
         else:
             if self._scratch is None:
@@ -57,17 +69,26 @@ class Sampler:
             ids, weights = candidates(adjusted, self.params, self._scratch)
             token = int(ids[draw(weights, self._rng.random())])
         self._generated[token] += 1
+        if self._constraint is not None:
+            self._constraint.accept(token)
         return token
 
     def _adjust(self, logits: np.ndarray) -> np.ndarray:
-        """Logits after bias, bans and penalties; the row itself when there are none."""
+        """Logits after bias, penalties, constraint and bans; the row itself without any."""
         if not self._adjusts:
             return logits
         row = logits.copy()
         row[self._bias_ids] += self._bias
         if self._penalises:
             self._penalise(row, self._generated)
+        if self._constraint is not None:
+            self._constraint.mask(row)
         row[self._forbidden] = -np.inf
+        if self._constraint is not None and row.max() == -np.inf:
+            raise NothingAllowedError(
+                "no token may come next: what the constraint allows is forbidden otherwise, or "
+                "it allows nothing"
+            )
         return row
 
     def _penalise(self, row: np.ndarray, seen: Counter[int]) -> None:

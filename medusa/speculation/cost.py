@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from statistics import median
+from typing import Protocol
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
@@ -13,6 +14,29 @@ _RATE, _RATE_DOWN = 0.1, 0.3
 that was faster than expected counts for more."""
 _OUTLIER = 3.0
 """Slower than that many times what was expected, a decode was held up by something else."""
+
+
+class StepCost(Protocol):
+    """What a step costs."""
+
+    @property
+    def change_seconds(self) -> float:
+        """What a step takes longer if it has another size than the one before."""
+        ...
+
+    def seconds(self, n_tokens: int) -> float:
+        """Time of a whole step whose decode has so many tokens."""
+        ...
+
+
+class FixedCost:
+    """Every step takes the same time, so that all guesses pay: trees do not depend on a machine."""
+
+    change_seconds = 0.0
+
+    def seconds(self, _n_tokens: int) -> float:
+        """As `StepCost.seconds`."""
+        return 1.0
 
 
 class MeasuredCost:
@@ -74,7 +98,7 @@ class MeasuredCost:
         error = min(decode_seconds, _OUTLIER * expected) - expected
         change = error * (_RATE_DOWN if error < 0 else _RATE)
         low, weight = self._place(n_tokens)
-        weight = min(weight, 1.0)
+        weight = min(weight, 1.0)  # beyond the largest size, that one learns alone
         self._seconds[low] += (1 - weight) * change
         if weight:
             self._seconds[low + 1] += weight * change
@@ -91,7 +115,11 @@ class MeasuredCost:
         return start + weight * (slope if weight <= 1.0 else max(slope, 0.0))
 
     def _place(self, n_tokens: int) -> tuple[int, float]:
-        """The measured size below, and how far it is to the next, as a part of the way there."""
+        """The measured size below, and how far it is to the next, as a part of the way there.
+
+        Beyond the largest size these are the last size but one and more than 1: so far along the
+        last stretch and on.
+        """
         sizes = self._sizes
         if len(sizes) == 1:
             return 0, 0.0

@@ -1,30 +1,22 @@
 """Candidate trees for all running requests of a step, and learning from what became of them."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from medusa.speculation.calibration import Calibration
-from medusa.speculation.cost import MeasuredCost
-from medusa.speculation.growth import (
-    LEAST_GAIN,
-    Guesses,
-    StepCost,
-    TreeGrowth,
-    grow_together,
-    tokens_per_second,
-)
-from medusa.speculation.heads import Heads, Variant
-from medusa.speculation.sources.lookup import Continuation, Lookup
-from medusa.speculation.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tree
+from medusa.speculation.cost import MeasuredCost, StepCost
+from medusa.speculation.fuse import Fuse
+from medusa.speculation.growth import LEAST_GAIN, TreePlan, TreeRequest, plan_trees
+from medusa.speculation.heads import Heads
+from medusa.speculation.sources.fixed import FixedSource
+from medusa.speculation.sources.guarded import GuardedSource
+from medusa.speculation.sources.heads import HeadsSource
+from medusa.speculation.sources.lookup import LookupSource
+from medusa.speculation.sources.source import ROOT, Draft, DraftRequest, DraftSource
+from medusa.speculation.tree import StaticShape, TokenTree, TreeLimits
 
 _SURE = 0.75
-"""A copied token as likely as that is verified without asking the heads, whose time it saves."""
+"""A guess as likely as that is verified without asking the heads, whose time it saves."""
 
 _EXPLORING_STEPS, _EXPLORING_NODES = 16, 2
 """Now and then the heads are asked and some guesses verified even if they do not seem to pay: a
@@ -34,268 +26,197 @@ _GAIN_RATE = 0.3
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A request that wants a tree."""
+class DraftConfig:
+    """What is guessed."""
 
-    tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
-    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
-    memory: "Memory"
-    max_leaves: int
-    max_depth: int
-
-
-@dataclass
-class Memory:
-    """What the drafter keeps of one request between steps."""
-
-    lookup: Lookup = field(default_factory=Lookup)
-    proposals: Proposals | None = None
-    copied: Continuation | None = None
-
-
-@dataclass(frozen=True)
-class DraftRequest:
-    """A request that wants a tree."""
-
-    key: object
-    tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
-    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
-    max_leaves: int
-    max_depth: int
+    max_nodes: int  # guesses in a step, shared by all requests
+    max_requests: int  # in a step
+    lookup: bool  # whether to copy from the requests' own texts
+    shape: StaticShape | None  # a fixed tree of the heads' guesses instead of the best one
+    cost: StepCost | None  # of a step by its size; None: measured, and kept current
 
 
 @dataclass(frozen=True)
 class Drafted:
-    """Trees, and what they took."""
+    """What a step verifies."""
 
-    trees: list[TokenTree]
+    trees: list[TokenTree]  # in the order of the requests
     heads_seconds: float
-    failures: int
+    failures: int  # since the last step; they cost guesses only
 
 
-@dataclass(frozen=True)
-class DraftConfig:
-    """How to draft."""
+@dataclass
+class _Step:
+    """What is gathered for the requests of a step."""
 
-    max_nodes: int
-    largest: int
-    lookup: bool = True
-    shape: StaticShape | None = None
-    cost: StepCost | None = None
+    requests: Sequence[DraftRequest]
+    explores: bool
+    drafts: list[list[Draft]] = field(init=False)  # of each request
+    heads_seconds: float = 0.0
 
-
-class Timer(Protocol):
-    """Counts a block as the heads' time."""
-
-    def heads(self) -> AbstractContextManager[None]:
-        """The block."""
-        ...
-
-
-class _Clock:
-    seconds = 0.0
-
-    @contextmanager
-    def heads(self) -> Iterator[None]:
-        """X."""
-        began = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - began
+    def __post_init__(self) -> None:
+        self.drafts = [[] for _ in self.requests]
 
 
 class Drafter:
-    """Proposes what a step verifies.
+    """Proposes what a step verifies. Never raises: what fails in here costs guesses only.
 
     Args:
-        heads: None drafts from lookups alone.
+        sources: where guesses come from; at most one is optional.
         cost: time of a step by its size.
         max_nodes: most guesses in a step, shared by all requests.
-        lookup: whether to look for continuations in the requests' own texts.
-        shape: a fixed tree of the heads' guesses instead of the best one.
     """
 
-    def __init__(
-        self,
-        heads: Heads | None,
-        cost: StepCost,
-        max_nodes: int,
-        *,
-        lookup: bool = True,
-        shape: StaticShape | None = None,
-    ) -> None:
-        self._heads = heads
+    def __init__(self, sources: Sequence[DraftSource], cost: StepCost, max_nodes: int) -> None:
+        self._sources = [GuardedSource(source) for source in sources]
+        self._fuse = Fuse("trees")
+        self._cost_fuse = Fuse("cost of a step")
         self._cost = cost
         self._max_nodes = max_nodes
-        self._lookup = lookup and shape is None
-        self._shape = shape
-        self._calibration: Calibration | None = None
         self._last_size = 0
         self._steps = 0
-        self._heads_gain = LEAST_GAIN  # speed with heads over speed without
-        self._chained = heads is not None and heads.header.variant is Variant.HYDRA
+        self._gain = LEAST_GAIN  # speed with the optional source over speed without
+        self._reported = 0  # failures
 
     @classmethod
-    def create(cls, heads: Heads | None, config: DraftConfig, measure: object) -> "Drafter":
-        """For the engine."""
-        cost = config.cost or MeasuredCost.measure(measure, config.largest)  # type: ignore[arg-type]
-        made = cls(heads, cost, config.max_nodes, lookup=config.lookup, shape=config.shape)
-        made.memories = WeakKeyDictionary()  # type: ignore[attr-defined]
-        return made
+    def create(
+        cls, heads: Heads | None, config: DraftConfig, measure: Callable[[int], float] | None
+    ) -> "Drafter":
+        """A drafter with all sources that the configuration asks for.
 
-    def draft2(self, requests: Sequence[DraftRequest]) -> Drafted:
-        """X."""
-        memories = self.memories  # type: ignore[attr-defined]
-        wanted = [
-            Wanted(
-                r.tokens, r.hidden, memories.setdefault(r.key, Memory()), r.max_leaves, r.max_depth
-            )
-            for r in requests
-        ]
-        clock = _Clock()
-        trees = self.draft(wanted, clock)
-        return Drafted(trees, clock.seconds, 0)
+        Args:
+            heads: None drafts from lookups alone.
+            config: what is guessed.
+            measure: decodes that many tokens and returns the seconds it took; not needed with a
+                given cost.
+        """
+        sources: list[DraftSource] = []
+        if config.shape is not None:
+            sources += [FixedSource(heads, config.shape)] if heads is not None else []
+        else:
+            sources += [HeadsSource(heads)] if heads is not None else []
+            sources += [LookupSource(config.max_nodes)] if config.lookup else []
+        cost = config.cost
+        if cost is None:
+            assert measure is not None, "a cost that is not given must be measured"
+            cost = MeasuredCost.measure(measure, config.max_requests + config.max_nodes)
+        return cls(sources, cost, config.max_nodes)
 
-    def observe2(self, key: object, accepted: Sequence[int]) -> None:
-        """X."""
-        self.observe(self.memories.setdefault(key, Memory()), accepted)  # type: ignore[attr-defined]
-
-    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
-        """X."""
-
-    def learn(self, n: int, a: float, b: float) -> None:
-        """X."""
-        if isinstance(self._cost, MeasuredCost):
-            self._cost.observe(n, a, b)
-
-    def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
+    def draft(self, requests: Sequence[DraftRequest]) -> Drafted:
         """The trees to verify next, one for each request."""
         if not requests:
-            return []
-        copies = [self._continuation(request) for request in requests]
-        doubtful = [
-            request
-            for request, copy in zip(requests, copies, strict=True)
-            if copy is None or copy.chances[0] < _SURE
-        ]
+            return Drafted([], 0.0, self._new_failures())
         self._steps += 1
-        explores = self._steps % _EXPLORING_STEPS == 0
-        heads_seconds = 0.0
-        if explores or self._heads_gain >= LEAST_GAIN or self._shape is not None:
-            heads_seconds = self._ask_heads(doubtful, timer)
-        if self._shape is not None:
-            return [self._fixed_tree(self._shape, request) for request in requests]
-        growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
-        if explores and heads_seconds:
-            self._judge_gain(requests, copies, growths, heads_seconds)
-            growths = [self._growth(*pair) for pair in zip(requests, copies, strict=True)]
-        trees = grow_together(
-            growths,
-            self._max_nodes,
-            self._cost,
-            last_size=self._last_size,
-            min_nodes=_EXPLORING_NODES if explores else 0,
-            other_seconds=heads_seconds,
-        )
+        step = _Step(requests, explores=self._steps % _EXPLORING_STEPS == 0)
+        trees = None
+        if not self._fuse.blown:
+            with self._fuse("growing"):
+                self._gather(step)
+                trees = self._grow(step)
+        if trees is None:
+            trees = [TokenTree.root_only(request.tokens[-1]) for request in requests]
         self._last_size = sum(map(len, trees))
-        return trees
+        return Drafted(trees, step.heads_seconds, self._new_failures())
 
-    def observe(self, memory: Memory, accepted: Sequence[int]) -> None:
+    def observe(self, key: object, accepted: Sequence[int]) -> None:
         """Learn from a verification.
 
         Args:
-            memory: the request's.
+            key: the request's.
             accepted: the tokens that the model chose, from the one after the root on.
         """
-        if memory.proposals is not None:
-            self._judge_heads(memory.proposals, accepted)
-        if memory.copied is not None:
-            self._judge_copy(memory.lookup, memory.copied, accepted)
-        memory.proposals, memory.copied = None, None
+        for source in self._sources:
+            source.observe(key, accepted)
 
-    def _judge_gain(
-        self,
-        requests: Sequence[Wanted],
-        copies: Sequence[Continuation | None],
-        growths: Sequence[TreeGrowth],
-        heads_seconds: float,
-    ) -> None:
-        """Compare this step, for which the heads were asked, with one of copies alone."""
-        plain = [
-            TreeGrowth(request.tokens[-1], self._limits(request), None, copy)
-            for request, copy in zip(requests, copies, strict=True)
-        ]
-        rates = [
-            tokens_per_second(
-                some,
-                grow_together(some, self._max_nodes, self._cost, other_seconds=other_seconds),
-                self._cost,
-                other_seconds,
-            )
-            for some, other_seconds in ((growths, heads_seconds), (plain, 0.0))
-        ]
-        self._heads_gain += _GAIN_RATE * (rates[0] / rates[1] - self._heads_gain)
+    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
+        """Take in a prompt while it is prefilled.
 
-    def _ask_heads(self, requests: Sequence[Wanted], timer: Timer) -> float:
-        """Let the heads guess for these requests; returns the seconds it took."""
-        if self._heads is None or not requests:
-            return 0.0
-        began = time.perf_counter()
-        with timer.heads():
-            proposals = self._heads.propose(
-                np.stack([request.hidden for request in requests]),
-                np.array([request.tokens[-1] for request in requests], np.int32),
-            )
-        for request, proposal in zip(requests, proposals, strict=True):
-            request.memory.proposals = proposal
-        return time.perf_counter() - began
+        Args:
+            key: the request's.
+            tokens: the text from its beginning, as far as it is in the KV cache now.
+        """
+        for source in self._sources:
+            source.prefilled(key, tokens)
+
+    def learn(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
+        """Learn what a step costs; one that was given stays as it is.
+
+        Args:
+            n_tokens: in its decode; nothing else was decoded in the step.
+            decode_seconds: time of the decode.
+            other_seconds: time of everything else but the heads.
+        """
+        if isinstance(self._cost, MeasuredCost) and not self._cost_fuse.blown:
+            with self._cost_fuse("learning"):
+                self._cost.observe(n_tokens, decode_seconds, other_seconds)
+
+    def _gather(self, step: _Step) -> None:
+        """Ask the sources; the optional one where the others leave doubts, while it pays."""
+        everybody = range(len(step.requests))
+        sources = [source for source in self._sources if not source.is_off]
+        for source in sources:
+            if not source.optional:
+                self._ask(source, step, everybody)
+        for source in sources:
+            if source.optional and (step.explores or self._gain >= LEAST_GAIN):
+                doubtful = [index for index in everybody if not _is_sure(step.drafts[index])]
+                if doubtful:
+                    plain = [list(drafts) for drafts in step.drafts] if step.explores else []
+                    self._ask(source, step, doubtful)
+                    if step.explores:
+                        self._judge_gain(step, plain)
 
     @staticmethod
-    def _judge_copy(lookup: Lookup, copied: Continuation, accepted: Sequence[int]) -> None:
-        for guess, ground, token in zip(copied.tokens, copied.grounds, accepted, strict=False):
-            lookup.observe(ground, guess == token)
-            if guess != token:
-                return
+    def _ask(source: GuardedSource, step: _Step, which: Sequence[int]) -> None:
+        """Add a source's drafts for some of the requests, before those of earlier sources."""
+        began = time.perf_counter()
+        drafts = source.propose([step.requests[index] for index in which])
+        if source.runs_heads:
+            step.heads_seconds += time.perf_counter() - began
+        for index, draft in zip(which, drafts, strict=True):
+            if draft is not None:
+                step.drafts[index].insert(0, draft)
 
-    def _judge_heads(self, proposals: Proposals, accepted: Sequence[int]) -> None:
-        calibration = self._calibrated(proposals)
-        tokens, probs = proposals.tokens.tolist(), proposals.probs.tolist()
-        for head, token in enumerate(accepted[: len(tokens)]):
-            right = tokens[head].index(token) if token in tokens[head] else None
-            calibration.observe(head, probs[head], right)
-            if self._chained and right != 0:
-                return
+    def _grow(self, step: _Step) -> list[TokenTree]:
+        plan = plan_trees(
+            self._tree_requests(step, step.drafts),
+            self._max_nodes,
+            self._cost,
+            last_size=self._last_size,
+            min_nodes=_EXPLORING_NODES if step.explores else 0,
+            other_seconds=step.heads_seconds,
+        )
+        return plan.trees
 
-    def _calibrated(self, proposals: Proposals) -> Calibration:
-        if self._calibration is None:
-            assert self._heads is not None
-            counts = self._heads.header.calibration
-            self._calibration = (
-                Calibration.trusting(*proposals.probs.shape)
-                if counts is None
-                else Calibration(counts)
+    def _judge_gain(self, step: _Step, plain: list[list[Draft]]) -> None:
+        """Compare a step for which the optional source was asked with one without its drafts."""
+
+        def plan(drafts: list[list[Draft]], other_seconds: float) -> TreePlan:
+            requests = self._tree_requests(step, drafts)
+            return plan_trees(requests, self._max_nodes, self._cost, other_seconds=other_seconds)
+
+        ratio = (
+            plan(step.drafts, step.heads_seconds).tokens_per_second
+            / plan(plain, 0.0).tokens_per_second
+        )
+        self._gain += _GAIN_RATE * (ratio - self._gain)
+
+    def _tree_requests(self, step: _Step, drafts: list[list[Draft]]) -> list[TreeRequest]:
+        return [
+            TreeRequest(
+                request.tokens[-1],
+                TreeLimits(self._max_nodes, request.max_leaves, request.max_depth),
+                own,
             )
-        return self._calibration
+            for request, own in zip(step.requests, drafts, strict=True)
+        ]
 
-    def _fixed_tree(self, shape: StaticShape, request: Wanted) -> TokenTree:
-        proposals, root = request.memory.proposals, request.tokens[-1]
-        if proposals is None:
-            return TokenTree.root_only(root)
-        return build_tree(root, proposals, shape.choose(proposals.probs, self._limits(request)))
+    def _new_failures(self) -> int:
+        guarded = sum(source.failures for source in self._sources)
+        total = guarded + self._fuse.failures + self._cost_fuse.failures
+        new, self._reported = total - self._reported, total
+        return new
 
-    def _continuation(self, request: Wanted) -> Continuation | None:
-        if not self._lookup:
-            return None
-        memory = request.memory
-        memory.lookup.extend(request.tokens[len(memory.lookup) :])
-        memory.copied = memory.lookup.continuation(min(self._max_nodes, request.max_depth))
-        return memory.copied
 
-    def _growth(self, request: Wanted, continuation: Continuation | None) -> TreeGrowth:
-        proposals, guesses = request.memory.proposals, None
-        if proposals is not None:
-            chances = self._calibrated(proposals).estimate(proposals.probs.tolist())
-            guesses = Guesses(proposals.tokens.tolist(), chances, self._chained)
-        return TreeGrowth(request.tokens[-1], self._limits(request), guesses, continuation)
-
-    def _limits(self, request: Wanted) -> TreeLimits:
-        return TreeLimits(self._max_nodes, request.max_leaves, request.max_depth)
+def _is_sure(drafts: Sequence[Draft]) -> bool:
+    return any(chance >= _SURE for draft in drafts for chance in draft.guesses(ROOT).values())

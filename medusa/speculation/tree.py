@@ -4,7 +4,6 @@ Node 0 is the root: the newest accepted token, which is not in the KV cache yet.
 holds a guess for the token d places after the root. Pure data; no model needed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,51 +110,3 @@ class StaticShape:
                 raise ValueError(f"a tree choice is a non-empty list of ranks >= 0, not {choice}")
             if choice[:-1] not in known:
                 raise ValueError(f"tree choice {choice} lacks its parent {choice[:-1]}")
-
-    def choose(self, probs: np.ndarray, limits: TreeLimits) -> list[Choice]:
-        """The list's choices that the heads can fill, shallow ones first."""
-        n_heads, top_k = probs.shape
-        picked = _LimitedChoices(limits)
-        for choice in sorted(self.choices, key=lambda c: (len(c), c)):
-            if len(choice) <= n_heads and max(choice) < top_k:
-                picked.add(choice)
-        return picked.choices
-
-
-class _LimitedChoices:
-    """Collects choices as long as the limits and the parents allow."""
-
-    def __init__(self, limits: TreeLimits) -> None:
-        self.choices: list[Choice] = []
-        self._limits = limits
-        self._taken: set[Choice] = {()}
-        self._inner: set[Choice] = set()
-        self._n_leaves = 1  # the root alone is a leaf
-
-    def add(self, choice: Choice) -> bool:
-        parent = choice[:-1]
-        branches = parent in self._inner
-        fits = (
-            parent in self._taken
-            and len(self.choices) < self._limits.max_nodes
-            and len(choice) <= self._limits.max_depth
-            and self._n_leaves + branches <= self._limits.max_leaves
-        )
-        if fits:
-            self.choices.append(choice)
-            self._taken.add(choice)
-            self._inner.add(parent)
-            self._n_leaves += branches
-        return fits
-
-
-def build_tree(root: int, proposals: Proposals, choices: Sequence[Choice]) -> TokenTree:
-    """Fill choices with the heads' tokens. Choices must come after their parents."""
-    index: dict[Choice, int] = {(): 0}
-    tokens, parents = [root], [-1]
-    guesses = proposals.tokens.tolist()
-    for choice in choices:
-        index[choice] = len(tokens)
-        parents.append(index[choice[:-1]])
-        tokens.append(guesses[len(choice) - 1][choice[-1]])
-    return TokenTree(tuple(tokens), tuple(parents))

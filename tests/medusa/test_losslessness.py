@@ -26,6 +26,7 @@ from medusa.llama.model import Model
 from medusa.llama.params import CacheType
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
+from medusa.speculation.cost import FixedCost
 from medusa.speculation.heads import (
     Heads,
     HeadsHeader,
@@ -92,17 +93,8 @@ class Numerics:
 
     def engine(self, heads: Heads | None, **options: Any) -> Engine:
         """An engine that speculates as much as it can."""
-        config = replace(self.config, draft_nodes=8, cost=Free(), **options)
+        config = replace(self.config, draft_nodes=8, cost=FixedCost(), **options)
         return Engine(self.model, heads, config)
-
-
-class Free:
-    """Guesses cost nothing, so that the trees do not depend on the machine."""
-
-    change_seconds = 0.0
-
-    def seconds(self, n_tokens: int) -> float:
-        return 1.0
 
 
 def random_hydra_heads(model: Model) -> NumpyHeads:

@@ -1,1 +1,1 @@
-"""Where guesses come from."""
+"""Where guesses come from: source.py says what a source is, the others each are one."""

@@ -5,26 +5,22 @@ decoding"; Yang et al. 2023, "Inference with reference".
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-_SIZES = (4, 3, 2, 1)
-_LONGEST = 16
-"""Longer matches count as that long."""
+from medusa.speculation.sources.ngrams import Evidence, NgramIndex
+from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
+
+PIECE = 512
+"""Most tokens that are indexed in a call, for all its requests together: as many as are prefilled
+at once, so that the index keeps up. A token takes about 10 us. A prompt of 100,000 that is taken
+over from the cache would hold everybody up for a second; so it takes 5 ms of every step."""
 
 _LENGTHS = (2, 3, 4, 5, 8, 16)  # where the next bucket begins; the first holds 1
 _PRIOR_TRIALS = 8.0
 _FADING = 0.97
-
-
-class Evidence(IntEnum):
-    """What the text says of a token that followed an n-gram."""
-
-    ONCE = 0  # the n-gram stands nowhere else
-    TWICE = 1  # the same token follows at its newest other place
-    CONTRARY = 2  # another token follows there
 
 
 _PRIOR = (
@@ -48,102 +44,132 @@ class Ground(NamedTuple):
         return cls(evidence, bisect_right(_LENGTHS, length))
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """Tokens that may come next, one after the other."""
-
-    tokens: tuple[int, ...] = ()
-    chances: tuple[float, ...] = ()  # of each, given that those before it are right
-    grounds: tuple[Ground, ...] = ()
-
-
-class NgramIndex:
-    """Where every n-gram of a growing text was seen last. Constant time per token."""
-
-    def __init__(self) -> None:
-        self._tokens: list[int] = []
-        self._last: dict[tuple[int, ...], tuple[int, Evidence]] = {}  # where it ends
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Add tokens to the text."""
-        text, last = self._tokens, self._last
-        for token in tokens:
-            end = len(text)  # n-grams that end here can be looked up once something follows them
-            for size in _SIZES:
-                if end >= size:
-                    ngram = tuple(text[end - size :])
-                    before = last.get(ngram)
-                    seen = Evidence.ONCE if before is None else self._compare(before[0], token)
-                    last[ngram] = (end, seen)
-            text.append(token)
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def match(self) -> tuple[int, int]:
-        """Where the newest tokens stood last, and how many of them match there (0: no place).
-
-        Looks for the newest 4 tokens, then 3, 2 and 1.
-        """
-        text = self._tokens
-        for size in _SIZES:
-            end, _ = self._last.get(tuple(text[-size:]), (0, Evidence.ONCE))
-            if end:
-                length = size
-                while length < min(end, _LONGEST) and text[end - 1 - length] == text[-1 - length]:
-                    length += 1
-                return end, length
-        return 0, 0
-
-    def following(self, end: int, length: int, count: int) -> Iterator[tuple[int, Evidence]]:
-        """What followed there, after a match of `length` tokens, and what speaks for it.
-
-        Past the end of the text it goes on from there: text may repeat.
-        """
-        text, period = self._tokens, len(self._tokens) - end
-        for depth in range(count):
-            place = end + depth % period
-            seen = self._evidence(place, length + depth) if depth < period else Evidence.ONCE
-            yield text[place], seen
-
-    def _evidence(self, place: int, length: int) -> Evidence:
-        """Of the token at `place` after the `length` tokens before it, or the last 4 of them."""
-        text = self._tokens
-        size = min(length, _SIZES[0])
-        end, evidence = self._last[tuple(text[place - size : place])]
-        return evidence if end == place else self._compare(end, text[place])
-
-    def _compare(self, end: int, token: int) -> Evidence:
-        return Evidence.TWICE if self._tokens[end] == token else Evidence.CONTRARY
-
-
 class Lookup:
     """Continuations for one request, and how often they were right in it."""
 
     def __init__(self) -> None:
-        self._index = NgramIndex()
+        self.index = NgramIndex()
         self._trials = [[_PRIOR_TRIALS] * len(row) for row in _PRIOR]
         self._hits = [[_PRIOR_TRIALS * chance for chance in row] for row in _PRIOR]
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Add tokens of the prompt or the answer."""
-        self._index.extend(tokens)
+        self.open: Continuation | None = None  # what was found last and not observed yet
 
     def __len__(self) -> int:
-        return len(self._index)
+        """Tokens indexed so far."""
+        return len(self.index)
 
-    def continuation(self, count: int) -> Continuation | None:
-        """Up to `count` tokens."""
-        end, length = self._index.match()
-        if not length or count <= 0:
-            return None
-        tokens, evidence = zip(*self._index.following(end, length, count), strict=True)
-        grounds = tuple(Ground.of(seen, length + i) for i, seen in enumerate(evidence))
-        chances = tuple(self._hits[e][bucket] / self._trials[e][bucket] for e, bucket in grounds)
-        return Continuation(tokens, chances, grounds)
+    def read(self, text: Sequence[int], most: int) -> int:
+        """Index the next tokens of a text that has grown, up to `most`; returns how many."""
+        known = len(self.index)
+        piece = text[known : known + most]
+        self.index.extend(piece)
+        return len(piece)
+
+    def continuation(self, count: int) -> "Continuation | None":
+        """Up to `count` tokens that may come next."""
+        end, length = self.index.match()
+        return Continuation(self, end, length, count) if length and count > 0 else None
+
+    def chance(self, ground: Ground) -> float:
+        """How often a token that was copied on this ground was right."""
+        evidence, bucket = ground
+        return self._hits[evidence][bucket] / self._trials[evidence][bucket]
 
     def observe(self, ground: Ground, right: bool) -> None:
         """Take in whether a token that was copied on this ground was right."""
         hits, trials = self._hits[ground.evidence], self._trials[ground.evidence]
         trials[ground.bucket] = trials[ground.bucket] * _FADING + 1.0
         hits[ground.bucket] = hits[ground.bucket] * _FADING + right
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Tokens that may come next, one after the other, until the text goes on.
+
+    A draft whose places are depths; only what is asked for is computed.
+    """
+
+    lookup: Lookup
+    end: int  # of the match
+    length: int  # of the match
+    count: int  # of the tokens
+
+    def guesses(self, place: int) -> Mapping[int, float]:
+        """As `Draft.guesses`."""
+        return {self.token(place): self.lookup.chance(self.ground(place))}
+
+    def follow(self, place: int, token: int) -> int | None:
+        """As `Draft.follow`."""
+        below = place + 1
+        return below if below < self.count and self.token(place) == token else None
+
+    def token(self, depth: int) -> int:
+        """One of the tokens."""
+        return self.lookup.index.token(self.end, depth)
+
+    def ground(self, depth: int) -> Ground:
+        """What its chance is estimated from."""
+        evidence = self.lookup.index.evidence(self.end, self.length, depth)
+        return Ground.of(evidence, self.length + depth)
+
+    def observe(self, accepted: Sequence[int]) -> None:
+        """Learn from the tokens that came instead, up to the first other one."""
+        for depth, token in enumerate(accepted[: self.count]):
+            right = self.token(depth) == token
+            self.lookup.observe(self.ground(depth), right)
+            if not right:
+                return
+
+
+class LookupSource(DraftSource):
+    """Copies from each request's own text, once the text is indexed up to its newest token.
+
+    Args:
+        max_tokens: most tokens of a copy.
+    """
+
+    name = "lookup"
+    runs_heads = False
+    optional = False
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._lookups: WeakKeyDictionary[object, Lookup] = WeakKeyDictionary()
+
+    def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Draft | None]:
+        """As `DraftSource.propose`."""
+        lookups = [self._lookup(request.key) for request in requests]
+        self._catch_up(lookups, requests)
+        for lookup, request in zip(lookups, requests, strict=True):
+            lookup.open = (
+                lookup.continuation(min(self._max_tokens, request.max_depth))
+                if len(lookup) == len(request.tokens)
+                else None
+            )
+        return [lookup.open for lookup in lookups]
+
+    def observe(self, key: object, accepted: Sequence[int]) -> None:
+        """As `DraftSource.observe`."""
+        lookup = self._lookup(key)
+        copied, lookup.open = lookup.open, None
+        if copied is not None:
+            copied.observe(accepted)
+
+    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
+        """As `DraftSource.prefilled`."""
+        self._lookup(key).read(tokens, PIECE)
+
+    def _lookup(self, key: object) -> Lookup:
+        found = self._lookups.get(key)
+        if found is None:
+            found = self._lookups[key] = Lookup()
+        return found
+
+    @staticmethod
+    def _catch_up(lookups: Sequence[Lookup], requests: Sequence[DraftRequest]) -> None:
+        """Index what is new, where least is missing first."""
+        missing = []
+        for index, (lookup, request) in enumerate(zip(lookups, requests, strict=True)):
+            missing.append((len(request.tokens) - len(lookup), index))
+        room = PIECE
+        for _, index in sorted(missing):
+            room -= lookups[index].read(requests[index].tokens, room)

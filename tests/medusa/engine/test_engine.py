@@ -26,21 +26,12 @@ from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
-from medusa.speculation.cost import MeasuredCost
+from medusa.speculation.cost import FixedCost, MeasuredCost
 from medusa.speculation.heads import load_heads
 from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, generate, submit
 
 GREEDY = SamplingParams(temperature=0)
-
-
-class Free:
-    """Guesses cost nothing."""
-
-    change_seconds = 0.0
-
-    def seconds(self, n_tokens: int) -> float:
-        return 1.0
 
 
 class Dear:
@@ -230,7 +221,7 @@ def test_generation_ends_at_the_context_limit(model: Model) -> None:
 
 def test_guesses_never_outgrow_what_is_left_to_generate(model: Model, heads_path: Path) -> None:
     steps: list[StepReport] = []
-    config = EngineConfig(n_slots=2, n_ctx=512, n_threads=THREADS, draft_nodes=12, cost=Free())
+    config = EngineConfig(n_slots=2, n_ctx=512, n_threads=THREADS, draft_nodes=12, cost=FixedCost())
     engine = Engine(model, load_heads(heads_path, model), config, steps.append)
     for max_tokens in (1, 2, 3, 30):
         request = GenerationRequest((1, 2, 3), GREEDY, max_tokens, ignore_eos=True)
@@ -250,7 +241,7 @@ def test_lookup_guesses_what_the_prompt_repeats(model: Model) -> None:
     usages = {}
     for lookup in (False, True):
         config = EngineConfig(
-            n_slots=1, n_ctx=512, n_threads=THREADS, draft_nodes=8, lookup=lookup, cost=Free()
+            n_slots=1, n_ctx=512, n_threads=THREADS, draft_nodes=8, lookup=lookup, cost=FixedCost()
         )
         engine = Engine(model, config=config)
         (run,) = generate(engine, [request])
@@ -420,7 +411,7 @@ def test_a_constraint_holds_and_guesses_do_not_change_what_it_allows(
     written = []
     for nodes, heads in ((0, None), (8, load_heads(heads_path, model))):
         config = EngineConfig(
-            n_slots=3, n_ctx=1024, n_threads=THREADS, draft_nodes=nodes, cost=Free()
+            n_slots=3, n_ctx=1024, n_threads=THREADS, draft_nodes=nodes, cost=FixedCost()
         )
         engine = Engine(model, heads, config)
         written += [run.tokens for run in generate(engine, [request] * 3)]

@@ -70,6 +70,13 @@ def test_greedy_takes_the_best_and_leaves_the_row_alone(row: np.ndarray) -> None
     np.testing.assert_array_equal(row, before)
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 7e-46, 1e-300])
+@given(row=rows)
+def test_temperatures_that_are_as_good_as_0_are_greedy(temperature: float, row: np.ndarray) -> None:
+    sampler = Sampler(SamplingParams(temperature=temperature, seed=1), prompt=[])
+    assert sampler.sample(row) == row.argmax()
+
+
 @given(
     weights=hnp.arrays(np.float32, st.integers(1, 2000), elements=st.sampled_from([0, 0.5, 1, 3])),
     uniform=st.floats(0, 1, exclude_max=True),

@@ -11,7 +11,7 @@ def test_walk_emits_what_plain_decoding_would(
     parents: tuple[int, ...], data: st.DataObject
 ) -> None:
     """With a model that maps each prefix to one next token, any tree gives that model's text."""
-    tokens = []
+    tokens: list[int] = []
     for node, parent in enumerate(parents):
         taken = {tokens[other] for other in range(1, node) if parents[other] == parent}
         free = sorted(set(range(16)) - taken)
@@ -36,7 +36,7 @@ def test_walk_emits_what_plain_decoding_would(
         return next_token(prefix_of(node))
 
     emitted = [token for _, token in walk(tree, sample)]
-    text = (tokens[0],)
+    text: tuple[int, ...] = (tokens[0],)
     for token in emitted:
         assert token == next_token(text)
         text = (*text, token)

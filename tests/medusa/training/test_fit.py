@@ -53,7 +53,13 @@ def cyclic_store(folder: Path, n_answers: int = 60) -> ShardStore:
 
 
 def config(**fields: object) -> FitConfig:
-    settings = {"n_heads": 2, "width": 32, "rank": 0, "batch_size": 64, "learning_rate": 0.02}
+    settings: dict[str, object] = {
+        "n_heads": 2,
+        "width": 32,
+        "rank": 0,
+        "batch_size": 64,
+        "learning_rate": 0.02,
+    }
     settings |= fields
     return FitConfig(**settings)  # type: ignore[arg-type]
 

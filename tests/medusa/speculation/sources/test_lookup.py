@@ -1,112 +1,53 @@
-from collections.abc import Sequence
+import gc
+import weakref
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medusa.speculation.sources.lookup import Evidence, Ground, Lookup, NgramIndex
-
-LONGEST = 16
-texts = st.lists(st.integers(0, 2), max_size=60)
-patterns = st.lists(st.integers(0, 3), min_size=1, max_size=6)
-
-
-def index_of(text: Sequence[int]) -> NgramIndex:
-    index = NgramIndex()
-    index.extend(text)
-    return index
+from medusa.speculation.sources.lookup import (
+    PIECE,
+    Continuation,
+    Ground,
+    Lookup,
+    LookupSource,
+)
+from medusa.speculation.sources.ngrams import Evidence, NgramIndex
+from medusa.speculation.sources.source import ROOT, Draft
+from tests.medusa.speculation.fakes import REPEATING, Key, wanted
+from tests.medusa.speculation.sources.test_ngrams import (
+    brute_force_match,
+    following_of,
+    index_of,
+    texts,
+)
 
 
 def lookup_of(text: Sequence[int]) -> Lookup:
     lookup = Lookup()
-    lookup.extend(text)
+    lookup.read(text, len(text))
     return lookup
 
 
-def common_suffix(text: Sequence[int], end: int) -> int:
-    """How many of the newest tokens also stand before `end`."""
-    length = 0
-    while length < end and text[end - 1 - length] == text[-1 - length]:
-        length += 1
-    return length
+def tokens_of(found: Continuation) -> list[int]:
+    return [found.token(depth) for depth in range(found.count)]
 
 
-def brute_force_match(text: Sequence[int]) -> tuple[int, int]:
-    """The newest earlier place of the newest 4 tokens, else of the newest 3, 2, 1."""
-    for size in (4, 3, 2, 1):
-        for end in range(len(text) - 1, size - 1, -1):
-            if common_suffix(text, end) >= size:
-                return end, min(common_suffix(text, end), LONGEST)
-    return 0, 0
-
-
-@given(text=texts)
-def test_the_newest_place_of_the_longest_n_gram_is_found(text: list[int]) -> None:
-    assert index_of(text).match() == brute_force_match(text)
-
-
-@given(text=texts, cuts=st.lists(st.integers(0, 60), max_size=5).map(sorted))
-def test_a_text_that_grows_is_indexed_like_one_given_at_once(
-    text: list[int], cuts: list[int]
-) -> None:
-    index = NgramIndex()
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        index.extend(text[start:end])
-    index.extend([])
-    assert len(index) == len(text)
-    assert index.match() == index_of(text).match()
-
-
-@given(pattern=patterns, repeats=st.integers(2, 40))
-def test_a_text_that_repeats_is_matched_by_no_more_than_the_longest_length(
-    pattern: list[int], repeats: int
-) -> None:
-    text = pattern * repeats
-    _, length = index_of(text).match()
-    assert length <= LONGEST
-
-
-@pytest.mark.parametrize("text", [[], [1], [1, 2], [1, 2, 3, 4, 5], [1, 1, 2]])
-def test_a_text_without_repetition_has_no_match(text: list[int]) -> None:
-    assert index_of(text).match() == (0, 0)
-    assert lookup_of(text).continuation(4) is None
-
-
-@given(text=st.lists(st.integers(0, 2), min_size=2, max_size=40), data=st.data())
-def test_what_followed_goes_on_periodically_past_the_end(
-    text: list[int], data: st.DataObject
-) -> None:
-    end = data.draw(st.integers(1, len(text) - 1))
-    length = data.draw(st.integers(1, end))
-    count = data.draw(st.integers(0, 100))
-    following = list(index_of(text).following(end, length, count))
-    assert len(following) == count
-    whole = [*text]
-    for place, (token, _) in enumerate(following):
-        assert token == whole[end + place]
-        whole.append(token)
-
-
-def brute_force_evidence(text: Sequence[int], place: int, size: int) -> Evidence:
-    """What speaks for the token at `place` after the `size` tokens before it."""
-    ngram = text[place - size : place]
-    ends = [end for end in range(size, len(text)) if text[end - size : end] == ngram]
-    newest = ends[-1] if ends[-1] != place else ends[-2] if len(ends) > 1 else None
-    if newest is None:
-        return Evidence.ONCE
-    return Evidence.TWICE if text[newest] == text[place] else Evidence.CONTRARY
-
-
-@given(text=st.lists(st.integers(0, 2), min_size=2, max_size=40), data=st.data())
-def test_evidence_is_what_else_followed_the_same_tokens(
-    text: list[int], data: st.DataObject
-) -> None:
-    end = data.draw(st.integers(1, len(text) - 1))
-    length = data.draw(st.integers(1, end))
-    following = index_of(text).following(end, length, len(text) - end)
-    for depth, (_, evidence) in enumerate(following):
-        size = min(length + depth, 4)
-        assert evidence is brute_force_evidence(text, end + depth, size)
+def chances_of(found: Continuation) -> list[float]:
+    """In order, as a tree that follows the copied tokens would ask for them."""
+    chances, place = [], ROOT
+    for token in tokens_of(found):
+        guesses = found.guesses(place)
+        assert set(guesses) == {token}
+        chances.append(guesses[token])
+        below = found.follow(place, token)
+        assert found.follow(place, token + 1) is None
+        if below is None:
+            break
+        place = below
+    assert len(chances) == found.count
+    return chances
 
 
 @given(period=st.integers(1, 6), extra=st.integers(0, 5), count=st.integers(1, 20))
@@ -117,7 +58,7 @@ def test_a_text_that_repeats_is_continued_as_it_repeats(
     n_written = 4 * period + 4 + extra
     found = lookup_of(text[:n_written]).continuation(count)
     assert found is not None
-    assert found.tokens == tuple(text[n_written : n_written + count])
+    assert tokens_of(found) == text[n_written : n_written + count]
 
 
 grounds = st.builds(Ground.of, st.sampled_from(Evidence), st.integers(1, 40))
@@ -138,23 +79,24 @@ def test_chances_lie_strictly_between_0_and_1(
     end, length = brute_force_match(text)
     assert (found is None) == (length == 0 or count <= 0)
     if found is not None:
-        following = list(index_of(text).following(end, length, count))
-        assert found.tokens == tuple(token for token, _ in following)
-        assert len(found.chances) == len(found.grounds) == count
-        assert all(0 < chance < 1 for chance in found.chances)
+        following = following_of(index_of(text), end, length, count)
+        assert tokens_of(found) == [token for token, _ in following]
+        assert found.count == count
+        assert all(0 < chance < 1 for chance in chances_of(found))
 
 
 def test_longer_matches_are_trusted_more() -> None:
     found = lookup_of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2]).continuation(8)
     assert found is not None
-    assert list(found.chances) == sorted(found.chances)
-    assert found.chances[0] < found.chances[1] < found.chances[7]
+    chances = chances_of(found)
+    assert chances == sorted(chances)
+    assert chances[0] < chances[1] < chances[7]
 
 
 def first_chance(text: Sequence[int]) -> float:
     found = lookup_of(text).continuation(1)
     assert found is not None
-    return found.chances[0]
+    return chances_of(found)[0]
 
 
 def test_what_followed_twice_is_trusted_more_and_what_changed_less() -> None:
@@ -167,23 +109,158 @@ def test_what_followed_twice_is_trusted_more_and_what_changed_less() -> None:
 @pytest.mark.parametrize("right", [True, False])
 def test_chances_move_with_what_is_observed(right: bool) -> None:
     lookup = lookup_of([1, 2, 3, 4, 1, 2])
-    before = lookup.continuation(3)
-    assert before is not None
+    found = lookup.continuation(3)
+    assert found is not None
+    before = chances_of(found)
     for _ in range(200):
-        lookup.observe(before.grounds[0], right)
-    after = lookup.continuation(3)
-    assert after is not None
-    assert after.chances[0] == pytest.approx(float(right), abs=0.01)
-    assert after.chances[1:] == before.chances[1:], "matches of other lengths"
+        lookup.observe(found.ground(0), right)
+    after = chances_of(found)
+    assert after[0] == pytest.approx(float(right), abs=0.01)
+    assert after[1:] == before[1:], "matches of other lengths"
 
 
 def test_every_token_is_observed_where_its_chance_is_taken_from() -> None:
     text = [1, 2, 3, 4, 1, 2]  # a match of length 2
     for depth in range(20):
         lookup = lookup_of(text)
-        before = lookup.continuation(20)
-        assert before is not None
-        lookup.observe(before.grounds[depth], False)
-        after = lookup.continuation(20)
-        assert after is not None
-        assert after.chances[depth] < before.chances[depth]
+        found = lookup.continuation(20)
+        assert found is not None
+        before = chances_of(found)
+        lookup.observe(found.ground(depth), False)
+        assert chances_of(found)[depth] < before[depth]
+
+
+def test_a_copy_is_judged_up_to_the_first_wrong_token() -> None:
+    lookup = lookup_of([1, 2, 3, 4, 5, 1, 2])
+    found = lookup.continuation(3)
+    assert found is not None
+    before = chances_of(found)
+    found.observe([3, 9, 9])
+    after = chances_of(found)
+    assert after[0] > before[0]
+    assert after[1] < before[1]
+    assert after[2] == before[2]
+
+
+def propose_one(source: LookupSource, key: object, tokens: Sequence[int]) -> Draft | None:
+    (draft,) = source.propose([wanted(tokens, key)])
+    return draft
+
+
+def first_guess(draft: Draft | None) -> Mapping[int, float]:
+    return {} if draft is None else draft.guesses(ROOT)
+
+
+@pytest.mark.parametrize("cut", range(len(REPEATING)))
+def test_a_text_is_continued_however_much_of_it_was_prefilled(cut: int) -> None:
+    source, key = LookupSource(4), Key()
+    source.prefilled(key, REPEATING[:cut])
+    assert set(first_guess(propose_one(source, key, REPEATING))) == {3}
+
+
+@pytest.mark.parametrize("cuts", [(3, -1), (-1, 3), (-1, 3, -1), (2, 2, 0)])
+def test_a_text_is_continued_though_it_was_prefilled_again_after_a_step_back(
+    cuts: tuple[int, ...],
+) -> None:
+    source, key = LookupSource(4), Key()
+    for cut in cuts:
+        source.prefilled(key, REPEATING[:cut])
+    draft = propose_one(source, key, REPEATING)
+    assert first_guess(draft) == first_guess(propose_one(source, Key(), REPEATING))
+    assert set(first_guess(draft)) == {3}
+
+
+def test_a_text_that_is_prefilled_again_while_it_goes_on_is_not_read_twice() -> None:
+    source, key = LookupSource(4), Key()
+    propose_one(source, key, REPEATING)
+    source.prefilled(key, REPEATING)
+    assert set(first_guess(propose_one(source, key, (*REPEATING, 3)))) == {4}
+
+
+class Counting:
+    """Counts the tokens that are indexed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.indexed = 0
+        extend = NgramIndex.extend
+
+        def counted(index: NgramIndex, tokens: Sequence[int]) -> None:
+            self.indexed += len(tokens)
+            extend(index, tokens)
+
+        monkeypatch.setattr(NgramIndex, "extend", counted)
+
+    def take(self) -> int:
+        taken, self.indexed = self.indexed, 0
+        return taken
+
+
+def test_no_call_indexes_more_than_a_piece_of_a_long_prompt_taken_over_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting(monkeypatch)
+    text = [*range(50_000), *range(50_000)]
+    source, key, other = LookupSource(4), Key(), Key()
+    source.prefilled(key, text)
+    assert counting.take() == PIECE
+    source.prefilled(other, text)
+    assert counting.take() == PIECE
+    requests = [wanted([*text, 0], key), wanted([*text, 0], other)]
+    calls = 0
+    while None in source.propose(requests):
+        assert counting.take() == PIECE
+        calls += 1
+    assert calls == 2 * len(text) // PIECE - 2
+    assert counting.take() <= PIECE
+    assert [set(first_guess(draft)) for draft in source.propose(requests)] == [{1}, {1}]
+
+
+def test_a_prompt_prefilled_in_pieces_is_indexed_at_the_end_of_its_prefill(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting(monkeypatch)
+    text = [*range(3000), 0]
+    source, key = LookupSource(4), Key()
+    for start in range(0, 3000, PIECE):
+        source.prefilled(key, text[: min(start + PIECE, 3000)])
+    assert counting.take() == 3000
+    assert set(first_guess(propose_one(source, key, text))) == {1}
+
+
+def test_requests_that_are_up_to_date_do_not_wait_for_one_that_is_not() -> None:
+    source, late, early = LookupSource(4), Key(), Key()
+    long = wanted(list(range(10 * PIECE)), late)
+    assert source.propose([long]) == [None]
+    drafts = source.propose([long, wanted(REPEATING, early)])
+    assert drafts[0] is None
+    assert set(first_guess(drafts[1])) == {3}
+
+
+def test_what_is_known_of_a_request_goes_with_it() -> None:
+    source, key = LookupSource(4), Key()
+    propose_one(source, key, REPEATING)
+    gone = weakref.ref(source._lookups[key])
+    del key
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_copy_is_judged_once_and_in_its_own_request() -> None:
+    source, key, other = LookupSource(4), Key(), Key()
+    before = first_guess(propose_one(source, other, REPEATING))
+    propose_one(source, key, REPEATING)
+    source.observe(key, [9])
+    once = first_guess(propose_one(source, key, REPEATING))
+    assert once[3] < before[3]
+    source.observe(key, [])
+    source.observe(key, [9])
+    assert first_guess(propose_one(source, key, REPEATING)) == once
+    assert first_guess(propose_one(source, other, REPEATING)) == before
+
+
+@pytest.mark.parametrize(("max_tokens", "max_depth", "count"), [(4, 2, 2), (3, 10, 3), (4, 0, 0)])
+def test_no_more_is_copied_than_a_tree_can_hold(
+    max_tokens: int, max_depth: int, count: int
+) -> None:
+    (draft,) = LookupSource(max_tokens).propose([wanted(REPEATING, max_depth=max_depth)])
+    assert (draft.count if isinstance(draft, Continuation) else 0) == count

@@ -1,0 +1,62 @@
+"""What every source of guesses looks like to the drafter and to the growth of trees."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+ROOT = 0
+"""The place of every draft at which a tree begins."""
+
+
+@dataclass(frozen=True)
+class DraftRequest:
+    """A running request that wants a tree."""
+
+    key: object
+    """The request's identity: hashable, and weakly referenceable, as what is remembered of a
+    request goes with it."""
+    tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
+    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
+    max_leaves: int
+    max_depth: int
+
+
+class Draft(Protocol):
+    """What one source guesses for one request, read along the paths of a tree that grows.
+
+    A place stands for what the draft knows of a path: `ROOT` of the empty one, and `follow` leads
+    from there to the others.
+    """
+
+    def guesses(self, place: int) -> Mapping[int, float]:
+        """Tokens that may come next, each with its chance given that all before it is right."""
+        ...
+
+    def follow(self, place: int, token: int) -> int | None:
+        """The place after `token`, guessed here or not; None if the draft has nothing there."""
+        ...
+
+
+class DraftSource(Protocol):
+    """Guesses for all requests of a step, and learning from what became of them.
+
+    Whatever is raised here costs guesses, never a request; see `GuardedSource`.
+    """
+
+    name: str  # in the log
+    runs_heads: bool  # its time counts as the heads'
+    optional: bool  # asked only for requests in doubt, and only while that pays
+
+    def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Draft | None]:
+        """A draft for each request, None where there is nothing to guess."""
+        ...
+
+    def observe(self, key: object, accepted: Sequence[int]) -> None:
+        """Learn from the tokens that the model chose after the root of the last draft."""
+        return
+
+    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
+        """Take in a text from its beginning, as far as it is in the KV cache by now."""
+        return
