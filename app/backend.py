@@ -168,8 +168,7 @@ class LocalBackend:
         if len(text) > MAX_CHARACTERS:
             raise InvalidRequestError(
                 f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
-                "are read at once",
-                field="prompt",
+                "are read at once"
             )
         return self.loaded.model.tokenize(
             text, add_special=add_special, parse_special=parse_special

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -21,18 +22,20 @@ from tests.conftest import THREADS
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server. Its clients are closed with it."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    closing: ExitStack
 
-    @property
+    @cached_property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=600)
+        return self.closing.enter_context(httpx.Client(base_url=self.url, timeout=600))
 
     def client(self, api_key: str = "none") -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=600)
+        client = OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=600)
+        return self.closing.enter_context(client)
 
     def metric(self, name: str, **labels: str) -> float:
         """Value of a metric, summed over what the labels leave open."""
@@ -75,7 +78,8 @@ def running_server(
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "200"}
         )
-    server = Server(f"http://127.0.0.1:{port}", process, log)
+    clients = ExitStack()
+    server = Server(f"http://127.0.0.1:{port}", process, log, clients)
     ready = until or (lambda answer: answer.status_code == 200)
     try:
         while True:
@@ -88,6 +92,7 @@ def running_server(
             time.sleep(0.02)
         yield server
     finally:
+        clients.close()
         process.send_signal(signal.SIGINT)
         process.wait(60)
 

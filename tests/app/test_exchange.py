@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from app.exchange import Exchange
 from app.hosts import ModelHosts
 from app.metrics import Metrics
 from app.server import create_app
-from app.sse import EventStream, frame
 from medusa.engine.client import Generated
 from medusa.engine.events import FailureKind
 from medusa.engine.requests import GenerationRequest
@@ -27,9 +25,17 @@ PATHS: dict[str, dict[str, Any]] = {
 
 
 async def post_and_leave(
-    backend: FakeBackend, path: str, body: dict[str, Any], *, reads: int = 1000
+    backend: FakeBackend,
+    path: str,
+    body: dict[str, Any],
+    *,
+    reads: int = 1000,
+    is_broken: bool = False,
 ) -> list[Message]:
-    """The messages (ASGI) sent until `reads` were sent or the requests run; then we are gone."""
+    """The messages (ASGI) sent until `reads` were sent or the requests run; then we are gone.
+
+    A broken connection takes none.
+    """
     hosts = ModelHosts([host_of("fake", lambda: backend)])
     app = create_app(hosts, api_key=None)
     sent: list[Message] = []
@@ -47,6 +53,8 @@ async def post_and_leave(
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
+        if is_broken:
+            raise OSError("broken pipe")
         sent.append(message)
         if len(sent) >= reads:
             enough.set()
@@ -82,26 +90,10 @@ def test_a_client_that_reads_a_stream(path: str) -> None:
 
 def test_a_stream_that_cannot_even_begin() -> None:
     backend = FakeBackend([Script(hangs=True)])
-
-    async def no_frames() -> AsyncIterator[bytes]:
-        yield frame("never read")
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        return {}
-
-    async def send(_message: Message) -> None:
-        raise OSError("gone")
-
-    async def run() -> None:
-        exchange = Exchange(backend, Metrics(backend.stats), [GenerationRequest((1,))])
-        stream = EventStream(no_frames(), on_end=exchange.cancel)
-        await stream({"type": "http", "method": "GET", "headers": []}, receive, send)
-
-    with pytest.raises(OSError, match="gone"):
-        asyncio.run(run())
+    body = {"prompt": "Hi", "stream": True}
+    with pytest.raises(OSError, match="broken pipe"):
+        asyncio.run(post_and_leave(backend, "/v1/completions", body, is_broken=True))
     assert backend.cancelled == [request.id for request in backend.submitted]
-    backend.close()
 
 
 def test_what_ended_by_itself_is_not_cancelled() -> None:
