@@ -1,7 +1,6 @@
 """The model a server serves: weights, heads, engine and chat template together."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
 from medusa.llama.model import Model
 from medusa.llama.runtime import gpu_offload_available
+from medusa.llama.threads import default_threads
 from medusa.speculation.heads import Heads, load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
@@ -104,13 +104,6 @@ def load_template(model: Model, source: str) -> ChatTemplate:
     return ChatTemplate(
         source, bos=text(model.bos_token), eos=text(model.eos_token), bos_is_added=model.adds_bos
     )
-
-
-def default_threads() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_context(n_ctx_train: int, n_slots: int) -> int:

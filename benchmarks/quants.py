@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.served import default_threads, load_template
+from app.served import load_template
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, Timing, run
 from medusa.llama.batch import Batch
@@ -23,6 +23,7 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.quantising import quantize
+from medusa.llama.threads import default_threads
 from medusa.sampling.draw import log_softmax
 from medusa.speculation.heads import load_heads
 from models import DEFAULT_MODEL, resolve

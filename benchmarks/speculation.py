@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.served import default_threads
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
 from medusa.engine.engine import Engine, EngineConfig
 from medusa.engine.requests import GenerationRequest
+from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.growth import StepCost
 from medusa.speculation.heads import load_heads

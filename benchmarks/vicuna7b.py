@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from app.served import default_threads
 from benchmarks.random_llama import LlamaShape, write_random_heads, write_random_llama
 from benchmarks.report import write_json
 from benchmarks.synthetic import SyntheticHeads, request
@@ -33,6 +32,7 @@ from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
+from medusa.llama.threads import default_threads
 from medusa.speculation.heads import Heads, NumpyHeads, load_heads
 from medusa.speculation.heads.weights import read_heads
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.served import default_threads, load_model, load_template
+from app.served import load_model, load_template
 from medusa.engine.engine import Engine, EngineConfig
 from medusa.engine.report import StepObserver
 from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
 from medusa.llama.model import Model
+from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.heads import Heads, load_heads
 from medusa.text.chat_template import ChatTemplate, prompt_tokens

@@ -9,13 +9,14 @@ import gguf
 
 from convert.chat_templates import default_template
 from convert.checkpoint import read_checkpoint
-from convert.disk import require_disk, whole_file
+from convert.disk import require_disk
 from convert.llama_config import LlamaConfig, read_llama_config
 from convert.llama_tensors import plan_tensors
 from convert.outtypes import OutType
 from convert.tensors import Dtype
 from convert.tokenizer import read_vocabulary, write_tokenizer
 from convert.vocabulary import Vocabulary
+from medusa.files import whole_file
 from medusa.llama.gguf_files import PlannedTensor, Progress, write_tensors
 from medusa.llama.quantising import quantize
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.served import default_threads
 from medusa.engine.engine import Engine
 from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest
 from medusa.llama.model import Model
 from medusa.llama.quantising import FTYPE_F32, quantize
+from medusa.llama.threads import default_threads
 from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
 

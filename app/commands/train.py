@@ -6,11 +6,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from app.options import ModelOptions, TrainOptions
-from app.served import default_threads, load_model, load_template
+from app.served import load_model, load_template
 from medusa.engine.engine import Engine, EngineConfig
 from medusa.errors import InvalidRequestError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.model import Model
+from medusa.llama.threads import default_threads
 from medusa.speculation.heads.header import HeadsHeader
 from medusa.speculation.heads.weights import Kind, layout, write_heads
 from medusa.training.conversations import ANSWER_TOKENS

@@ -1,10 +1,18 @@
-"""Care for the teams of threads that llama.cpp computes with through OpenMP."""
+"""How many threads llama.cpp computes with, and care for the teams that OpenMP makes of them."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+
+def default_threads() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def with_passing_team(compute: Callable[[], Result]) -> Result:
