@@ -6,8 +6,17 @@ from dataclasses import dataclass
 import gguf
 import numpy as np
 
+Kind = gguf.GGMLQuantizationType
+"""How the numbers of a tensor are stored."""
+
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes there are."""
+
+
+def row_width(kind: Kind, data: np.ndarray) -> int:
+    """How many numbers a row has, data [..., numbers of a row, or its bytes where quantised]."""
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    return data.shape[-1] * data.itemsize // block_bytes * block
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class PlannedTensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: gguf.GGMLQuantizationType
+    kind: Kind
     make: Callable[[], np.ndarray]
 
     @property

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from medusa.llama.base_weights import BaseWeights, fingerprint
-from medusa.llama.graph import GgmlUnavailableError
+from medusa.llama.ggml import GgmlUnavailableError
 from medusa.llama.model import Model
 from medusa.speculation.heads.ggml_heads import GgmlHeads
 from medusa.speculation.heads.header import HeadsHeader, Variant

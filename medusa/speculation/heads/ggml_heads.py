@@ -11,7 +11,10 @@ import gguf
 import numpy as np
 
 from medusa.errors import ModelLoadError
-from medusa.llama.graph import Cpu, Graph, Kind, Tensor, quantise
+from medusa.llama import runtime
+from medusa.llama.ggml import quantise
+from medusa.llama.gguf_files import Kind
+from medusa.llama.graph import Cpu, Graph, Tensor
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.numpy_heads import DEFAULT_TOP_K, RMS_EPSILON, BaseRows
 from medusa.speculation.heads.weights import HeadWeights, layout
@@ -61,6 +64,7 @@ class GgmlHeads:
         lm_head_kind: Kind = LM_HEAD_KIND,
     ) -> None:
         self.header = weights.header
+        runtime.load()  # puts our kernels in their places
         self._cpu = Cpu(n_threads, max_constants=len(weights.tensors) + 3)
         network = _Hydra if self.header.variant is Variant.HYDRA else _Medusa
         self._network: _Network = network(_Constants(self._cpu, weights, base, lm_head_kind))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from medusa.errors import ModelLoadError
-from medusa.llama import graph as ggml_graph
-from medusa.llama.graph import GgmlUnavailableError, Kind
+from medusa.llama import ggml
+from medusa.llama.ggml import GgmlUnavailableError
+from medusa.llama.gguf_files import Kind
 from medusa.speculation.heads.ggml_heads import GgmlHeads
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.numpy_heads import NumpyHeads
@@ -218,10 +219,10 @@ def test_a_missing_ggml_is_reported(
     if problem == "no folder":
         monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
     elif problem == "no library":
-        monkeypatch.setattr(ggml_graph, "ggml_folder", lambda: tmp_path)
+        monkeypatch.setattr(ggml, "folder", lambda: tmp_path)
     else:
-        monkeypatch.setitem(ggml_graph._CPU_FUNCTIONS, "ggml_fly", (None,))
-    ggml_graph._ggml.cache_clear()
+        monkeypatch.setitem(ggml._CPU_FUNCTIONS, "ggml_fly", (None,))
+    ggml.functions.cache_clear()
     with pytest.raises(GgmlUnavailableError):
         GgmlHeads(random_heads(Variant.SHARED, None), FakeBase(Kind.F32), n_threads=1)
-    ggml_graph._ggml.cache_clear()
+    ggml.functions.cache_clear()
