@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.options import ModelOptions
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
 from medusa.llama.model import Model

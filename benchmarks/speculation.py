@@ -14,7 +14,8 @@ from rich.table import Table
 
 from benchmarks.report import write_json
 from benchmarks.workload import Bench, run
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams

@@ -25,7 +25,8 @@ from benchmarks.workload import run
 from convert.disk import require_disk
 from convert.heads import HeadsConversion, convert_heads
 from convert.outtypes import HeadsOutType
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.engine.report import StepReport
 from medusa.llama.base_weights import BaseWeights
 from medusa.llama.batch import Batch

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.served import load_model, load_template
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.engine.report import StepObserver
 from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest, Usage
 from medusa.llama.model import Model

@@ -14,12 +14,24 @@ class HeadsMismatchError(ModelLoadError):
 
 
 class InvalidRequestError(MedusaError):
-    """A request that can never run. `param` names the offending field, `code` is OpenAI's."""
+    """A request that can never run. `field` names the part of it that is wrong."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
-        self.param = param
-        self.code = code
+        self.field = field
+
+
+class ContextLengthError(InvalidRequestError):
+    """A prompt leaves no room for an answer: it has `n_prompt` tokens of at most `limit`."""
+
+    def __init__(self, n_prompt: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt has {n_prompt} tokens; this model's context is limited "
+            f"to {limit} tokens for prompt and answer together",
+            field="prompt",
+        )
+        self.n_prompt = n_prompt
+        self.limit = limit
 
 
 class QueueFullError(MedusaError):
@@ -28,6 +40,10 @@ class QueueFullError(MedusaError):
 
 class EngineStoppedError(MedusaError):
     """The engine has been shut down and accepts nothing any more."""
+
+
+class GenerationFailedError(MedusaError):
+    """An error ended a request that was running; the message says which."""
 
 
 class DecodeError(MedusaError):

@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from medusa.engine.engine import Engine
-from medusa.engine.requests import Delta, Event, Failed, Finished, GenerationRequest
+from medusa.engine.events import Delta, Event, Failed, Finished
+from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from medusa.llama.quantising import FTYPE_F32, quantize
 from medusa.llama.threads import default_threads
@@ -53,13 +56,15 @@ def template(model: Model) -> ChatTemplate:
 
 
 class Run:
-    """Collects the events of one generation."""
+    """Collects the events of one request."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
         self.events: list[Event] = []
         self.ended = threading.Event()
 
-    def __call__(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
+        assert event.request_id == self.id
         self.events.append(event)
         if isinstance(event, Finished | Failed):
             self.ended.set()
@@ -83,10 +88,17 @@ class Run:
         return last
 
 
+def submit(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
+    """Let requests run, each under an id of its own even where they are the same object."""
+    named = [replace(request, id=uuid4().hex) for request in requests]
+    runs = {request.id: Run(request.id) for request in named}
+    engine.submit(named, lambda event: runs[event.request_id].add(event))
+    return list(runs.values())
+
+
 def generate(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
     """Run requests together and wait for all of them."""
-    runs = [Run() for _ in requests]
-    engine.submit(requests, runs)
+    runs = submit(engine, requests)
     for run in runs:
         assert run.ended.wait(600), "the engine hangs"
     return runs

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from app.options import ModelOptions, TrainOptions
 from app.served import load_model, load_template
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.errors import InvalidRequestError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.model import Model

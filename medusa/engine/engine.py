@@ -3,93 +3,45 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from weakref import WeakValueDictionary
 
 from threadpoolctl import threadpool_limits
 
+from medusa.engine.config import HEADROOM, EngineConfig
+from medusa.engine.drafting import plan_drafts
+from medusa.engine.events import EventSink
 from medusa.engine.kv_labels import SlotLabels
-from medusa.engine.report import StepObserver
-from medusa.engine.requests import EventSink, GenerationRequest
-from medusa.engine.runner import StepRunner, fail
-from medusa.engine.scheduler import HEADROOM, PrefillPacer, Scheduler
-from medusa.engine.sequence import Generation
+from medusa.engine.pacer import PrefillPacer
+from medusa.engine.probe import timed_decodes
+from medusa.engine.report import StepObserver, StepReport
+from medusa.engine.requests import GenerationRequest
+from medusa.engine.runner import StepRunner
+from medusa.engine.scheduler import Scheduler
+from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import Slot
-from medusa.errors import EngineStoppedError, InvalidRequestError, ModelLoadError, QueueFullError
+from medusa.errors import (
+    ContextLengthError,
+    EngineStoppedError,
+    InvalidRequestError,
+    QueueFullError,
+)
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
-from medusa.llama.params import MAX_SEQUENCES, CacheType, ContextParams
+from medusa.llama.params import ContextParams
 from medusa.llama.threads import with_passing_team
-from medusa.speculation.cost import MeasuredCost
-from medusa.speculation.drafter import Drafter
-from medusa.speculation.growth import StepCost
+from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads import Heads
-from medusa.speculation.tree import StaticShape
 
 log = logging.getLogger("medusa.engine")
 
-_MAX_LEAVES = 16
 _TYPICAL_CONTEXT = 256
-"""Tokens in the KV cache when the cost of a decode is measured: with them each token costs more."""
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """How the engine is set up. Lengths are in tokens.
-
-    n_ctx is the size of the KV cache that all slots share; draft_nodes the most guesses verified
-    in a step, shared by the running requests; lookup whether guesses also come from the requests'
-    own texts; tree_shape a fixed tree of the heads' guesses instead; max_stall the seconds for
-    which a prefill may hold up requests that are decoding. cost says when a guess is worth
-    verifying; None: as measured at the start and from then on.
-
-    Raises:
-        ModelLoadError: the sizes contradict each other.
-    """
-
-    n_slots: int = 8
-    n_ctx: int = 8192
-    n_batch: int = 512
-    n_threads: int = 2
-    max_queue: int = 128
-    draft_nodes: int = 16
-    lookup: bool = True
-    tree_shape: StaticShape | None = None
-    cost: StepCost | None = None
-    max_stall: float = 0.25
-    flash_attention: bool | None = None
-    cache_type: CacheType = CacheType.F16
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.n_slots <= MAX_SEQUENCES:
-            raise ModelLoadError(f"parallel must be between 1 and {MAX_SEQUENCES}")
-        if self.n_batch < self.n_slots + self.draft_nodes:
-            raise ModelLoadError("batch size must hold one token per slot and all draft nodes")
-        if self.n_ctx < self.n_slots + self.draft_nodes + 2 * HEADROOM:
-            raise ModelLoadError(f"a context of {self.n_ctx} tokens is too small to run in")
-
-    @property
-    def max_leaves(self) -> int:
-        """Sequence ids of each slot: the most branches its tree may have."""
-        return max(1, min(MAX_SEQUENCES // self.n_slots, _MAX_LEAVES, self.draft_nodes))
-
-
-class Ticket:
-    """A submitted request, to be cancelled by whoever no longer wants its events."""
-
-    def __init__(self, generation: Generation, wake: Callable[[], None]) -> None:
-        self._generation = generation
-        self._wake = wake
-
-    def cancel(self) -> None:
-        """Stop the request at the next step. No event comes after this. Any thread may call."""
-        self._generation.cancelled = True
-        self._wake()
+"""Tokens in the KV cache when the cost of a decode is measured."""
 
 
 class Engine:
-    """Runs requests on one model. `submit` and `Ticket.cancel` are safe from any thread.
+    """Runs requests on one model. `submit` and `cancel` are safe from any thread.
 
     Args:
         model: the base model.
@@ -109,51 +61,30 @@ class Engine:
         observer: StepObserver | None = None,
     ) -> None:
         self.model = model
-        self.config = config = config or EngineConfig()
+        self.config = config = (config or EngineConfig()).decided(model.n_ctx_train)
         self._observer = observer
         leaves = config.max_leaves
         self._context = Context(
             model,
             ContextParams(
-                n_ctx=config.n_ctx,
+                n_ctx=config.cells,
                 n_seq_max=config.n_slots * leaves,
                 n_batch=config.n_batch,
-                n_threads=config.n_threads,
+                n_threads=config.threads,
                 flash_attention=config.flash_attention,
                 cache_type=config.cache_type,
             ),
         )
-        slots = [
-            Slot(SlotLabels(self._context, index * leaves, leaves))
-            for index in range(config.n_slots)
-        ]
-        self._scheduler = Scheduler(slots, config.n_ctx)
         batch = Batch(config.n_batch, leaves)
-        self._cost: MeasuredCost | None = None
-        drafter = None
-        if config.draft_nodes:
-            cost = config.cost
-            if cost is None:
-                largest = config.n_slots + config.draft_nodes
-                prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.n_ctx - largest)
-                cost = self._cost = with_passing_team(
-                    lambda: measure_cost(self._context, batch, largest, prompt)
-                )
-            drafter = Drafter(
-                heads,
-                cost,
-                config.draft_nodes,
-                lookup=config.lookup,
-                shape=config.tree_shape,
-            )
-        self._runner = StepRunner(
-            self._context,
-            batch,
-            self._scheduler,
-            drafter,
-            PrefillPacer(max_stall=config.max_stall, largest=config.n_batch),
+        self._drafter = self._make_drafter(heads, batch)
+        self._scheduler = Scheduler(
+            [Slot(SlotLabels(self._context, i * leaves, leaves)) for i in range(config.n_slots)],
+            config.cells,
+            PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
         )
-        self._inbox: list[Generation] = []
+        self._runner = StepRunner(self._context, batch)
+        self._inbox: list[Running] = []
+        self._live: WeakValueDictionary[str, Running] = WeakValueDictionary()  # by request's id
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="medusa-engine", daemon=True)
@@ -163,49 +94,72 @@ class Engine:
     def max_context(self) -> int:
         """Most tokens of one request, prompt and answer together."""
         reserve = HEADROOM + self.config.draft_nodes
-        return min(self.model.n_ctx_train, self.config.n_ctx - reserve)
+        return min(self.model.n_ctx_train, self.config.cells - reserve)
 
     @property
     def n_waiting(self) -> int:
         """Requests accepted but not running yet."""
-        return len(self._inbox) + len(self._scheduler.waiting)
+        return len(self._inbox) + self._scheduler.n_waiting
 
     @property
     def n_running(self) -> int:
         """Slots that are busy."""
         return len(self._scheduler.running)
 
-    def submit(
-        self, requests: Sequence[GenerationRequest], sinks: Sequence[EventSink]
-    ) -> list[Ticket]:
+    def check_room(self, count: int) -> None:
+        """Ask for room before building requests: their number alone may be too much.
+
+        Raises:
+            InvalidRequestError: so many can never be accepted.
+            QueueFullError: the queue has no room for them now.
+        """
+        most = self.config.max_queue + self.config.n_slots
+        if count > most:
+            raise InvalidRequestError(f"{count} sequences at once, of at most {most}")
+        idle = self.config.n_slots - self.n_running
+        if self.n_waiting + count > self.config.max_queue + idle:
+            raise QueueFullError(
+                f"{self.n_waiting} requests are waiting and {self.n_running} are running"
+            )
+
+    def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
         """Queue requests, all or none.
 
         Args:
             requests: what to generate.
-            sinks: where each one's events go; called in the engine's thread.
+            sink: where their events go; called in the engine's thread.
 
         Raises:
             InvalidRequestError: a request can never run.
             QueueFullError: the queue has no room for all of them.
             EngineStoppedError: the engine was closed.
         """
+        self.check_room(len(requests))
+        if len({request.id for request in requests}) < len(requests):
+            raise InvalidRequestError("two requests have the same id", field="id")
         for request in requests:
             self._validate(request)
-        generations = [
-            Generation(request, self.model, sink, self.max_context)
-            for request, sink in zip(requests, sinks, strict=True)
-        ]
+        sequences = [Running(r, self.model, sink, self.max_context) for r in requests]
         with self._changed:
             if self._stopping:
                 raise EngineStoppedError("the engine has been stopped")
-            idle = self.config.n_slots - self.n_running
-            if self.n_waiting + len(generations) > self.config.max_queue + idle:
-                raise QueueFullError(
-                    f"{self.n_waiting} requests are waiting and {self.n_running} are running"
-                )
-            self._inbox.extend(generations)
+            self.check_room(len(requests))
+            self._inbox.extend(sequences)
+            self._live.update((s.request.id, s) for s in sequences)
             self._changed.notify()
-        return [Ticket(generation, self._wake) for generation in generations]
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Stop requests at the next step. No event of theirs comes after this.
+
+        Args:
+            ids: of requests; those that have ended or never were do not matter.
+        """
+        with self._changed:
+            for request_id in ids:
+                sequence = self._live.get(request_id)
+                if sequence is not None:
+                    sequence.cancel()
+            self._changed.notify()
 
     def close(self) -> None:
         """Stop the thread, fail what is unfinished, and free the context."""
@@ -213,34 +167,42 @@ class Engine:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-        unfinished = [*self._scheduler.reset(), *self._scheduler.waiting, *self._inbox]
-        for generation in unfinished:
-            fail(generation, EngineStoppedError("the server is shutting down"))
+        for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
+            sequence.output.fail(EngineStoppedError("the server is shutting down"))
         self._context.close()
 
     def _validate(self, request: GenerationRequest) -> None:
         if not request.prompt:
-            raise InvalidRequestError("the prompt is empty", param="prompt")
+            raise InvalidRequestError("the prompt is empty", field="prompt")
         if len(request.prompt) >= self.max_context:
-            raise InvalidRequestError(
-                f"the prompt has {len(request.prompt)} tokens; this model's context is limited "
-                f"to {self.max_context} tokens for prompt and answer together",
-                param="prompt",
-                code="context_length_exceeded",
-            )
-        if min(request.prompt) < 0 or max(request.prompt) >= self.model.n_vocab:
-            raise InvalidRequestError(
-                f"token ids must be between 0 and {self.model.n_vocab - 1}", param="prompt"
-            )
+            raise ContextLengthError(len(request.prompt), self.max_context)
         bias = request.sampling.logit_bias
-        if bias and not (min(bias) >= 0 and max(bias) < self.model.n_vocab):
-            raise InvalidRequestError(
-                f"token ids must be between 0 and {self.model.n_vocab - 1}", param="logit_bias"
-            )
+        for field, tokens in (("prompt", request.prompt), ("logit_bias", bias)):
+            if tokens and not (min(tokens) >= 0 and max(tokens) < self.model.n_vocab):
+                raise InvalidRequestError(
+                    f"token ids must be between 0 and {self.model.n_vocab - 1}", field=field
+                )
+        if request.adapter is not None:
+            raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify()
+    def _make_drafter(self, heads: Heads | None, batch: Batch) -> Drafter | None:
+        config = self.config
+        if not config.draft_nodes:
+            return None
+        largest = config.n_slots + config.draft_nodes
+        prompt = min(_TYPICAL_CONTEXT, config.n_batch, config.cells - largest)
+
+        def make() -> Drafter:
+            with timed_decodes(self._context, batch, prompt) as measure:
+                return Drafter.create(
+                    heads,
+                    DraftConfig(
+                        config.draft_nodes, largest, config.lookup, config.tree_shape, config.cost
+                    ),
+                    measure,
+                )
+
+        return with_passing_team(make)
 
     def _run(self) -> None:
         # BLAS threads beside llama.cpp's would fight over the same cores.
@@ -256,50 +218,26 @@ class Engine:
         """Block until there is something to do; False when the engine is closing."""
         scheduler = self._scheduler
         with self._changed:
-            while not (self._stopping or self._inbox or scheduler.waiting or scheduler.running):
+            while not (self._stopping or self._inbox or scheduler.has_work):
                 self._changed.wait()
-            scheduler.waiting.extend(self._inbox)
+            scheduler.add(self._inbox)
             self._inbox.clear()
             return not self._stopping
 
     def _step(self) -> None:
-        runner = self._runner
-        runner.clock.start()
-        self._scheduler.drop_cancelled()
-        self._scheduler.admit()
-        runner.prefill()
-        outputs = runner.decode()
-        if outputs is not None:
-            runner.draft(runner.verify(outputs))
-        report = runner.clock.stop()
-        if self._cost is not None and report.n_decoding and not report.prefilled_tokens:
-            other = report.overhead_seconds
-            self._cost.observe(report.batch_tokens, report.llama_seconds, other)
+        began = time.perf_counter()
+        plan = self._scheduler.schedule()  # 1 admit, reuse cached prefixes, give out the rows
+        result = self._runner.run(plan)  # 2 prefill, 3 decode, 4 verify
+        self._scheduler.settle(result)
+        drafted = plan_drafts(self._drafter, result)  # 5 guess what comes next
+        report = StepReport.of(result, drafted, time.perf_counter() - began)
+        if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:
+            self._drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
         if self._observer is not None:
             self._observer(report)
 
     def _start_afresh(self, error: Exception) -> None:
         """End all running requests and empty the KV cache, whose state is not known any more."""
-        for generation in self._scheduler.reset():
-            fail(generation, error)
+        for sequence in self._scheduler.abort():
+            sequence.output.fail(error)
         self._context.clear()
-
-
-def measure_cost(context: Context, batch: Batch, largest: int, prompt: int) -> MeasuredCost:
-    """Time decodes of up to `largest` tokens behind a prompt, and leave the KV cache empty."""
-    batch.clear()
-    batch.add_run([0] * prompt, 0, 0, output=False)
-    context.prefill(batch)
-
-    def decode(n_tokens: int) -> float:
-        batch.clear()
-        batch.add_run([0] * n_tokens, prompt, 0, output=True)
-        began = time.perf_counter()
-        context.decode(batch)
-        seconds = time.perf_counter() - began
-        context.remove_sequence(0, prompt)
-        return seconds
-
-    cost = MeasuredCost.measure(decode, largest)
-    context.clear()
-    return cost

@@ -1,12 +1,14 @@
 """What one step of the engine did and where its time went."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
+
+from medusa.engine.plan import StepResult
+from medusa.speculation.drafter import Drafted
 
 
-@dataclass
+@dataclass(frozen=True)
 class StepReport:
     """One step's figures. Times in seconds.
 
@@ -17,11 +19,31 @@ class StepReport:
     llama_seconds: float = 0.0
     heads_seconds: float = 0.0
     n_decoding: int = 0  # requests in the decode
-    batch_tokens: int = 0  # rows of the decode: their roots and drafts
+    batch_tokens: int = 0  # rows of the decode: roots and drafts, and prompts that are scored
     prefilled_tokens: int = 0
     emitted_tokens: int = 0
     drafts_proposed: int = 0
     drafts_accepted: int = 0
+    draft_failures: int = 0  # errors that cost guesses
+
+    @classmethod
+    def of(cls, result: StepResult, drafted: Drafted, seconds: float) -> Self:
+        """The figures of a step that took so long in all."""
+        verified, n_scored = result.verified, result.plan.n_scored
+        rows = sum(len(v.tree) for v in verified)
+        emitted = sum(len(v.path) for v in verified if v.slot not in result.failed)
+        return cls(
+            seconds=seconds,
+            llama_seconds=result.prefill_seconds + result.decode_seconds,
+            heads_seconds=drafted.heads_seconds,
+            n_decoding=len(verified),
+            batch_tokens=rows + n_scored,
+            prefilled_tokens=result.plan.n_prefilled,
+            emitted_tokens=emitted,
+            drafts_proposed=rows - len(verified),
+            drafts_accepted=sum(len(v.path) - 1 for v in verified),
+            draft_failures=drafted.failures,
+        )
 
     @property
     def overhead_seconds(self) -> float:
@@ -30,35 +52,3 @@ class StepReport:
 
 
 StepObserver = Callable[[StepReport], None]
-
-
-class StepClock:
-    """Takes the times of a step for its report."""
-
-    def __init__(self) -> None:
-        self.report = StepReport()
-        self._began = 0.0
-
-    def start(self) -> None:
-        """Begin a new report."""
-        self.report = StepReport()
-        self._began = time.perf_counter()
-
-    def stop(self) -> StepReport:
-        """The finished report."""
-        self.report.seconds = time.perf_counter() - self._began
-        return self.report
-
-    @contextmanager
-    def llama(self) -> Iterator[None]:
-        """Count a block as llama.cpp's time."""
-        began = time.perf_counter()
-        yield
-        self.report.llama_seconds += time.perf_counter() - began
-
-    @contextmanager
-    def heads(self) -> Iterator[None]:
-        """Count a block as the heads' time."""
-        began = time.perf_counter()
-        yield
-        self.report.heads_seconds += time.perf_counter() - began

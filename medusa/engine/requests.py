@@ -1,12 +1,15 @@
-"""What callers hand to the engine and what they get back."""
+"""What callers hand to the engine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
+from uuid import uuid4
 
-import numpy as np
-
+from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
+
+
+def _new_id() -> str:
+    return uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,10 @@ class GenerationRequest:
 
     max_tokens None means up to the context limit. `logprobs` asks for the log probability of each
     generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
-    prompt. `record_hidden` delivers the hidden state each token was sampled from.
+    prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
+    makes what restricts the sampled tokens, once, when the request is taken in. `adapter` names
+    the weights' adapter: cached prefixes are good for the same one only. `id` names the request in
+    its events.
     """
 
     prompt: tuple[int, ...]
@@ -26,70 +32,6 @@ class GenerationRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     record_hidden: bool = False
-
-
-class FinishReason(StrEnum):
-    """Why a generation ended, in OpenAI's words."""
-
-    STOP = "stop"  # the model's end token or a stop string
-    LENGTH = "length"  # max_tokens or the context limit
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """Log probability (nats) of a token under the model, before any sampling setting."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()  # likeliest tokens and theirs, descending
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a finished generation consumed, in tokens; times in seconds."""
-
-    prompt_tokens: int
-    cached_tokens: int  # of the prompt, found in the KV cache
-    completion_tokens: int
-    accepted_drafts: int
-    rejected_drafts: int
-    steps: int  # decodes the generation took part in
-    queue_seconds: float
-    decode_seconds: float  # from the first decode to the last token
-
-
-@dataclass(frozen=True)
-class PromptScored:
-    """Log probabilities of the prompt; the first token has none."""
-
-    logprobs: tuple[TokenLogprob | None, ...]
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What one step added. Text may lag behind tokens: half characters and stop strings wait."""
-
-    text: str
-    tokens: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...] = ()
-    hidden: np.ndarray | None = None  # [n_tokens, n_embd] float32
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The last event of a generation that went well."""
-
-    reason: FinishReason
-    usage: Usage
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The last event of a generation that an error ended."""
-
-    error: Exception
-
-
-Event = PromptScored | Delta | Finished | Failed
-EventSink = Callable[[Event], None]
-"""Called in the engine's thread, so it must be quick and must not block."""
+    constraint: Callable[[], TokenConstraint] | None = None
+    adapter: str | None = None
+    id: str = field(default_factory=_new_id)

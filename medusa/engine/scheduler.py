@@ -1,224 +1,211 @@
-"""Who runs, where, and how much of which prompt is prefilled next.
+"""Who runs, where, and which rows of the next step are whose.
 
-First come, first served. A request gets the slot that already holds most of its prompt; when the
-KV cache is short, idle slots lose their cached tokens first (least recently used first), then the
-youngest running request steps back to the head of the queue and resumes later from its tokens.
+`schedule` makes the plan of a step, `settle` takes in what came of it. A request gets the slot
+that already holds most of its prompt; when the KV cache is short, idle slots lose their cached
+tokens first (least recently used first), then the youngest running request steps back to the head
+of the queue and resumes later from its tokens.
 """
 
 from collections import deque
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from medusa.engine.sequence import Generation
+from medusa.engine.config import HEADROOM
+from medusa.engine.pacer import PrefillPacer
+from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
+from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, by_arrival, share_prefill
+from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
+from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
 
-_WORTH_WAITING = 32
-"""Tokens of a prompt that another slot is prefilling right now from which on it pays to wait for
-that slot and share its cells."""
 
-HEADROOM = 64
-"""Free cells asked for beyond a request's tokens at admission, so that it can run for a while."""
+class _Waiting:
+    """A request in the queue."""
 
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix, by bisection on slice equality."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-@dataclass
-class PrefillPacer:
-    """Bounds how long a prefill may keep running requests waiting.
-
-    max_stall: seconds one prefill may take while others decode.
-    largest, smallest: bounds of a chunk, in tokens.
-    """
-
-    max_stall: float
-    largest: int
-    smallest: int = 8
-    tokens_per_second: float = 250.0
-
-    def budget(self, *, others_decode: bool) -> int:
-        """Prompt tokens to prefill in this step."""
-        if not others_decode:
-            return self.largest
-        affordable = int(self.tokens_per_second * self.max_stall)
-        return max(self.smallest, min(self.largest, affordable))
-
-    def observe(self, tokens: int, seconds: float) -> None:
-        """Learn the speed from a prefill that was run (exponentially weighted)."""
-        if tokens >= self.smallest and seconds > 0:
-            self.tokens_per_second += 0.3 * (tokens / seconds - self.tokens_per_second)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A slot to run in, and the slot whose first `reusable` cached tokens are taken over."""
-
-    target: Slot
-    source: Slot
-    reusable: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of a prompt to prefill."""
-
-    slot: Slot
-    tokens: Sequence[int]
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self.passed = 0  # later ones that were admitted before it
 
 
 class Scheduler:
-    """Queue, slots and the budget of KV cells. Runs in the engine's thread.
+    """Queue and slots. Runs in the engine's thread.
 
     Args:
         slots: the places to run in.
         n_cells: size of the KV cache in tokens.
+        pacer: bounds prefill.
     """
 
-    def __init__(self, slots: Sequence[Slot], n_cells: int) -> None:
+    def __init__(self, slots: list[Slot], n_cells: int, pacer: PrefillPacer) -> None:
         self.slots = slots
-        self.waiting: deque[Generation] = deque()
-        self._n_cells = n_cells
-        self._clock = 0
+        self._cache = PrefixCache(slots, n_cells)
+        self._pacer = pacer
+        self._waiting: deque[_Waiting] = deque()
+        self._may_admit = False  # whether anything has changed since all who wait were refused
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """Sequences in the queue, the next one first."""
+        return [entry.sequence for entry in self._waiting]
+
+    @property
+    def n_waiting(self) -> int:
+        """Length of the queue."""
+        return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self._waiting) or any(not slot.is_idle for slot in self.slots)
 
     @property
     def running(self) -> list[Slot]:
-        """Slots with a request, in slot order."""
+        """Slots with a sequence, in slot order."""
         return [slot for slot in self.slots if not slot.is_idle]
 
     @property
-    def decoding(self) -> list[Slot]:
-        """Slots that take part in the next decode."""
-        return [slot for slot in self.slots if slot.is_decoding]
-
-    @property
-    def prefilling(self) -> list[Slot]:
-        """Slots whose prompt is not in the KV cache yet."""
-        return [slot for slot in self.slots if slot.is_prefilling]
-
-    @property
     def free_cells(self) -> int:
-        """Cells nobody has a claim to; shared ones count for each slot, which errs low."""
-        return self._n_cells - sum(slot.claimed_cells for slot in self.slots)
+        """Cells nobody has a claim to."""
+        return self._cache.free_cells
 
-    def admit(self) -> None:
-        """Move waiting requests into idle slots, in order, as long as slots and cells allow."""
-        while self.waiting and self._idle:
-            placement = self._place(self.waiting[0])
-            if placement is None:
-                return
-            self._start(self.waiting.popleft(), placement)
+    def add(self, sequences: Iterable[Sequence]) -> None:
+        """Put sequences at the end of the queue."""
+        for sequence in sequences:
+            self._waiting.append(_Waiting(sequence))
+            self._may_admit = True
 
-    def plan_prefill(self, budget: int) -> list[Chunk]:
-        """Pieces of prompts for this step, oldest request first, `budget` tokens at most.
+    def schedule(self) -> StepPlan:
+        """The next step: admit who fits, then give out its rows."""
+        self._drop_cancelled()
+        self._admit()
+        self._make_room()
+        chunks = self._share_prefill()
+        completing = {chunk.slot for chunk in chunks if chunk.completes}
+        return StepPlan(
+            prefill=tuple(chunk for chunk in chunks if not chunk.scored),
+            scored=tuple(chunk for chunk in chunks if chunk.scored),
+            trees=tuple(
+                Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree)
+                for slot in self.running
+                if slot.sequence.finish_reason is None
+                and (slot in completing or not slot.is_prefilling)
+            ),
+        )
 
-        Prompts that need logits are left out; see `Generation.wants_prompt_logprobs`.
-        """
-        chunks = []
-        for slot in self._oldest_first():
-            scored = slot.generation.wants_prompt_logprobs
-            if slot.is_prefilling and not scored and budget > 0:
-                tokens = slot.to_prefill[:budget]
-                if tokens:
-                    chunks.append(Chunk(slot, tokens))
-                    budget -= len(tokens)
-        return chunks
-
-    def make_room(self, cells: int) -> None:
-        """Free cells for the next decode or prefill, at the expense of whoever can wait.
-
-        The oldest running request is never stopped, so it always ends.
-        """
-        while not self._evict_until(cells):
-            running = self._oldest_first()
-            if len(running) <= 1:
-                return
-            youngest = running[-1]
-            self.waiting.appendleft(youngest.release())
-            youngest.reuse(0)
-
-    def drop_cancelled(self) -> None:
-        """Forget requests that nobody wants any more, waiting or running."""
-        if any(generation.cancelled for generation in self.waiting):
-            self.waiting = deque(g for g in self.waiting if not g.cancelled)
+    def settle(self, result: StepResult) -> None:
+        """Keep the cells of what was computed and accepted; end who has finished or failed."""
+        plan = result.plan
+        if plan.prefill:
+            n_plain = plan.n_prefilled - plan.n_scored
+            self._pacer.observe(n_plain, result.prefill_seconds)
+        if plan.scored:
+            seconds = result.decode_seconds + result.score_seconds
+            self._pacer.observe(plan.n_scored, seconds, scored=True)
+        for chunk in (*plan.prefill, *plan.scored):
+            chunk.slot.prefilled(chunk.tokens)
+            self._may_admit = True
+        for verified in result.verified:
+            verified.slot.settle(verified.tree, verified.path)
         for slot in self.running:
-            if slot.generation.cancelled:
-                self.finish(slot)
+            if slot in result.failed or slot.sequence.is_complete:
+                self._finish(slot)
 
-    def reset(self) -> list[Generation]:
-        """Forget all running requests and all cached tokens; returns what ran."""
+    def abort(self) -> list[Sequence]:
+        """Forget all running sequences and all cached tokens; returns what ran."""
         stopped = [slot.release() for slot in self.running]
         for slot in self.slots:
             slot.reuse(0)
+        self._may_admit = True
         return stopped
 
-    def finish(self, slot: Slot) -> None:
-        """Free a slot whose request ended; its cells stay for prefix reuse."""
-        slot.release()
-        self._touch(slot)
+    def _drop_cancelled(self) -> None:
+        """Forget sequences that nobody wants any more, waiting or running."""
+        if any(entry.sequence.cancelled for entry in self._waiting):
+            self._waiting = deque(e for e in self._waiting if not e.sequence.cancelled)
+            self._may_admit = True
+        for slot in self.running:
+            if slot.sequence.cancelled:
+                self._finish(slot)
 
-    def _place(self, generation: Generation) -> Placement | None:
-        """Where the request runs and which cached prefix it takes over; None: it has to wait."""
-        wanted = generation.tokens[:-1]
-        if generation.wants_prompt_logprobs:
-            wanted = []
-        source = max(self.slots, key=lambda slot: common_prefix(slot.tokens, wanted))
-        reusable = common_prefix(source.tokens, wanted)
-        if self._worth_waiting(wanted, reusable):
-            return None
-        targets = [min(self._idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))]
-        if source.is_idle and reusable:
-            mostly_reused = 2 * reusable >= len(source.tokens)
-            targets.insert(0 if mostly_reused else 1, source)
-        for target in targets:
-            needed = len(generation.tokens) + HEADROOM - len(target.tokens)
-            keep = {source, target} if reusable else {target}
-            if self._evict_until(needed, keep):
-                return Placement(target, source if reusable else target, reusable)
-        return None
+    def _admit(self) -> None:
+        """Move waiting sequences into idle slots, in order, as long as slots and cells allow.
 
-    def _start(self, generation: Generation, placement: Placement) -> None:
-        target, source = placement.target, placement.source
-        if target is source:
-            target.reuse(placement.reusable)
-        else:
-            target.share(source, placement.reusable)
-        target.start(generation)
-        self._touch(source)
-        self._touch(target)
+        Who fits may pass those before that do not, each of which is passed so many times at most.
+        """
+        blocked: list[_Waiting] = []
+        for entry in list(self._waiting) if self._may_admit else ():
+            if len(self.running) == len(self.slots):
+                return
+            if self._start(entry.sequence):
+                self._waiting.remove(entry)
+                for earlier in blocked:
+                    earlier.passed += 1
+            else:
+                blocked.append(entry)
+            if len(blocked) > MAX_PASSES or any(e.passed >= MAX_PASSES for e in blocked):
+                break
+        self._may_admit = False
 
-    def _worth_waiting(self, wanted: Sequence[int], reusable: int) -> bool:
+    def _start(self, sequence: Sequence) -> bool:
+        """Run a sequence if there is room, and nothing that is worth waiting for."""
+        key = PrefixKey(sequence.adapter, sequence.tokens[: sequence.n_reusable])
+        placement = self._cache.place(key, len(sequence.tokens) + HEADROOM)
+        if placement is None or self._worth_waiting(key, placement.reused):
+            return False
+        self._cache.take(placement)
+        placement.target.start(sequence)
+        return True
+
+    def _worth_waiting(self, key: PrefixKey, reused: int) -> bool:
         """Whether a slot is prefilling a prompt that shares much more than is cached now."""
         return any(
             slot.is_prefilling
-            and common_prefix(slot.generation.tokens[:-1], wanted) >= reusable + _WORTH_WAITING
+            and slot.adapter == key.adapter
+            and common_prefix(slot.sequence.tokens[:-1], key.tokens) >= reused + WORTH_WAITING
             for slot in self.slots
         )
 
-    @property
-    def _idle(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.is_idle]
+    def _make_room(self) -> None:
+        """Free cells for this step's trees, at the expense of whoever can wait.
 
-    def _evict_until(self, cells: int, keep: Set[Slot] = frozenset()) -> bool:
-        """Drop cached tokens of idle slots, least recently used first, until `cells` are free."""
-        evictable = [slot for slot in self._idle if slot.tokens and slot not in keep]
-        for slot in sorted(evictable, key=lambda slot: slot.last_used):
-            if self.free_cells >= cells:
-                break
-            slot.reuse(0)
-        return self.free_cells >= cells
+        The oldest running sequence is never stopped, so it always ends.
+        """
+        running = by_arrival(self.running)
+        while not self._cache.make_room(sum(len(slot.tree) for slot in running)):
+            if len(running) <= 1:
+                return
+            youngest = running.pop()
+            self._waiting.appendleft(_Waiting(youngest.release()))
+            youngest.reuse(0)
 
-    def _oldest_first(self) -> list[Slot]:
-        return sorted(self.running, key=lambda slot: slot.generation.submitted)
+    def _share_prefill(self) -> list[Chunk]:
+        """Pieces of prompts for this step."""
+        prefilling = by_arrival([slot for slot in self.running if slot.is_prefilling])
+        others_decode = len(prefilling) < len(self.running)
+        kinds: dict[bool, list[Slot]] = {False: [], True: []}
+        for slot in prefilling:
+            kinds[len(slot.tokens) >= slot.sequence.n_reusable].append(slot)
+        part = 1.0 / max(1, sum(map(bool, kinds.values())))
+        chunks = []
+        for scored, slots in kinds.items():
+            budget = self._pacer.budget(others_decode=others_decode, scored=scored, part=part)
+            missing = [_missing(slot, scored=scored) for slot in slots]
+            for slot, share in zip(slots, share_prefill(missing, budget), strict=True):
+                if share:
+                    start = len(slot.tokens)
+                    tokens = slot.sequence.tokens[start : start + share]
+                    completes = start + share == len(slot.sequence.tokens) - 1
+                    chunks.append(Chunk(slot, start, tokens, scored, completes))
+        return chunks
 
-    def _touch(self, slot: Slot) -> None:
-        self._clock += 1
-        slot.last_used = self._clock
+    def _finish(self, slot: Slot) -> None:
+        """Free a slot whose sequence ended; its cells stay for prefix reuse."""
+        slot.release()
+        self._cache.touch(slot)
+        self._may_admit = True
+
+
+def _missing(slot: Slot, *, scored: bool) -> int:
+    """Tokens to prefill next, of one kind."""
+    sequence = slot.sequence
+    end = len(sequence.tokens) - 1 if scored else sequence.n_reusable
+    return end - len(slot.tokens)

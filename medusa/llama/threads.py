@@ -1,4 +1,4 @@
-"""How many threads llama.cpp computes with, and care for the teams that OpenMP makes of them."""
+"""How many threads compute, and care for the teams they form through OpenMP."""
 
 import os
 from collections.abc import Callable
@@ -25,3 +25,10 @@ def with_passing_team(compute: Callable[[], Result]) -> Result:
     """
     with ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(compute).result()
+
+
+def default_threads() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 
+from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.draw import candidates, draw
 from medusa.sampling.params import SamplingParams
 
@@ -28,6 +29,7 @@ class Sampler:
         params: SamplingParams,
         prompt: list[int],
         forbidden: frozenset[int] = frozenset(),
+        constraint: TokenConstraint | None = None,
     ) -> None:
         self.params = params
         self._rng = np.random.Generator(np.random.Philox(params.seed))

@@ -1,14 +1,16 @@
 """Candidate trees for all running requests of a step, and learning from what became of them."""
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from medusa.speculation.calibration import Calibration
+from medusa.speculation.cost import MeasuredCost
 from medusa.speculation.growth import (
     LEAST_GAIN,
     Guesses,
@@ -51,12 +53,54 @@ class Memory:
     copied: Continuation | None = None
 
 
+@dataclass(frozen=True)
+class DraftRequest:
+    """A request that wants a tree."""
+
+    key: object
+    tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
+    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
+    max_leaves: int
+    max_depth: int
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """Trees, and what they took."""
+
+    trees: list[TokenTree]
+    heads_seconds: float
+    failures: int
+
+
+@dataclass(frozen=True)
+class DraftConfig:
+    """How to draft."""
+
+    max_nodes: int
+    largest: int
+    lookup: bool = True
+    shape: StaticShape | None = None
+    cost: StepCost | None = None
+
+
 class Timer(Protocol):
     """Counts a block as the heads' time."""
 
     def heads(self) -> AbstractContextManager[None]:
         """The block."""
         ...
+
+
+class _Clock:
+    seconds = 0.0
+
+    @contextmanager
+    def heads(self) -> Iterator[None]:
+        """X."""
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
 
 
 class Drafter:
@@ -89,6 +133,39 @@ class Drafter:
         self._steps = 0
         self._heads_gain = LEAST_GAIN  # speed with heads over speed without
         self._chained = heads is not None and heads.header.variant is Variant.HYDRA
+
+    @classmethod
+    def create(cls, heads: Heads | None, config: DraftConfig, measure: object) -> "Drafter":
+        """For the engine."""
+        cost = config.cost or MeasuredCost.measure(measure, config.largest)  # type: ignore[arg-type]
+        made = cls(heads, cost, config.max_nodes, lookup=config.lookup, shape=config.shape)
+        made.memories = WeakKeyDictionary()  # type: ignore[attr-defined]
+        return made
+
+    def draft2(self, requests: Sequence[DraftRequest]) -> Drafted:
+        """X."""
+        memories = self.memories  # type: ignore[attr-defined]
+        wanted = [
+            Wanted(
+                r.tokens, r.hidden, memories.setdefault(r.key, Memory()), r.max_leaves, r.max_depth
+            )
+            for r in requests
+        ]
+        clock = _Clock()
+        trees = self.draft(wanted, clock)
+        return Drafted(trees, clock.seconds, 0)
+
+    def observe2(self, key: object, accepted: Sequence[int]) -> None:
+        """X."""
+        self.observe(self.memories.setdefault(key, Memory()), accepted)  # type: ignore[attr-defined]
+
+    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
+        """X."""
+
+    def learn(self, n: int, a: float, b: float) -> None:
+        """X."""
+        if isinstance(self._cost, MeasuredCost):
+            self._cost.observe(n, a, b)
 
     def draft(self, requests: Sequence[Wanted], timer: Timer) -> list[TokenTree]:
         """The trees to verify next, one for each request."""

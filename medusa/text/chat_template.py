@@ -19,7 +19,7 @@ _MARK = "<the user's words>"
 
 
 def _raise_exception(message: str) -> NoReturn:
-    raise InvalidRequestError(message, param="messages")
+    raise InvalidRequestError(message, field="messages")
 
 
 class ChatTemplate:
@@ -64,7 +64,7 @@ class ChatTemplate:
             )
         except jinja2.TemplateError as error:
             raise InvalidRequestError(
-                f"the model's chat template refuses these messages: {error}", param="messages"
+                f"the model's chat template refuses these messages: {error}", field="messages"
             ) from error
         if self._bos_is_added and self._bos:
             text = text.removeprefix(self._bos)

@@ -1,13 +1,15 @@
 """Self-distillation data: the engine holds conversations in large batches, answers are recorded."""
 
-import queue
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from medusa.engine.client import Client, Generated
 from medusa.engine.engine import Engine
-from medusa.engine.requests import Delta, Event, Failed, Finished
+from medusa.engine.events import Event, Finished
 from medusa.errors import InvalidRequestError
 from medusa.text.chat_template import ChatTemplate
 from medusa.training.conversations import Conversation
@@ -21,22 +23,20 @@ class _Turn:
     """A turn that is being written."""
 
     conversation: Conversation
-    text: list[str] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    hidden: list[np.ndarray] = field(default_factory=list)  # empty for user turns
+    generated: Generated = field(default_factory=Generated)
 
-    def take(self, delta: Delta) -> None:
-        self.text.append(delta.text)
-        if delta.hidden is not None:
-            self.tokens.extend(delta.tokens)
-            self.hidden.append(delta.hidden.astype(np.float16))
+    @property
+    def is_answer(self) -> bool:
+        """Whether hidden states were recorded, which user turns have none of."""
+        return bool(self.generated.hidden)
 
     def answer(self) -> Answer:
+        """What is kept of it."""
         return Answer(
             self.conversation.number,
             self.conversation.prompt,
-            np.array(self.tokens, np.int32),
-            np.concatenate(self.hidden),
+            np.array(self.generated.tokens, np.int32),
+            np.concatenate(self.generated.hidden).astype(np.float16),
         )
 
 
@@ -63,13 +63,18 @@ def distill(
     """
     recorder = _Recorder(engine, template, store)
     _, number = store.progress()
+    numbers = itertools.count(number)
+
+    def keep_busy() -> None:
+        while recorder.client.n_open < engine.config.n_slots and recorder.n_tokens < n_tokens:
+            recorder.begin(Conversation.begin(next(numbers), prompts))
+
     on_progress(recorder.n_tokens)
-    while recorder.n_running or recorder.n_tokens < n_tokens:
-        while recorder.n_running < engine.config.n_slots and recorder.n_tokens < n_tokens:
-            recorder.begin(Conversation.begin(number, prompts))
-            number += 1
-        if recorder.take_event():
+    keep_busy()
+    for event in recorder.client.events():
+        if recorder.take(event):
             on_progress(recorder.n_tokens)
+            keep_busy()
     recorder.flush()
     return recorder.n_tokens
 
@@ -78,44 +83,40 @@ class _Recorder:
     """Runs turns on the engine and writes finished answers into shards."""
 
     def __init__(self, engine: Engine, template: ChatTemplate, store: ShardStore) -> None:
-        self.n_running = 0
+        self.client = Client(engine)
         self.n_tokens, _ = store.progress()
         self._engine = engine
         self._template = template
         self._store = store
-        self._events: queue.SimpleQueue[tuple[_Turn, Event]] = queue.SimpleQueue()
+        self._turns: dict[str, _Turn] = {}  # by request's id
         self._unwritten: list[Answer] = []
 
     def begin(self, conversation: Conversation) -> None:
         """Let the next turn be written. One that does not fit the context is left out."""
-        turn = _Turn(conversation)
         request = conversation.next_request(self._engine.model, self._template)
-        try:
-            self._engine.submit([request], [lambda event: self._events.put((turn, event))])
-            self.n_running += 1
-        except InvalidRequestError:
-            return
+        with contextlib.suppress(InvalidRequestError):
+            self.client.submit(request)
+            self._turns[request.id] = _Turn(conversation)
 
-    def take_event(self) -> bool:
-        """Wait for an event; whether it ended a turn."""
-        turn, event = self._events.get()
-        match event:
-            case Delta():
-                turn.take(event)
-                return False
-            case Failed(error=error):
-                raise error
-            case Finished():
-                self.n_running -= 1
-                if turn.tokens:
-                    self._unwritten.append(turn.answer())
-                    self.n_tokens += len(turn.tokens)
-                if turn.conversation.add("".join(turn.text)):
-                    self.begin(turn.conversation)
-                if sum(len(answer.tokens) for answer in self._unwritten) >= SHARD_TOKENS:
-                    self.flush()
-                return True
-        return False
+    def take(self, event: Event) -> bool:
+        """Take over an event; whether it ended a turn.
+
+        Raises:
+            GenerationFailedError: a turn failed.
+        """
+        turn = self._turns[event.request_id]
+        turn.generated.add(event)
+        if not isinstance(event, Finished):
+            return False
+        del self._turns[event.request_id]
+        if turn.is_answer:
+            self._unwritten.append(turn.answer())
+            self.n_tokens += len(turn.generated.tokens)
+        if turn.conversation.add(turn.generated.text):
+            self.begin(turn.conversation)
+        if sum(len(answer.tokens) for answer in self._unwritten) >= SHARD_TOKENS:
+            self.flush()
+        return True
 
     def flush(self) -> None:
         """Write what is not written yet."""

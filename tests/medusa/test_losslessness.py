@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medusa.engine.engine import Engine, EngineConfig
-from medusa.engine.requests import GenerationRequest, TokenLogprob
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
+from medusa.engine.events import TokenLogprob
+from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
 from medusa.llama.base_weights import BaseWeights
 from medusa.llama.model import Model

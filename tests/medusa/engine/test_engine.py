@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medusa.engine import sequence as generation_module
-from medusa.engine.engine import Engine, EngineConfig, measure_cost
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
+from medusa.engine.events import Failed, FailureKind, FinishReason, PromptScored
+from medusa.engine.probe import timed_decodes
 from medusa.engine.report import StepReport
-from medusa.engine.requests import Failed, FinishReason, GenerationRequest, PromptScored
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import (
+    ContextLengthError,
     EngineStoppedError,
     InvalidRequestError,
     ModelLoadError,
@@ -20,9 +23,11 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.sampling.params import SamplingParams
+from medusa.sampling.sampler import Sampler
+from medusa.speculation.cost import MeasuredCost
 from medusa.speculation.heads import load_heads
 from medusa.text.chat_template import ChatTemplate
-from tests.conftest import THREADS, Run, generate
+from tests.conftest import THREADS, generate, submit
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -106,8 +111,7 @@ def test_a_long_prompt_does_not_stall_running_requests(model: Model) -> None:
     steps: list[StepReport] = []
     config = EngineConfig(n_slots=2, n_ctx=4096, n_threads=THREADS, draft_nodes=0, max_stall=0.02)
     engine = Engine(model, config=config, observer=steps.append)
-    running = Run()
-    engine.submit([GenerationRequest((1, 2, 3), GREEDY, 400, ignore_eos=True)], [running])
+    (running,) = submit(engine, [GenerationRequest((1, 2, 3), GREEDY, 400, ignore_eos=True)])
     wait_until(lambda: len(running.tokens) > 5)
     steps.clear()
     long_prompt = tuple(model.tokenize("word " * 900))
@@ -122,20 +126,23 @@ def test_a_long_prompt_does_not_stall_running_requests(model: Model) -> None:
 def test_an_exception_in_one_requests_sampling_ends_that_request_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = generation_module.Sampler.sample
+    real = Sampler.sample
 
-    def sample(sampler: generation_module.Sampler, logits: np.ndarray) -> int:
+    def sample(sampler: Sampler, logits: np.ndarray) -> int:
         if sampler.params.seed == 666:
             raise RuntimeError("the sampler broke")
         return real(sampler, logits)
 
-    monkeypatch.setattr(generation_module.Sampler, "sample", sample)
+    monkeypatch.setattr(Sampler, "sample", sample)
     good = GenerationRequest((1, 2, 3), GREEDY, max_tokens=20, ignore_eos=True)
     bad = GenerationRequest((1, 2, 4), SamplingParams(seed=666), max_tokens=20)
     runs = generate(engine, [good, bad, good])
     failed = runs[1].events[-1]
     assert isinstance(failed, Failed)
-    assert str(failed.error) == "the sampler broke"
+    assert (failed.kind, failed.message) == (
+        FailureKind.INTERNAL,
+        "RuntimeError: the sampler broke",
+    )
     for run in (runs[0], runs[2]):
         assert run.finished.usage.completion_tokens == 20
     (after,) = generate(engine, [good])
@@ -146,10 +153,10 @@ def test_a_sink_that_raises_ends_its_own_request_alone(engine: Engine) -> None:
     def broken(_event: object) -> None:
         raise RuntimeError("the loop is closed")
 
-    good = Run()
-    request = GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, ignore_eos=True)
-    engine.submit([request, request], [broken, good])
-    assert good.ended.wait(600)
+    engine.submit([GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, ignore_eos=True)], broken)
+    (good,) = generate(
+        engine, [GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, ignore_eos=True)]
+    )
     assert good.finished.usage.completion_tokens == 10
     wait_until(lambda: engine.n_running == 0)
 
@@ -173,31 +180,28 @@ def test_a_failing_step_ends_what_runs_and_the_engine_goes_on(
 
 def test_cancelling_frees_slot_and_queue_place(engine: Engine) -> None:
     endless = GenerationRequest((1, 2, 3), GREEDY, ignore_eos=True)
-    runs = [Run() for _ in range(5)]
-    tickets = engine.submit([endless] * 5, runs)
+    runs = submit(engine, [endless] * 5)
     wait_until(lambda: all(run.tokens for run in runs[:3]))
     assert (engine.n_running, engine.n_waiting) == (3, 2)
-    for ticket in tickets[:4]:
-        ticket.cancel()
+    engine.cancel(run.id for run in runs[:4])
     wait_until(lambda: len(runs[4].tokens) > 3)
     assert (engine.n_running, engine.n_waiting) == (1, 0)
     counts = [len(run.events) for run in runs[:4]]
     wait_until(lambda: len(runs[4].tokens) > 8)
     assert [len(run.events) for run in runs[:4]] == counts, "events after a cancellation"
-    tickets[4].cancel()
+    engine.cancel([runs[4].id])
     wait_until(lambda: engine.n_running == 0)
 
 
 def test_a_full_queue_refuses_all_or_nothing(engine: Engine) -> None:
     endless = GenerationRequest((1, 2, 3), GREEDY, ignore_eos=True)
-    tickets = engine.submit([endless] * 4, [Run() for _ in range(4)])
+    runs = submit(engine, [endless] * 4)
     wait_until(lambda: engine.n_running == 3)
     with pytest.raises(QueueFullError):
-        engine.submit([endless] * 2, [Run(), Run()])
+        submit(engine, [endless] * 2)
     assert engine.n_waiting == 1
-    tickets += engine.submit([endless], [Run()])
-    for ticket in tickets:
-        ticket.cancel()
+    runs += submit(engine, [endless])
+    engine.cancel(run.id for run in runs)
 
 
 def test_a_cache_too_small_for_all_delays_but_fails_nobody(model: Model) -> None:
@@ -280,7 +284,8 @@ def test_measuring_the_cost_leaves_no_trace(model: Model) -> None:
         return decoded
 
     before = logits()
-    cost = measure_cost(context, batch, 20, prompt=64)
+    with timed_decodes(context, batch, n_prompt=64) as measure:
+        cost = MeasuredCost.measure(measure, 20)
     np.testing.assert_array_equal(logits(), before)
     context.close()
     assert 0 < cost.seconds(1) <= cost.seconds(20)
@@ -304,16 +309,16 @@ def test_a_trees_branches_are_limited_by_the_sequences_there_are(
 
 def test_requests_that_cannot_run_are_refused(engine: Engine, model: Model) -> None:
     cases = [
-        ((), "empty", None),
-        ((1,) * 5000, "context is limited", "context_length_exceeded"),
-        ((model.n_vocab,), "token ids", None),
-        ((-1,), "token ids", None),
+        ((), "empty", InvalidRequestError),
+        ((1,) * 5000, "context is limited", ContextLengthError),
+        ((model.n_vocab,), "token ids", InvalidRequestError),
+        ((-1,), "token ids", InvalidRequestError),
     ]
-    for prompt, message, code in cases:
+    for prompt, message, kind in cases:
         with pytest.raises(InvalidRequestError, match=message) as caught:
-            engine.submit([GenerationRequest(prompt)], [Run()])
-        assert caught.value.param == "prompt"
-        assert caught.value.code == code
+            submit(engine, [GenerationRequest(prompt)])
+        assert type(caught.value) is kind
+        assert caught.value.field == "prompt"
 
 
 def test_logprobs_match_a_plain_evaluation(engine: Engine, model: Model) -> None:
@@ -362,16 +367,15 @@ def test_closing_the_engine_ends_everything_with_an_error(model: Model) -> None:
     config = EngineConfig(n_slots=1, n_ctx=512, n_threads=THREADS, draft_nodes=0)
     engine = Engine(model, config=config)
     endless = GenerationRequest((1, 2, 3), GREEDY, ignore_eos=True)
-    runs = [Run(), Run()]
-    engine.submit([endless, endless], runs)
+    runs = submit(engine, [endless, endless])
     wait_until(lambda: len(runs[0].tokens) > 2)
     engine.close()
     for run in runs:
         last = run.events[-1]
         assert isinstance(last, Failed)
-        assert isinstance(last.error, EngineStoppedError)
+        assert last.kind is FailureKind.STOPPED
     with pytest.raises(EngineStoppedError):
-        engine.submit([endless], [Run()])
+        submit(engine, [endless])
 
 
 @pytest.mark.parametrize(

@@ -1,196 +1,280 @@
-from collections.abc import Sequence
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medusa.engine.kv_labels import SlotLabels
-from medusa.engine.requests import GenerationRequest
-from medusa.engine.scheduler import HEADROOM, PrefillPacer, Scheduler, common_prefix
-from medusa.engine.sequence import Generation
-from medusa.engine.slot import Slot
-from medusa.speculation.tree import TokenTree
-from tests.medusa.engine.test_kv_labels import FakeCache
+from medusa.engine.config import HEADROOM
+from medusa.engine.pacer import PrefillPacer
+from medusa.engine.policy import MAX_PASSES
+from medusa.engine.scheduler import Scheduler
+from medusa.engine.sequence import Sequence
+from tests.medusa.engine.scheduling import (
+    end,
+    make_scheduler,
+    play,
+    run_to_end,
+    running,
+    sequence,
+    slot_of,
+)
 
 
-class FakeModel:
-    pieces = [b"x"] * 1000
-    eog_tokens: frozenset[int] = frozenset()
-    control_tokens: frozenset[int] = frozenset()
-
-
-def generation(tokens: Sequence[int], **fields: object) -> Generation:
-    request = GenerationRequest(prompt=tuple(tokens), **fields)  # type: ignore[arg-type]
-    return Generation(request, FakeModel(), lambda _event: None, 10_000)  # type: ignore[arg-type]
-
-
-def scheduler(n_slots: int, n_cells: int) -> Scheduler:
-    cache = FakeCache()
-    return Scheduler([Slot(SlotLabels(cache, index, 1)) for index in range(n_slots)], n_cells)
-
-
-def prefill_all(scheduler: Scheduler) -> None:
-    for chunk in scheduler.plan_prefill(10_000):
-        chunk.slot.prefilled(chunk.tokens)
-    for slot in scheduler.prefilling:
-        slot.plan(TokenTree.root_only(slot.generation.tokens[-1]))
-
-
-def run_to_end(scheduler: Scheduler, wanted: Generation) -> Slot:
-    """Admit, prefill and finish a request that is next in line."""
-    scheduler.waiting.append(wanted)
-    scheduler.admit()
-    (slot,) = [s for s in scheduler.running if s.generation is wanted]
-    prefill_all(scheduler)
-    scheduler.finish(slot)
-    return slot
-
-
-@given(a=st.lists(st.integers(0, 2)), b=st.lists(st.integers(0, 2)))
-def test_common_prefix(a: list[int], b: list[int]) -> None:
-    length = common_prefix(a, b)
-    assert a[:length] == b[:length]
-    assert length in (len(a), len(b)) or a[length] != b[length]
+def cached(wanted: Sequence) -> int:
+    return wanted.output.cached_tokens
 
 
 def test_requests_are_admitted_in_order_of_arrival() -> None:
-    plan = scheduler(n_slots=2, n_cells=10_000)
-    first, second, third = (generation([i, i]) for i in range(3))
-    plan.waiting.extend([first, second, third])
-    plan.admit()
-    assert [slot.generation for slot in plan.running] == [first, second]
-    plan.finish(plan.running[0])
-    plan.admit()
-    assert third in [slot.generation for slot in plan.running]
+    scheduler = make_scheduler(n_slots=2, n_cells=10_000)
+    first, second, third = (sequence([i, i]) for i in range(3))
+    scheduler.add([first, second, third])
+    play(scheduler)
+    assert running(scheduler) == [first, second]
+    end(scheduler, first)
+    play(scheduler)
+    assert third in running(scheduler)
 
 
 def test_the_next_turn_of_a_chat_reuses_its_slot() -> None:
-    plan = scheduler(n_slots=3, n_cells=10_000)
-    slot = run_to_end(plan, generation(range(100)))
-    run_to_end(plan, generation(range(500, 600)))
-    next_turn = generation(range(150))
-    plan.waiting.append(next_turn)
-    plan.admit()
-    assert slot.generation is next_turn
-    assert next_turn.cached_tokens == 99
-    (chunk,) = plan.plan_prefill(10_000)
-    assert list(chunk.tokens) == list(range(99, 149))
+    scheduler = make_scheduler(n_slots=3, n_cells=10_000)
+    slot = run_to_end(scheduler, sequence(range(100)))
+    run_to_end(scheduler, sequence(range(500, 600)))
+    next_turn = sequence(range(150))
+    scheduler.add([next_turn])
+    (chunk,) = scheduler.schedule().prefill
+    assert slot_of(scheduler, next_turn) is slot is chunk.slot
+    assert cached(next_turn) == 100
+    assert chunk.tokens == list(range(100, 149))
 
 
 def test_a_shared_system_prompt_is_copied_from_a_running_slot() -> None:
-    plan = scheduler(n_slots=2, n_cells=10_000)
-    plan.waiting.append(generation([*range(50), 900]))
-    plan.admit()
-    prefill_all(plan)
-    other = generation([*range(50), 901, 902])
-    plan.waiting.append(other)
-    plan.admit()
-    assert other.cached_tokens == 50
+    scheduler = make_scheduler(n_slots=2, n_cells=10_000)
+    scheduler.add([sequence([*range(50), 900])])
+    play(scheduler)
+    other = sequence([*range(50), 901, 902])
+    scheduler.add([other])
+    play(scheduler)
+    assert cached(other) == 50
+
+
+def test_another_adapters_cells_are_not_reused() -> None:
+    scheduler = make_scheduler(n_slots=3, n_cells=10_000)
+    run_to_end(scheduler, sequence(range(100)))
+    other = sequence(range(100), adapter="poet")
+    same = sequence(range(100))
+    scheduler.add([other, same])
+    play(scheduler)
+    assert (cached(other), cached(same)) == (0, 99)
+    again = sequence(range(100), adapter="poet")
+    scheduler.add([again])
+    play(scheduler)
+    assert cached(again) == 99
 
 
 def test_a_short_common_beginning_does_not_cost_another_chat_its_cache() -> None:
-    plan = scheduler(n_slots=2, n_cells=10_000)
-    chat = run_to_end(plan, generation(range(200)))
-    other = run_to_end(plan, generation([*range(20), 900, 901]))
+    scheduler = make_scheduler(n_slots=2, n_cells=10_000)
+    chat = run_to_end(scheduler, sequence(range(200)))
+    other = run_to_end(scheduler, sequence([*range(20), 900, 901]))
     assert other is not chat
-    assert len(chat.tokens) == 199
+    assert len(chat.tokens) == 200
 
 
 def test_identical_prompts_wait_for_the_one_being_prefilled() -> None:
-    plan = scheduler(n_slots=2, n_cells=10_000)
-    first, second = generation(range(300)), generation(range(300))
-    plan.waiting.extend([first, second])
-    plan.admit()
-    assert [slot.generation for slot in plan.running] == [first]
-    prefill_all(plan)
-    plan.admit()
-    assert second.cached_tokens == 299
+    scheduler = make_scheduler(n_slots=2, n_cells=10_000)
+    first, second = sequence(range(300)), sequence(range(300))
+    scheduler.add([first, second])
+    play(scheduler)
+    assert running(scheduler) == [first]
+    play(scheduler)
+    assert cached(second) == 299
 
 
 def test_a_full_cache_delays_admission() -> None:
-    plan = scheduler(n_slots=4, n_cells=400)
-    big = generation(range(250))
-    plan.waiting.extend([big, generation(range(1000, 1200))])
-    plan.admit()
-    assert [slot.generation for slot in plan.running] == [big]
-    plan.finish(plan.running[0])
-    plan.admit()
-    assert len(plan.running) == 1
-    assert not plan.waiting
+    scheduler = make_scheduler(n_slots=4, n_cells=400)
+    big, other = sequence(range(250)), sequence(range(1000, 1200))
+    scheduler.add([big, other])
+    play(scheduler)
+    assert running(scheduler) == [big]
+    end(scheduler, big)
+    play(scheduler)
+    assert running(scheduler) == [other]
+    assert not scheduler.waiting
 
 
 def test_cached_tokens_of_idle_slots_give_way_least_recently_used_first() -> None:
-    plan = scheduler(n_slots=3, n_cells=400)
-    old, new = run_to_end(plan, generation([0] * 100)), run_to_end(plan, generation([1] * 100))
-    plan.waiting.append(generation([2] * 150))
-    plan.admit()
+    scheduler = make_scheduler(n_slots=3, n_cells=400)
+    old = run_to_end(scheduler, sequence([0] * 100))
+    new = run_to_end(scheduler, sequence([1] * 100))
+    scheduler.add([sequence([2] * 150)])
+    scheduler.schedule()
     assert not old.tokens
-    assert len(new.tokens) == 99
+    assert len(new.tokens) == 100
+
+
+def test_a_request_that_is_not_admitted_costs_nobody_anything() -> None:
+    scheduler = make_scheduler(n_slots=3, n_cells=1000)
+    chat = run_to_end(scheduler, sequence(range(99)))
+    running_one = sequence(range(1000, 1600))
+    scheduler.add([running_one])
+    play(scheduler)
+    too_large = sequence(range(2000, 2500))
+    scheduler.add([too_large])
+    for _ in range(5):
+        play(scheduler)
+    assert running(scheduler) == [running_one]
+    assert scheduler.waiting == [too_large]
+    assert len(chat.tokens) == 99, "the idle chat has lost its cache for nothing"
+
+
+def test_shared_cells_count_once_so_that_all_answers_to_one_prompt_run_together() -> None:
+    scheduler = make_scheduler(n_slots=8, n_cells=16_384)
+    answers = [sequence(range(8000)) for _ in range(8)]
+    scheduler.add(answers)
+    play(scheduler)
+    play(scheduler)
+    assert len(scheduler.running) == 8
+
+
+def test_who_fits_passes_a_blocked_request() -> None:
+    scheduler = make_scheduler(n_slots=8, n_cells=2048)
+    first, blocked, small = (
+        sequence(range(1350)),
+        sequence(range(2000, 3100)),
+        sequence(range(5000, 5005)),
+    )
+    scheduler.add([first, blocked, small])
+    play(scheduler)
+    assert running(scheduler) == [first, small]
+    end(scheduler, first)
+    play(scheduler)
+    assert blocked in running(scheduler)
+
+
+def test_a_blocked_request_is_passed_a_bounded_number_of_times() -> None:
+    scheduler = make_scheduler(n_slots=2, n_cells=1000)
+    long_running, blocked = sequence(range(500)), sequence(range(2000, 2600))
+    small = [sequence([5000 + i, 1]) for i in range(MAX_PASSES + 5)]
+    scheduler.add([long_running, blocked, *small])
+    play(scheduler)
+    passed = 0
+    while len(scheduler.running) == 2:
+        (other,) = [s for s in running(scheduler) if s is not long_running]
+        assert other in small
+        passed += 1
+        end(scheduler, other)
+        play(scheduler)
+    assert passed == MAX_PASSES
+    end(scheduler, long_running)
+    play(scheduler)
+    assert blocked in running(scheduler)
 
 
 def test_when_cells_run_out_the_youngest_steps_back_and_the_oldest_goes_on() -> None:
-    plan = scheduler(n_slots=2, n_cells=400)
-    first, second = generation(range(100)), generation(range(1000, 1100))
-    plan.waiting.extend([first, second])
-    plan.admit()
-    prefill_all(plan)
-    plan.make_room(300)
-    assert [slot.generation for slot in plan.running] == [first]
-    assert list(plan.waiting) == [second]
-    assert plan.free_cells == 300
+    scheduler = make_scheduler(n_slots=2, n_cells=330)
+    first, second = sequence(range(100)), sequence(range(1000, 1100))
+    scheduler.add([first, second])
+    for _ in range(66):
+        play(scheduler)
+    assert running(scheduler) == [first]
+    assert scheduler.waiting == [second]
+    assert second.n_generated > 60
+    end(scheduler, first)
+    play(scheduler)
+    assert running(scheduler) == [second]
+
+
+def pieces(scheduler: Scheduler, steps: int) -> list[dict[int, int]]:
+    """Of each step, how many tokens of which prompt (by its first token) are prefilled."""
+    found = []
+    for _ in range(steps):
+        plan = play(scheduler)
+        chunks = (*plan.prefill, *plan.scored)
+        found.append({c.slot.sequence.tokens[0]: len(c.tokens) for c in chunks})
+    return found
+
+
+def pacer(tokens: int) -> PrefillPacer:
+    """So many tokens a step while others decode; never learns, since no time passes."""
+    return PrefillPacer(max_stall=1.0, largest=512, tokens_per_second=tokens)
 
 
 def test_prefill_is_given_out_oldest_first_within_the_budget() -> None:
-    plan = scheduler(n_slots=2, n_cells=10_000)
-    plan.waiting.extend([generation(range(100)), generation(range(500, 600))])
-    plan.admit()
-    chunks = plan.plan_prefill(120)
-    assert [len(chunk.tokens) for chunk in chunks] == [99, 21]
+    scheduler = make_scheduler(n_slots=3, n_cells=10_000, pacer=pacer(120))
+    scheduler.add([sequence([7, 7])])
+    play(scheduler)
+    scheduler.add([sequence(range(100)), sequence(range(500, 600))])
+    assert pieces(scheduler, 2) == [{0: 99, 500: 21}, {500: 78}]
+
+
+def test_a_short_prompt_behind_a_long_one_starts_within_one_piece() -> None:
+    scheduler = make_scheduler(n_slots=3, n_cells=20_000, pacer=pacer(62))
+    scheduler.add([sequence([7, 7])])
+    play(scheduler)
+    short = sequence(range(10_000, 10_021))
+    scheduler.add([sequence(range(8000)), short])
+    play(scheduler)
+    assert short.n_generated == 1
+
+
+def test_prompts_with_wanted_log_probabilities_keep_to_the_same_budget() -> None:
+    """Seven of them, which took 64 tokens each in every step."""
+    scheduler = make_scheduler(n_slots=8, n_cells=20_000, pacer=pacer(60))
+    scheduler.add([sequence([7, 7])])
+    play(scheduler)
+    scored = [sequence(range(i, i + 500), prompt_logprobs=0) for i in range(1000, 8000, 1000)]
+    scheduler.add(scored)
+    for step in pieces(scheduler, 20):
+        assert sum(step.values()) <= 30, "tokens with logits count as half as fast"
+
+
+def test_a_prompt_that_was_scored_is_not_scored_again_after_stepping_back() -> None:
+    scheduler = make_scheduler(n_slots=2, n_cells=330)
+    first, second = sequence(range(100)), sequence(range(1000, 1100), prompt_logprobs=0)
+    scheduler.add([first, second])
+    n_scored = 0
+    for _ in range(400):
+        n_scored += play(scheduler).n_scored
+        if not scheduler.waiting and second not in running(scheduler):
+            break
+        if second in scheduler.waiting and first in running(scheduler):
+            end(scheduler, first)
+    assert n_scored == 99
 
 
 def test_cancelled_requests_leave_queue_and_slots() -> None:
-    plan = scheduler(n_slots=1, n_cells=10_000)
-    running, waiting, other = generation([1, 2]), generation([3, 4]), generation([5, 6])
-    plan.waiting.extend([running, waiting, other])
-    plan.admit()
-    running.cancelled = waiting.cancelled = True
-    plan.drop_cancelled()
-    assert not plan.running
-    assert list(plan.waiting) == [other]
+    scheduler = make_scheduler(n_slots=1, n_cells=10_000)
+    first, waiting, other = sequence([1, 2]), sequence([3, 4]), sequence([5, 6])
+    scheduler.add([first, waiting, other])
+    play(scheduler)
+    first.cancel()
+    waiting.cancel()
+    play(scheduler)
+    assert running(scheduler) == [other]
+    assert not scheduler.waiting
 
 
 @given(
     sizes=st.lists(st.integers(2, 300), min_size=1, max_size=12),
     n_slots=st.integers(1, 4),
+    common=st.integers(0, 100),
     data=st.data(),
 )
 def test_claims_never_exceed_the_cache_and_everybody_gets_a_turn(
-    sizes: list[int], n_slots: int, data: st.DataObject
+    sizes: list[int], n_slots: int, common: int, data: st.DataObject
 ) -> None:
-    n_cells = 300 + HEADROOM
-    plan = scheduler(n_slots, n_cells)
+    scheduler = make_scheduler(n_slots, n_cells=300 + HEADROOM)
     pending = [
-        generation([base * 1000 + i % 1000 for i in range(size)]) for base, size in enumerate(sizes)
+        sequence([i if i < common else base * 1000 + i for i in range(size)])
+        for base, size in enumerate(sizes, start=1)
     ]
-    plan.waiting.extend(pending)
+    scheduler.add(pending)
     done = 0
-    for _ in range(10 * len(sizes)):
-        plan.admit()
-        assert plan.free_cells >= 0
-        prefill_all(plan)
-        assert plan.running, "nothing runs although requests wait"
-        plan.finish(data.draw(st.sampled_from(plan.running)))
-        done += 1
+    for _ in range(20 * len(sizes)):
+        play(scheduler)
+        assert scheduler.free_cells >= 0
+        assert scheduler.running, "nothing runs although requests wait"
+        decoding = [s for s in running(scheduler) if s.n_generated]
+        if decoding:
+            end(scheduler, data.draw(st.sampled_from(decoding)))
+            done += 1
         if done == len(sizes):
             break
     assert done == len(sizes)
-    assert not plan.waiting
-
-
-def test_prefill_is_bounded_only_while_others_decode() -> None:
-    pacer = PrefillPacer(max_stall=0.1, largest=512, tokens_per_second=1000)
-    assert pacer.budget(others_decode=False) == 512
-    assert pacer.budget(others_decode=True) == 100
-    for _ in range(50):
-        pacer.observe(100, seconds=0.5)
-    assert pacer.budget(others_decode=True) == pytest.approx(20, abs=1)
+    assert not scheduler.waiting

@@ -11,7 +11,8 @@ import os, sys, threading
 from pathlib import Path
 from medusa.llama import kernels
 kernels.load()
-from medusa.engine.engine import Engine, EngineConfig
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
 from medusa.speculation.heads import load_heads
 from medusa.llama.model import Model
 from medusa.engine.requests import Failed, Finished, GenerationRequest

@@ -1,0 +1,139 @@
+"""Using the engine without HTTP: blocking, from any thread but the engine's own."""
+
+import queue
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medusa.engine.engine import Engine
+from medusa.engine.events import (
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import GenerationFailedError
+
+
+@dataclass
+class Generated:
+    """All that one request has yielded so far."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
+    hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
+    end_logprob: float | None = None
+    reason: FinishReason | None = None
+    usage: Usage | None = None
+
+    def add(self, event: Event) -> None:
+        """Take over an event.
+
+        Raises:
+            GenerationFailedError: it says that the request failed.
+        """
+        match event:
+            case PromptScored():
+                self.prompt_logprobs = event.logprobs
+            case Delta():
+                self.text += event.text
+                self.tokens.extend(event.tokens)
+                self.logprobs.extend(event.logprobs)
+                if event.hidden is not None:
+                    self.hidden.append(event.hidden)
+            case Finished():
+                self.reason, self.usage = event.reason, event.usage
+                self.end_logprob = event.end_logprob
+            case Failed():
+                raise GenerationFailedError(event.message)
+
+
+class Client:
+    """Requests of one caller and their events. More may be submitted while events come.
+
+    Args:
+        engine: what runs them.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._open: set[str] = set()
+
+    @property
+    def n_open(self) -> int:
+        """Requests that have not ended."""
+        return len(self._open)
+
+    def submit(self, *requests: GenerationRequest) -> None:
+        """Queue requests, all or none; raises what `Engine.submit` does."""
+        self._engine.submit(requests, self._events.put)
+        self._open.update(request.id for request in requests)
+
+    def events(self) -> Iterator[Event]:
+        """Events as they come, until all that was submitted has ended."""
+        while self._open:
+            event = self._events.get()
+            if isinstance(event, Finished | Failed):
+                self._open.discard(event.request_id)
+            yield event
+
+    def cancel(self) -> None:
+        """Stop what has not ended."""
+        self._engine.cancel(self._open)
+        self._open.clear()
+
+
+def stream(engine: Engine, request: GenerationRequest) -> Iterator[Event]:
+    """The events of one request as they come. Leaving the loop early stops it.
+
+    Raises:
+        GenerationFailedError: the request failed.
+    """
+    client = Client(engine)
+    client.submit(request)
+    try:
+        for event in client.events():
+            if isinstance(event, Failed):
+                raise GenerationFailedError(event.message)
+            yield event
+    finally:
+        client.cancel()
+
+
+def generate(
+    engine: Engine, requests: Sequence[GenerationRequest], parallel: int | None = None
+) -> list[Generated]:
+    """Answer all requests and wait for them.
+
+    Args:
+        engine: what runs them.
+        requests: what to generate.
+        parallel: so many at a time; None: all at once.
+
+    Raises:
+        GenerationFailedError: one of them failed; the others are stopped.
+    """
+    client = Client(engine)
+    answers = {request.id: Generated() for request in requests}
+    first = len(requests) if parallel is None else parallel
+    waiting = iter(requests[first:])
+    client.submit(*requests[:first])
+    try:
+        for event in client.events():
+            answers[event.request_id].add(event)
+            if isinstance(event, Finished):
+                following = next(waiting, None)
+                if following is not None:
+                    client.submit(following)
+    finally:
+        client.cancel()
+    return list(answers.values())

@@ -1,0 +1,88 @@
+"""What callers get back: plain data, each naming the request that it belongs to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended by itself."""
+
+    STOP = "stop"  # the model's end token or a stop string
+    LENGTH = "length"  # max_tokens or the context limit
+
+
+class FailureKind(StrEnum):
+    """Whose fault it was that a generation failed."""
+
+    STOPPED = "stopped"  # the engine was closed
+    INTERNAL = "internal"  # an unexpected error, which the log tells in full
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log probability (nats) of a token under the model, before any sampling setting."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # likeliest tokens and theirs, descending
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a finished generation consumed, in tokens; times in seconds."""
+
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, found in the KV cache
+    completion_tokens: int
+    accepted_drafts: int
+    rejected_drafts: int
+    steps: int  # decodes the generation took part in
+    queue_seconds: float
+    decode_seconds: float  # from the first decode to the last token
+
+
+@dataclass(frozen=True)
+class PromptScored:
+    """Log probabilities of the prompt; the first token has none."""
+
+    request_id: str
+    logprobs: tuple[TokenLogprob | None, ...]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one step added. Text may lag behind tokens: half characters and stop strings wait."""
+
+    request_id: str
+    text: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    hidden: np.ndarray | None = None  # [n_tokens, n_embd] float32
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a generation that went well."""
+
+    request_id: str
+    reason: FinishReason
+    usage: Usage
+    end_logprob: float | None = None
+    """Log probability of the end token, where one ended the text and `logprobs` was asked for."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last event of a generation that an error ended."""
+
+    request_id: str
+    kind: FailureKind
+    message: str
+
+
+Event = PromptScored | Delta | Finished | Failed
+EventSink = Callable[[Event], None]
+"""Called in the engine's thread, so it must be quick and must not block."""

@@ -1,0 +1,200 @@
+"""What a running request owes its owner: text, log probabilities, usage, as events."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from medusa.engine.events import (
+    Delta,
+    Event,
+    EventSink,
+    Failed,
+    FailureKind,
+    Finished,
+    FinishReason,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import EngineStoppedError
+from medusa.sampling.draw import log_softmax
+from medusa.text.pieces import TextStream
+
+log = logging.getLogger("medusa.engine")
+
+
+class Vocabulary(Protocol):
+    """What is asked of a model's vocabulary."""
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes that each token stands for."""
+        ...
+
+    @property
+    def eog_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+        ...
+
+    @property
+    def control_tokens(self) -> frozenset[int]:
+        """Tokens that are not part of the text."""
+        ...
+
+
+def token_logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
+    """Log probability of `token` and the `top` likeliest ones. logits: [n_vocab] float32."""
+    logprobs = log_softmax(logits)
+    best: tuple[tuple[int, float], ...] = ()
+    if top:
+        ids = np.argpartition(-logprobs, top - 1)[:top]
+        ids = ids[np.argsort(-logprobs[ids], kind="stable")]
+        best = tuple((int(i), float(logprobs[i])) for i in ids)
+    return TokenLogprob(token, float(logprobs[token]), best)
+
+
+@dataclass
+class _Pending:
+    """What a step produced and is not delivered yet."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    hidden: list[np.ndarray] = field(default_factory=list)
+
+
+class Output:
+    """Turns one request's tokens into events.
+
+    Args:
+        request: what was asked for.
+        vocabulary: the model's.
+        sink: where events go.
+    """
+
+    def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, sink: EventSink) -> None:
+        self.closed = False  # nothing is sent any more
+        self.accepted_drafts = 0
+        self._proposed_drafts = 0
+        self._steps = 0
+        self.cached_tokens = 0  # of the prompt, found in the KV cache
+        self._request = request
+        self._vocabulary = vocabulary
+        self._sink = sink
+        self._text = TextStream(request.stop)
+        self._pending = _Pending()
+        self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
+        self._owes_scores = request.prompt_logprobs is not None
+        self._end_logprob: float | None = None
+        self._submitted = time.perf_counter()
+        self._admitted: float | None = None
+        self._decode_started: float | None = None
+
+    @property
+    def n_unscored(self) -> int:
+        """Tokens of the prompt whose log probabilities are wanted and not known yet."""
+        if not self._owes_scores:
+            return 0
+        return len(self._request.prompt) - len(self._prompt_logprobs)
+
+    def admitted(self, cached_tokens: int) -> None:
+        """Note that a slot was found, with so many of the tokens in the KV cache."""
+        if self._admitted is None:
+            self._admitted = time.perf_counter()
+            self.cached_tokens = cached_tokens
+
+    def decoded(self, n_drafts: int) -> None:
+        """Note that the request takes part in a decode with so many drafts."""
+        if self._decode_started is None:
+            self._decode_started = time.perf_counter()
+        self._steps += 1
+        self._proposed_drafts += n_drafts
+
+    def score(self, logits: np.ndarray) -> None:
+        """Take logits [n, n_vocab] of the next tokens of the prompt."""
+        for row in logits:
+            token = self._request.prompt[len(self._prompt_logprobs)]
+            top = self._request.prompt_logprobs or 0
+            self._prompt_logprobs.append(token_logprob(row, token, top))
+
+    def add(self, token: int, logits: np.ndarray, hidden: np.ndarray) -> bool:
+        """Take over a token; whether a stop string ended the text.
+
+        Args:
+            token: what was sampled.
+            logits: [n_vocab] float32 that it was sampled from.
+            hidden: [n_embd] float32 of the token before.
+        """
+        pending, request = self._pending, self._request
+        pending.tokens.append(token)
+        if request.logprobs is not None:
+            pending.logprobs.append(token_logprob(logits, token, request.logprobs))
+        if request.record_hidden:
+            pending.hidden.append(hidden.copy())
+        shown = token not in self._vocabulary.control_tokens
+        chunk = self._text.feed(self._vocabulary.pieces[token] if shown else b"")
+        pending.text += chunk.text
+        return chunk.stopped
+
+    def end(self, token: int, logits: np.ndarray) -> None:
+        """Take over the end token, which is no part of the answer."""
+        if self._request.logprobs is not None:
+            self._end_logprob = token_logprob(logits, token, 0).logprob
+
+    def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
+        """Send what has gathered since the last call, and the end if there is a reason for it."""
+        if self.n_unscored:
+            return
+        if self._owes_scores:
+            self._owes_scores = False
+            self._send(PromptScored(self._request.id, tuple(self._prompt_logprobs)))
+        if reason is not None:
+            self._pending.text += self._text.finish().text
+        pending, self._pending = self._pending, _Pending()
+        if pending.tokens or pending.text:
+            self._send(
+                Delta(
+                    self._request.id,
+                    pending.text,
+                    tuple(pending.tokens),
+                    tuple(pending.logprobs),
+                    np.array(pending.hidden) if pending.hidden else None,
+                )
+            )
+        if reason is not None:
+            usage = self._usage(n_generated)
+            self._send(Finished(self._request.id, reason, usage, self._end_logprob))
+
+    def fail(self, error: Exception) -> None:
+        """Tell the owner of an error; he may be gone, so this never raises."""
+        stopped = isinstance(error, EngineStoppedError)
+        kind = FailureKind.STOPPED if stopped else FailureKind.INTERNAL
+        message = str(error) if stopped else f"{type(error).__name__}: {error}"
+        try:
+            self._send(Failed(self._request.id, kind, message))
+        except Exception:
+            log.exception("an error could not be delivered")
+
+    def _send(self, event: Event) -> None:
+        if not self.closed:
+            self._sink(event)
+
+    def _usage(self, n_generated: int) -> Usage:
+        now = time.perf_counter()
+        admitted = self._admitted if self._admitted is not None else now
+        decode_started = self._decode_started if self._decode_started is not None else now
+        return Usage(
+            prompt_tokens=len(self._request.prompt),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=n_generated,
+            accepted_drafts=self.accepted_drafts,
+            rejected_drafts=self._proposed_drafts - self.accepted_drafts,
+            steps=self._steps,
+            queue_seconds=admitted - self._submitted,
+            decode_seconds=now - decode_started,
+        )

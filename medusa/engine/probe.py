@@ -1,0 +1,40 @@
+"""Timing decodes of an idle engine, for the drafter to know what a guess costs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+
+
+@contextmanager
+def timed_decodes(
+    context: Context, batch: Batch, n_prompt: int
+) -> Iterator[Callable[[int], float]]:
+    """A function that decodes so many tokens behind a prompt and returns the seconds it took.
+
+    The KV cache must be empty, and is empty again afterwards.
+
+    Args:
+        context: what decodes.
+        batch: scratch rows.
+        n_prompt: tokens in the KV cache; with them each token costs more.
+    """
+    batch.clear()
+    batch.add_run([0] * n_prompt, 0, 0, output=False)
+    context.prefill(batch)
+
+    def decode(n_tokens: int) -> float:
+        batch.clear()
+        batch.add_run([0] * n_tokens, n_prompt, 0, output=True)
+        began = time.perf_counter()
+        context.decode(batch)
+        seconds = time.perf_counter() - began
+        context.remove_sequence(0, n_prompt)
+        return seconds
+
+    try:
+        yield decode
+    finally:
+        context.clear()

@@ -1,0 +1,82 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
+from medusa.engine.slot import Slot
+from tests.medusa.engine.scheduling import make_slots
+
+
+def cache_of(n_cells: int, *texts: list[int]) -> tuple[PrefixCache, list[Slot]]:
+    """Idle slots that hold these texts, the first one least recently used."""
+    slots = make_slots(len(texts))
+    cache = PrefixCache(slots, n_cells)
+    for slot, text in zip(slots, texts, strict=True):
+        slot.prefilled(text)
+        cache.touch(slot)
+    return cache, slots
+
+
+def key(*tokens: int, adapter: str | None = None) -> PrefixKey:
+    return PrefixKey(adapter, list(tokens))
+
+
+@given(a=st.lists(st.integers(0, 2)), b=st.lists(st.integers(0, 2)))
+def test_common_prefix(a: list[int], b: list[int]) -> None:
+    length = common_prefix(a, b)
+    assert a[:length] == b[:length]
+    assert length in (len(a), len(b)) or a[length] != b[length]
+
+
+def test_the_longest_prefix_is_matched() -> None:
+    cache, slots = cache_of(100, [1, 2, 3], [1, 2, 3, 4, 5], [9])
+    assert cache.match(key(1, 2, 3, 4, 9)) == (slots[1], 4)
+
+
+def test_a_prefix_of_another_adapter_does_not_match() -> None:
+    cache, _ = cache_of(100, [1, 2, 3])
+    assert cache.match(key(1, 2, 3, adapter="poet"))[1] == 0
+
+
+def test_asking_changes_nothing() -> None:
+    cache, slots = cache_of(40, [1] * 10, [2] * 10, [3] * 10)
+    before = [(list(slot.tokens), slot.last_used) for slot in slots]
+    assert cache.place(key(*[4] * 30), 39) is not None
+    assert cache.place(key(*[4] * 30), 41) is None
+    assert [(slot.tokens, slot.last_used) for slot in slots] == before
+
+
+def test_no_more_slots_give_way_than_must() -> None:
+    cache, slots = cache_of(40, [1] * 10, [2] * 10, [3] * 10, [])
+    placement = cache.place(key(*[4] * 18), 18)
+    assert placement is not None
+    assert placement.target is slots[3]
+    assert placement.victims == (slots[0],)
+    cache.take(placement)
+    assert [len(slot.tokens) for slot in slots] == [0, 10, 10, 0]
+    assert cache.free_cells == 20
+
+
+def test_cells_that_are_taken_over_need_no_room() -> None:
+    cache, _ = cache_of(30, list(range(20)), [])
+    placement = cache.place(key(*range(15), 99), 25)
+    assert placement is not None
+    cache.take(placement)
+    assert placement.target.tokens == list(range(15))
+    assert cache.free_cells >= 10
+
+
+def test_the_source_of_a_prefix_may_give_way_once_its_cells_are_shared() -> None:
+    cache, _ = cache_of(60, list(range(50)), [])
+    placement = cache.place(key(*range(20), 99), 60)
+    assert placement is not None
+    cache.take(placement)
+    assert placement.target.tokens == list(range(20))
+    assert cache.free_cells == 40
+
+
+def test_room_is_made_least_recently_used_first() -> None:
+    cache, slots = cache_of(40, [1] * 10, [2] * 10, [3] * 10)
+    cache.touch(slots[0])
+    assert cache.make_room(20)
+    assert [len(slot.tokens) for slot in slots] == [10, 0, 10]
+    assert not cache.make_room(41)
