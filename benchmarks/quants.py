@@ -25,7 +25,7 @@ from medusa.llama.params import ContextParams
 from medusa.llama.quantising import quantize
 from medusa.llama.threads import default_threads
 from medusa.sampling.draw import log_softmax
-from medusa.speculation.heads import load_heads
+from medusa.speculation.heads.loading import load_heads
 from models import DEFAULT_MODEL, resolve
 
 TEXT = Path(__file__).parent / "data" / "perplexity.txt"

@@ -11,10 +11,11 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.errors import InvalidRequestError
 from medusa.llama.base_weights import BaseWeights, fingerprint
+from medusa.llama.gguf_files import Kind
 from medusa.llama.model import Model
 from medusa.llama.threads import default_threads
 from medusa.speculation.heads.header import HeadsHeader
-from medusa.speculation.heads.weights import Kind, layout, write_heads
+from medusa.speculation.heads.weights import layout, write_heads
 from medusa.training.conversations import ANSWER_TOKENS
 from medusa.training.distill import distill
 from medusa.training.fit import Base, FitConfig, Fitted, fit

@@ -19,7 +19,8 @@ from medusa.speculation.growth import (
     grow_together,
     tokens_per_second,
 )
-from medusa.speculation.heads import Heads, Variant
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.header import Variant
 from medusa.speculation.sources.lookup import Continuation, Lookup
 from medusa.speculation.tree import Proposals, StaticShape, TokenTree, TreeLimits, build_tree
 

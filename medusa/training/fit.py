@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from medusa.files import whole_file
+from medusa.speculation.heads.guessing import BaseRows
 from medusa.speculation.heads.header import HeadsHeader, Variant
-from medusa.speculation.heads.numpy_heads import BaseRows
 from medusa.speculation.heads.weights import HeadWeights
 from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
 from medusa.training.evaluate import Evaluation, evaluate

@@ -62,8 +62,8 @@ def attention(
     heads, n, dim = q.shape
     with contextlib.closing(Cpu(threads, max_constants=4)) as cpu:
         graph = Graph(cpu, max_nodes=5)
-        k_v_mask = (cpu.constant(Kind.F16, data) for data in (k, v, mask))
-        out = graph.attention(cpu.constant(Kind.F32, q), *k_v_mask, scale)
+        keys, values, masks = (cpu.constant(Kind.F16, data) for data in (k, v, mask))
+        out = graph.attention(cpu.constant(Kind.F32, q), keys, values, masks, scale)
         return _computed(graph, out, (n, heads, dim))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from medusa.speculation.calibration import BINS
 from medusa.speculation.drafter import Drafter, Memory, Wanted
-from medusa.speculation.heads import HeadsHeader, Variant
+from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.tree import Proposals, StaticShape, TokenTree
 
 REPEATING = (1, 2, 3, 4, 5, 1, 2)  # 3, 4, 5 may come next
