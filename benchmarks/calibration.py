@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.report import JsonFile, MarkdownFile, report
 from medusa.speculation.calibration import MIDDLES
-from medusa.speculation.heads.weights import read_heads
+from medusa.speculation.heads.reading import read_heads
 from models import DEFAULT_MODEL, resolve
 
 _FEWEST = 30

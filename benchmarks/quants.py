@@ -24,7 +24,7 @@ from medusa.llama.quantising import quantize
 from medusa.llama.threads import default_threads
 from medusa.loading import load_template
 from medusa.sampling.draw import log_softmax
-from medusa.speculation.heads import load_heads
+from medusa.speculation.heads.loading import load_heads
 from models import DEFAULT_MODEL, resolve
 
 TEXT = Path(__file__).parent / "data" / "perplexity.txt"

@@ -19,7 +19,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.llama.threads import default_threads
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.cost import FixedCost, StepCost
-from medusa.speculation.heads import load_heads
+from medusa.speculation.heads.loading import load_heads
 
 PROMPTS = Path(__file__).with_name("prompts")
 

@@ -33,8 +33,10 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.threads import default_threads
-from medusa.speculation.heads import Heads, NumpyHeads, load_heads
-from medusa.speculation.heads.weights import read_heads
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.loading import load_heads
+from medusa.speculation.heads.numpy_heads import NumpyHeads
+from medusa.speculation.heads.reading import read_heads
 
 _N_HEADS = 5
 _SIZES = (1, 2, 4, 8, 16, 32, 64)

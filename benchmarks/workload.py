@@ -15,7 +15,8 @@ from medusa.llama.model import Model
 from medusa.llama.threads import default_threads
 from medusa.loading import load_model, load_template
 from medusa.sampling.params import SamplingParams
-from medusa.speculation.heads import Heads, load_heads
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.loading import load_heads
 from medusa.text.chat_template import ChatTemplate, prompt_tokens
 from models import DEFAULT_MODEL, resolve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import gguf
 
 from convert.files.checkpoint import read_checkpoint
-from convert.files.disk import require_disk, whole_file
+from convert.files.disk import require_disk
 from convert.files.tensors import Dtype
 from convert.llama.config import LlamaConfig, read_llama_config
 from convert.llama.tensors import plan_tensors
@@ -16,6 +16,7 @@ from convert.outtypes import OutType
 from convert.tokenizers.chat_templates import default_template
 from convert.tokenizers.tokenizer import read_vocabulary, write_tokenizer
 from convert.tokenizers.vocabulary import Vocabulary
+from medusa.files import whole_file
 from medusa.llama.gguf_files import PlannedTensor, Progress, write_tensors
 from medusa.llama.quantising import quantize
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import gguf
 
 from convert.errors import CheckpointError, ConversionError
-from convert.files.disk import require_disk, whole_file
+from convert.files.disk import require_disk
 from convert.model import quantise_file
 from convert.outtypes import OutType
+from medusa.files import whole_file
 
 _FLOAT_TYPES = (
     gguf.LlamaFileType.ALL_F32,

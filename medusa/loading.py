@@ -11,7 +11,8 @@ from medusa.errors import ModelLoadError
 from medusa.llama.model import Model
 from medusa.llama.runtime import gpu_offload_available
 from medusa.llama.threads import default_threads
-from medusa.speculation.heads import Heads, load_heads
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
 

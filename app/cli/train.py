@@ -14,9 +14,9 @@ from app.settings import TrainSettings
 from medusa.errors import InvalidRequestError, MedusaError
 
 if TYPE_CHECKING:
+    from medusa.llama.gguf_files import Kind
     from medusa.llama.model import Model
     from medusa.speculation.heads.header import HeadsHeader
-    from medusa.speculation.heads.weights import Kind
     from medusa.training.fit import Fitted
     from medusa.training.shards import ShardStore
 
@@ -79,11 +79,10 @@ def _require_torch() -> None:
 
 def _file_type(header: HeadsHeader) -> Kind:
     """Q4_0 (what needs more bits gets them), which guesses as well as F16, in whole blocks only."""
-    import gguf
+    from medusa.llama.gguf_files import Kind, block_size
+    from medusa.speculation.heads.weights import layout
 
-    from medusa.speculation.heads.weights import Kind, layout
-
-    block, _ = gguf.GGML_QUANT_SIZES[Kind.Q4_0]
+    block = block_size(Kind.Q4_0)
     whole = all(spec.shape[-1] % block == 0 for spec in layout(header) if spec.is_matrix)
     return Kind.Q4_0 if whole else Kind.F16
 

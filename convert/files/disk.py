@@ -1,8 +1,7 @@
-"""Whether there is room, asked before the work starts; and files that are whole or not there."""
+"""Whether there is room, asked before the work starts."""
 
-import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from convert.errors import DiskSpaceError
@@ -60,15 +59,3 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` when all went well and is removed when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

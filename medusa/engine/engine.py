@@ -32,7 +32,7 @@ from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
-from medusa.speculation.heads import Heads
+from medusa.speculation.heads.guessing import Heads
 
 log = logging.getLogger("medusa.engine")
 

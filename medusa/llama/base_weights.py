@@ -4,10 +4,9 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
-import gguf
 import numpy as np
 
-from medusa.errors import ModelLoadError
+from medusa.llama.gguf_files import GgufFile, StoredTensor
 from medusa.llama.model import Model
 
 
@@ -25,23 +24,13 @@ class BaseWeights:
         self._path = path
 
     @cached_property
-    def _tensors(self) -> dict[str, gguf.ReaderTensor]:
-        try:
-            reader = gguf.GGUFReader(self._path)
-        except (OSError, ValueError) as error:
-            raise ModelLoadError(f"cannot read {self._path} as GGUF: {error}") from error
-        return {tensor.name: tensor for tensor in reader.tensors}
-
-    def _tensor(self, name: str) -> gguf.ReaderTensor:
-        try:
-            return self._tensors[name]
-        except KeyError:
-            raise ModelLoadError(f"{self._path} has no tensor {name}") from None
+    def _file(self) -> GgufFile:
+        return GgufFile(self._path)
 
     @cached_property
     def output_norm(self) -> np.ndarray:
         """Weights of the final norm, [n_embd] float32; never quantised in a GGUF."""
-        return np.asarray(self._tensor("output_norm.weight").data, np.float32)
+        return np.asarray(self._file.tensor("output_norm.weight").data, np.float32)
 
     def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Rows of the output matrix, dequantised; all of them by default.
@@ -52,20 +41,18 @@ class BaseWeights:
         Returns:
             [n, n_embd] float32. Models with tied weights use their token embeddings.
         """
-        name = "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
-        tensor = self._tensor(name)
-        data = tensor.data if rows is None else tensor.data[rows]
-        return gguf.dequantize(data, tensor.tensor_type)
+        name = "output.weight" if "output.weight" in self._file.tensors else "token_embd.weight"
+        tensor = self._file.tensor(name)
+        return tensor.values if rows is None else tensor.rows(rows)
 
     @cached_property
-    def token_embeddings(self) -> gguf.ReaderTensor:
+    def token_embeddings(self) -> StoredTensor:
         """The token embeddings as they lie in the file, quantised and memory-mapped."""
-        return self._tensor("token_embd.weight")
+        return self._file.tensor("token_embd.weight")
 
     def embeddings(self, rows: np.ndarray) -> np.ndarray:
         """Token embeddings, dequantised. [n] token ids -> [n, n_embd] float32."""
-        tensor = self.token_embeddings
-        return gguf.dequantize(tensor.data[rows], tensor.tensor_type)
+        return self.token_embeddings.rows(rows)
 
 
 def fingerprint(model: Model, weights: BaseWeights) -> str:

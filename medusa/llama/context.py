@@ -10,7 +10,7 @@ from medusa.errors import DecodeError, ModelLoadError
 from medusa.llama import runtime
 from medusa.llama.batch import Batch
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
+from medusa.llama.params import MAX_SEQUENCES, ContextParams
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,15 @@ class Context:
     """KV cache and compute buffers: one unified cache, labels by sequence id.
 
     Raises:
-        ModelLoadError: llama.cpp could not allocate the context.
+        ModelLoadError: the sizes do not go together, or llama.cpp could not make the context.
     """
 
     def __init__(self, model: Model, params: ContextParams) -> None:
+        if not 1 <= params.n_seq_max <= min(params.n_batch, params.n_ctx, MAX_SEQUENCES):
+            raise ModelLoadError(
+                f"n_seq_max is {params.n_seq_max}: a context needs at least one sequence, and no "
+                f"more than n_batch ({params.n_batch}), n_ctx ({params.n_ctx}) and {MAX_SEQUENCES}"
+            )
         self._lib = llama_cpp = runtime.load().llama_cpp
         c = llama_cpp.llama_context_default_params()
         c.n_ctx = params.n_ctx
@@ -69,14 +74,17 @@ class Context:
         handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
             raise ModelLoadError(
-                f"llama.cpp could not create a context of {params.n_ctx} tokens; "
-                "lower --ctx-size or --parallel if memory is short"
+                f"llama.cpp could not create a context of n_ctx {params.n_ctx} and n_seq_max "
+                f"{params.n_seq_max}; lower them if memory is short"
             )
+        self._memory = llama_cpp.llama_get_memory(handle)
+        if not self._memory:
+            llama_cpp.llama_free(handle)
+            raise ModelLoadError(f"{model.path} keeps no memory of its context")
         self.handle = handle
         self._embeddings = True
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
-        self._memory = llama_cpp.llama_get_memory(handle)
 
     def close(self) -> None:
         """Free the KV cache and the compute buffers."""
@@ -96,13 +104,15 @@ class Context:
         """Run a batch whose rows are all outputs; one row of logits and hidden state for each.
 
         Raises:
-            DecodeError: llama.cpp refused the batch or failed.
+            DecodeError: llama.cpp refused the batch or failed, or gave no logits or hidden states.
         """
         self._run(batch, embeddings=True)
-        return Outputs(
-            self._logits.rows(self._lib.llama_get_logits(self.handle), batch.size),
-            self._hidden.rows(self._lib.llama_get_embeddings(self.handle), batch.size),
-        )
+        logits = self._lib.llama_get_logits(self.handle)
+        hidden = self._lib.llama_get_embeddings(self.handle)
+        if not logits or not hidden:
+            missing = "hidden states" if logits else "logits"
+            raise DecodeError(f"llama_decode of {batch.size} tokens gave no {missing}")
+        return Outputs(self._logits.rows(logits, batch.size), self._hidden.rows(hidden, batch.size))
 
     def _run(self, batch: Batch, *, embeddings: bool) -> None:
         if embeddings != self._embeddings:
@@ -119,8 +129,15 @@ class Context:
         self._lib.llama_memory_seq_cp(self._memory, src, dst, start, end)
 
     def remove_sequence(self, seq: int, start: int, end: int = -1) -> None:
-        """Take the label `seq` off its cells at positions [start, end); -1 means to the end."""
-        self._lib.llama_memory_seq_rm(self._memory, seq, start, end)
+        """Take the label `seq` off its cells at positions [start, end); -1 means to the end.
+
+        Raises:
+            DecodeError: llama.cpp refuses to forget a part of a sequence, as recurrent models do.
+        """
+        if not self._lib.llama_memory_seq_rm(self._memory, seq, start, end):
+            raise DecodeError(
+                f"llama.cpp refuses a partial removal: positions {start} to {end} of sequence {seq}"
+            )
 
     def clear(self) -> None:
         """Drop every cell."""

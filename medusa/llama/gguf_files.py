@@ -1,13 +1,118 @@
-"""Writing a GGUF tensor by tensor: first what there will be, then one after the other."""
+"""GGUF files: reading them with errors that say what is wrong, writing them tensor by tensor."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import gguf
 import numpy as np
 
+from medusa.errors import ModelLoadError
+from medusa.files import whole_file
+
+Kind = gguf.GGMLQuantizationType
+"""How the numbers of a tensor are stored."""
+
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes there are."""
+
+
+def row_width(kind: Kind, data: np.ndarray) -> int:
+    """How many numbers a row has, data [..., numbers of a row, or its bytes where quantised]."""
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    return data.shape[-1] * data.itemsize // block_bytes * block
+
+
+def block_size(kind: Kind) -> int:
+    """How many numbers are quantised together: rows are whole blocks."""
+    return gguf.GGML_QUANT_SIZES[kind][0]
+
+
+def quantise(kind: Kind, values: np.ndarray) -> np.ndarray:
+    """[..., width] float32 -> what a file stores of it; without llama.cpp, but not every kind."""
+    return gguf.quantize(values, kind)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as it lies in a file."""
+
+    kind: Kind
+    data: np.ndarray  # quantised: [..., bytes of a row] uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In numbers, slowest dimension first."""
+        return (*self.data.shape[:-1], row_width(self.kind, self.data))
+
+    @property
+    def values(self) -> np.ndarray:
+        """Dequantised, float32."""
+        return gguf.dequantize(self.data, self.kind)
+
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """Some rows, dequantised. [n] -> [n, width] float32."""
+        return gguf.dequantize(self.data[places], self.kind)
+
+
+class GgufFile:
+    """A GGUF's metadata and its tensors, memory-mapped.
+
+    Raises:
+        ModelLoadError: the file cannot be read as GGUF, or ends too early.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            reader = gguf.GGUFReader(path)
+        except (OSError, ValueError, LookupError, OverflowError) as error:
+            raise ModelLoadError(f"cannot read {path} as GGUF: {error}") from error
+        self._fields = reader.fields
+        self.tensors = {t.name: StoredTensor(t.tensor_type, t.data) for t in reader.tensors}
+
+    def tensor(self, name: str) -> StoredTensor:
+        """One of the tensors.
+
+        Raises:
+            ModelLoadError: there is none of that name.
+        """
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise ModelLoadError(f"{self.path} lacks the tensor {name}") from None
+
+    def text(self, key: str) -> str:
+        """A metadata string.
+
+        Raises:
+            ModelLoadError: it is missing or something else.
+        """
+        value = self._value(key)
+        if not isinstance(value, str):
+            raise ModelLoadError(f"{self.path}: the metadata {key} is {value!r}, not a text")
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A metadata integer; `default` where there is none.
+
+        Raises:
+            ModelLoadError: it is something else, or missing without a default.
+        """
+        if default is not None and key not in self._fields:
+            return default
+        value = self._value(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ModelLoadError(f"{self.path}: the metadata {key} is {value!r}, not an integer")
+        return value
+
+    def _value(self, key: str) -> object:
+        if key not in self._fields:
+            raise ModelLoadError(f"{self.path} lacks the metadata {key}")
+        try:
+            return self._fields[key].contents()
+        except (ValueError, LookupError) as error:
+            raise ModelLoadError(f"{self.path}: cannot read the metadata {key}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -16,7 +121,7 @@ class PlannedTensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: gguf.GGMLQuantizationType
+    kind: Kind
     make: Callable[[], np.ndarray]
 
     @property
@@ -24,6 +129,32 @@ class PlannedTensor:
         """Its size in the file."""
         block, block_bytes = gguf.GGML_QUANT_SIZES[self.kind]
         return int(np.prod(self.shape, dtype=np.int64)) // block * block_bytes
+
+
+def write_gguf(
+    path: Path,
+    architecture: str,
+    metadata: Mapping[str, str | int],
+    tensors: Sequence[PlannedTensor],
+    on_progress: Progress,
+) -> None:
+    """Write a whole file, holding one tensor in memory at a time.
+
+    Args:
+        path: the file, replaced once all is written.
+        architecture: what general.architecture says.
+        metadata: texts and unsigned 32-bit integers by key.
+        tensors: in file order.
+        on_progress: told after every tensor.
+    """
+    with whole_file(path) as partial:
+        writer = gguf.GGUFWriter(partial, architecture)
+        for key, value in metadata.items():
+            if isinstance(value, str):
+                writer.add_string(key, value)
+            else:
+                writer.add_uint32(key, value)
+        write_tensors(writer, tensors, on_progress)
 
 
 def write_tensors(

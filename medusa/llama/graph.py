@@ -1,8 +1,7 @@
-"""Small computations on ggml's CPU backend, through its public C API.
+"""Small computations on ggml's CPU backend.
 
 A `Cpu` holds constants and a team of threads, a `Graph` what is computed from them. Matrix products
-go through our kernels where those are active, as a model's do. API reference:
-ggml.h, ggml-alloc.h, ggml-backend.h and ggml-cpu.h.
+and attention go through our kernels where `runtime.load` has put those in place, as a model's do.
 
 Shapes are ggml's here: the fastest dimension first, so that a [rows, width] array is [width, rows].
 ggml aborts the process where shapes or types do not fit.
@@ -10,120 +9,23 @@ ggml aborts the process where shapes or types do not fit.
 
 import contextlib
 import ctypes
-import functools
 import math
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import NewType
 
-import gguf
 import numpy as np
 
-from medusa.llama import runtime
-from medusa.llama.kernels.library import UnavailableError, ggml_folder
+from medusa.llama.ggml import ALIGNMENT, InitParams, functions
+from medusa.llama.gguf_files import Kind, row_width
 
-Kind = gguf.GGMLQuantizationType
 Tensor = NewType("Tensor", int)
 """A ggml_tensor's address."""
 
-ALIGNMENT = 32
-"""What ggml asks of the addresses of constants, in bytes; that of most GGUF files."""
 
-
-class GgmlUnavailableError(Exception):
-    """The installed ggml cannot be used this way; the message says why."""
-
-
-class _InitParams(ctypes.Structure):
-    _fields_ = [
-        ("mem_size", ctypes.c_size_t),
-        ("mem_buffer", ctypes.c_void_p),
-        ("no_alloc", ctypes.c_bool),
-    ]
-
-
-_POINTER, _INT, _I64, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
-_UNARY, _BINARY = (_POINTER,) * 2, (_POINTER,) * 3  # the context and one or two tensors
-
-_BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
-    "ggml_init": (_POINTER, _InitParams),
-    "ggml_free": (None, _POINTER),
-    "ggml_tensor_overhead": (_SIZE,),
-    "ggml_graph_overhead_custom": (_SIZE, _SIZE, ctypes.c_bool),
-    "ggml_get_data": (_POINTER, _POINTER),
-    "ggml_row_size": (_SIZE, _INT, _I64),
-    "ggml_quantize_chunk": (_SIZE, _INT, _POINTER, _POINTER, _I64, _I64, _I64, _POINTER),
-    "ggml_new_tensor_2d": (_POINTER, _POINTER, _INT, _I64, _I64),
-    "ggml_set_input": (None, _POINTER),
-    "ggml_set_output": (None, _POINTER),
-    "ggml_mul_mat": (_POINTER, *_BINARY),
-    "ggml_add": (_POINTER, *_BINARY),
-    "ggml_silu": (_POINTER, *_UNARY),
-    "ggml_rms_norm": (_POINTER, *_UNARY, ctypes.c_float),
-    "ggml_soft_max": (_POINTER, *_UNARY),
-    "ggml_concat": (_POINTER, *_BINARY, _INT),
-    "ggml_top_k": (_POINTER, *_UNARY, _INT),
-    "ggml_argmax": (_POINTER, *_UNARY),
-    "ggml_get_rows": (_POINTER, *_BINARY),
-    "ggml_reshape_1d": (_POINTER, *_UNARY, _I64),
-    "ggml_reshape_2d": (_POINTER, *_UNARY, _I64, _I64),
-    "ggml_reshape_3d": (_POINTER, *_UNARY, _I64, _I64, _I64),
-    "ggml_new_graph_custom": (_POINTER, _POINTER, _SIZE, ctypes.c_bool),
-    "ggml_build_forward_expand": (None, _POINTER, _POINTER),
-    "ggml_gallocr_new": (_POINTER, _POINTER),
-    "ggml_gallocr_alloc_graph": (ctypes.c_bool, _POINTER, _POINTER),
-    "ggml_gallocr_free": (None, _POINTER),
-    "ggml_backend_get_default_buffer_type": (_POINTER, _POINTER),
-    "ggml_backend_alloc_ctx_tensors": (_POINTER, _POINTER, _POINTER),
-    "ggml_backend_cpu_buffer_from_ptr": (_POINTER, _POINTER, _SIZE),
-    "ggml_backend_buffer_free": (None, _POINTER),
-    "ggml_backend_tensor_alloc": (_INT, _POINTER, _POINTER, _POINTER),
-    "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
-    "ggml_backend_graph_compute": (_INT, _POINTER, _POINTER),
-    "ggml_backend_free": (None, _POINTER),
-}
-_CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
-    "ggml_backend_cpu_init": (_POINTER,),
-    "ggml_backend_cpu_set_n_threads": (None, _POINTER, _INT),
-}
-
-
-@functools.cache
-def _ggml() -> SimpleNamespace:
-    """The functions above, without their prefix."""
-    runtime.load()
-    try:
-        folder = ggml_folder()
-    except UnavailableError as error:
-        raise GgmlUnavailableError(str(error)) from error
-    base = _functions(folder / "libggml-base.so.0", _BASE_FUNCTIONS)
-    return SimpleNamespace(**base, **_functions(folder / "libggml-cpu.so.0", _CPU_FUNCTIONS))
-
-
-def _functions(path: Path, signatures: dict[str, tuple[object, ...]]) -> dict[str, object]:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise GgmlUnavailableError(f"{path} does not load: {error}") from error
-    functions = {}
-    for name, (result, *arguments) in signatures.items():
-        function = getattr(library, name, None)
-        if function is None:
-            raise GgmlUnavailableError(f"{path} has no function {name}")
-        function.restype, function.argtypes = result, arguments
-        functions[name.removeprefix("ggml_")] = function
-    return functions
-
-
-def quantise(kind: Kind, values: np.ndarray) -> np.ndarray:
-    """[rows, width] float32 -> [rows, bytes of a row] uint8; quantised kinds want whole blocks."""
-    rows, width = values.shape
-    values = np.ascontiguousarray(values, np.float32)
-    out = np.empty((rows, _ggml().row_size(kind, width)), np.uint8)
-    _ggml().quantize_chunk(kind, values.ctypes.data, out.ctypes.data, 0, rows, width, None)
-    return out
+def _new_tensor(context: int, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+    dimensions = (*shape, 1, 1, 1)[:4]
+    return Tensor(functions().new_tensor_4d(context, kind, *dimensions))
 
 
 class Cpu:
@@ -138,7 +40,7 @@ class Cpu:
     """
 
     def __init__(self, n_threads: int, max_constants: int) -> None:
-        ggml = _ggml()
+        ggml = functions()
         self._borrowed: list[np.ndarray] = []
         self._owned = contextlib.ExitStack()
         self._finalizer = weakref.finalize(self, self._owned.close)
@@ -171,16 +73,16 @@ class Cpu:
         """
         if not self._finalizer.alive:
             raise RuntimeError("this Cpu was closed")
-        return self.own(_ggml().init(_InitParams(size, None, True)), _ggml().free)
+        return self.own(functions().init(InitParams(size, None, True)), functions().free)
 
     def constant(self, kind: Kind, data: np.ndarray) -> Tensor:
         """Copy an array.
 
         Args:
             kind: its type.
-            data: [rows, width] or [width]; a quantised row is its bytes.
+            data: [..., rows, width], up to four dimensions; a quantised row is its bytes.
         """
-        ggml, data = _ggml(), np.ascontiguousarray(data)
+        ggml, data = functions(), np.ascontiguousarray(data)
         tensor = self._new(kind, data)
         self.own(
             ggml.backend_alloc_ctx_tensors(self._context, self.backend), ggml.backend_buffer_free
@@ -192,7 +94,7 @@ class Cpu:
         """Like `constant`, but use the array's own memory if it is laid out as ggml wants it."""
         if data.ctypes.data % ALIGNMENT or not data.flags.c_contiguous:
             return self.constant(kind, data)
-        ggml, tensor = _ggml(), self._new(kind, data)
+        ggml, tensor = functions(), self._new(kind, data)
         buffer = ggml.backend_cpu_buffer_from_ptr(data.ctypes.data, data.nbytes)
         self.own(buffer, ggml.backend_buffer_free)
         self._borrowed.append(data)
@@ -200,10 +102,8 @@ class Cpu:
         return tensor
 
     def _new(self, kind: Kind, data: np.ndarray) -> Tensor:
-        rows = data.reshape(-1, data.shape[-1])
-        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        width = rows.shape[1] * rows.itemsize // block_bytes * block
-        return Tensor(_ggml().new_tensor_2d(self._context, kind, width, len(rows)))
+        shape = (*data.shape[:-1], row_width(kind, data))
+        return _new_tensor(self._context, kind, shape[::-1])
 
 
 class Graph:
@@ -219,25 +119,25 @@ class Graph:
     """
 
     def __init__(self, cpu: Cpu, max_nodes: int) -> None:
-        ggml = _ggml()
+        ggml = functions()
         self._cpu = cpu
         size = max_nodes * ggml.tensor_overhead() + ggml.graph_overhead_custom(max_nodes, False)
         self._context = cpu.context(size)
         self._graph = ggml.new_graph_custom(self._context, max_nodes, False)
 
-    def input(self, kind: Kind, width: int, rows: int = 1) -> Tensor:
+    def input(self, kind: Kind, *shape: int) -> Tensor:
         """A tensor to fill through `array` before every computation, which overwrites it."""
-        tensor = _ggml().new_tensor_2d(self._context, kind, width, rows)
-        _ggml().set_input(tensor)
-        return Tensor(tensor)
+        tensor = _new_tensor(self._context, kind, shape)
+        functions().set_input(tensor)
+        return tensor
 
     def output(self, tensor: Tensor) -> Tensor:
         """Compute this, after all earlier outputs, and keep it for `array`.
 
         What was reshaped is only kept if nothing else uses it.
         """
-        _ggml().set_output(tensor)
-        _ggml().build_forward_expand(self._graph, tensor)
+        functions().set_output(tensor)
+        functions().build_forward_expand(self._graph, tensor)
         return tensor
 
     def allocate(self) -> None:
@@ -246,13 +146,13 @@ class Graph:
         Raises:
             MemoryError: there is not enough of it.
         """
-        if not _ggml().gallocr_alloc_graph(self._cpu.allocator, self._graph):
+        if not functions().gallocr_alloc_graph(self._cpu.allocator, self._graph):
             raise MemoryError("ggml could not allocate a graph")
 
     def array(self, tensor: Tensor, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """An input's or output's memory as an array; `shape` is NumPy's, slowest first."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        memory = (ctypes.c_uint8 * size).from_address(_ggml().get_data(tensor))
+        memory = (ctypes.c_uint8 * size).from_address(functions().get_data(tensor))
         return np.ndarray(shape, dtype, memoryview(memory))
 
     def compute(self) -> None:
@@ -261,52 +161,60 @@ class Graph:
         Raises:
             RuntimeError: ggml failed.
         """
-        status = _ggml().backend_graph_compute(self._cpu.backend, self._graph)
+        status = functions().backend_graph_compute(self._cpu.backend, self._graph)
         if status != 0:
             raise RuntimeError(f"ggml could not compute a graph (status {status})")
 
     def mul_mat(self, weights: Tensor, x: Tensor) -> Tensor:
         """[k, m], [k, n] -> [m, n]."""
-        return Tensor(_ggml().mul_mat(self._context, weights, x))
+        return Tensor(functions().mul_mat(self._context, weights, x))
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         """`b` may be one row for all of `a`'s."""
-        return Tensor(_ggml().add(self._context, a, b))
+        return Tensor(functions().add(self._context, a, b))
 
     def silu(self, x: Tensor) -> Tensor:
         """x / (1 + exp(-x))."""
-        return Tensor(_ggml().silu(self._context, x))
+        return Tensor(functions().silu(self._context, x))
 
     def rms_norm(self, x: Tensor, epsilon: float) -> Tensor:
         """Rows over the root of their mean square plus `epsilon`."""
-        return Tensor(_ggml().rms_norm(self._context, x, epsilon))
+        return Tensor(functions().rms_norm(self._context, x, epsilon))
 
     def soft_max(self, x: Tensor) -> Tensor:
         """Rows of probabilities."""
-        return Tensor(_ggml().soft_max(self._context, x))
+        return Tensor(functions().soft_max(self._context, x))
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        """Flash attention: softmax(scale k q + mask) v for each head.
+
+        [dim, n, heads], twice [dim, cells, kv_heads] f16, [cells, n] f16 -> [dim, heads, n].
+        """
+        context, no_bias, no_cap = self._context, 0.0, 0.0
+        return Tensor(functions().flash_attn_ext(context, q, k, v, mask, scale, no_bias, no_cap))
 
     def concat(self, a: Tensor, b: Tensor, dimension: int) -> Tensor:
         """`b` behind `a`."""
-        return Tensor(_ggml().concat(self._context, a, b, dimension))
+        return Tensor(functions().concat(self._context, a, b, dimension))
 
     def top_k(self, x: Tensor, k: int) -> Tensor:
         """[n, rows] -> [k, rows] int32, places of the largest k in no particular order."""
-        return Tensor(_ggml().top_k(self._context, x, k))
+        return Tensor(functions().top_k(self._context, x, k))
 
     def argmax(self, x: Tensor) -> Tensor:
         """[n, rows] -> [rows] int32, the place of each row's largest value."""
-        return Tensor(_ggml().argmax(self._context, x))
+        return Tensor(functions().argmax(self._context, x))
 
     def get_rows(self, table: Tensor, ids: Tensor) -> Tensor:
         """[width, n], [rows] int32 -> [width, rows], float32 unless the table is int32."""
-        return Tensor(_ggml().get_rows(self._context, table, ids))
+        return Tensor(functions().get_rows(self._context, table, ids))
 
     def pick(self, x: Tensor, ids: Tensor, n: int, rows: int) -> Tensor:
         """Values of each row. [n, rows], [k, rows] int32 -> [1, k, rows]."""
-        values = _ggml().reshape_3d(self._context, x, 1, n, rows)
-        return Tensor(_ggml().get_rows(self._context, values, ids))
+        values = functions().reshape_3d(self._context, x, 1, n, rows)
+        return Tensor(functions().get_rows(self._context, values, ids))
 
     def reshape(self, x: Tensor, *shape: int) -> Tensor:
         """The same values as one or two dimensions."""
-        reshape = _ggml().reshape_1d if len(shape) == 1 else _ggml().reshape_2d
+        reshape = functions().reshape_1d if len(shape) == 1 else functions().reshape_2d
         return Tensor(reshape(self._context, x, *shape))

@@ -8,6 +8,13 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
+def default_threads() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def with_passing_team(compute: Callable[[], Result]) -> Result:
     """Call a function that computes with ggml in a thread of its own, and wait for it.
 
@@ -18,10 +25,3 @@ def with_passing_team(compute: Callable[[], Result]) -> Result:
     """
     with ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(compute).result()
-
-
-def default_threads() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from medusa.speculation.cost import MeasuredCost, StepCost
 from medusa.speculation.fuse import Fuse
 from medusa.speculation.growth import LEAST_GAIN, TreePlan, TreeRequest, plan_trees
-from medusa.speculation.heads import Heads
+from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.sources.fixed import FixedSource
 from medusa.speculation.sources.guarded import GuardedSource
 from medusa.speculation.sources.heads import HeadsSource

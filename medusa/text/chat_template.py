@@ -5,13 +5,12 @@ Templates are Jinja, as Hugging Face defines them, and come with the model, so t
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from medusa.errors import InvalidRequestError
-from medusa.llama.model import Model
 
 Message = Mapping[str, Any]
 
@@ -81,12 +80,22 @@ class ChatTemplate:
         return text[: text.rindex(_MARK)]
 
 
+class Tokenizer(Protocol):
+    """What turns a prompt into tokens, as `medusa.llama.model.Model` does."""
+
+    def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text."""
+        ...
+
+
 def prompt_tokens(
-    model: Model, template: ChatTemplate, messages: Sequence[Message]
+    tokenizer: Tokenizer, template: ChatTemplate, messages: Sequence[Message]
 ) -> tuple[int, ...]:
     """The tokens a conversation becomes, special ones included.
 
     Raises:
         InvalidRequestError: the template refuses these messages.
     """
-    return tuple(model.tokenize(template.render(messages), parse_special=True))
+    return tuple(tokenizer.tokenize(template.render(messages), parse_special=True))

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from medusa.speculation.calibration import BINS, bin_of
+from medusa.speculation.heads.guessing import DEFAULT_TOP_K
 from medusa.speculation.heads.header import HeadsHeader
 from medusa.training.dataset import SEGMENT, Dataset
 from medusa.training.modules import BaseMatrices, HeadsModule
-
-TOP_K = 6
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,9 @@ class Evaluation:
     """Counts over held-out positions. Head k is judged where the tokens before its own are right,
     which in recorded answers they always are."""
 
-    accuracy: np.ndarray  # [n_heads, TOP_K]: the target is among the best 1, 2, ... guesses
-    hits: np.ndarray  # [n_heads, TOP_K, bins]: guesses of that rank and probability that were right
-    trials: np.ndarray  # [n_heads, TOP_K, bins]
+    accuracy: np.ndarray  # [n_heads, top_k]: the target is among the best 1, 2, ... guesses
+    hits: np.ndarray  # [n_heads, top_k, bins]: guesses of that rank and probability that were right
+    trials: np.ndarray  # [n_heads, top_k, bins]
 
     def calibrated(self, header: HeadsHeader) -> HeadsHeader:
         """The header with the counts as its calibration."""
@@ -42,15 +41,15 @@ def evaluate(module: HeadsModule, matrices: BaseMatrices, data: Dataset) -> Eval
 def _count(
     module: HeadsModule, matrices: BaseMatrices, data: Dataset, starts: np.ndarray
 ) -> np.ndarray:
-    """[2, n_heads, TOP_K, bins]: hits and trials."""
+    """[2, n_heads, top_k, bins]: hits and trials."""
     n_heads = module.n_heads
     window = data.window(starts, n_heads)
     scores = module(window.hidden, matrices.embeddings(window.tokens))
-    counts = np.zeros((2, n_heads, TOP_K, BINS))
+    counts = np.zeros((2, n_heads, DEFAULT_TOP_K, BINS))
     for head in range(n_heads):
         valid = window.valid[head]
         probs = torch.softmax(scores[head][valid], dim=1)
-        best = probs.topk(min(TOP_K, probs.shape[1]), dim=1)
+        best = probs.topk(min(DEFAULT_TOP_K, probs.shape[1]), dim=1)
         wanted = matrices.to_draft[window.targets[head][valid]][:, None]
         right = (best.indices == wanted).numpy()
         bins = bin_of(best.values.numpy())

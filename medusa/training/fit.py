@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from medusa.files import whole_file
+from medusa.speculation.heads.guessing import BaseRows
 from medusa.speculation.heads.header import HeadsHeader, Variant
-from medusa.speculation.heads.numpy_heads import BaseRows
 from medusa.speculation.heads.weights import HeadWeights
 from medusa.training.config import FitConfig
 from medusa.training.dataset import Dataset, Window, frequent_tokens, load_datasets
@@ -197,15 +198,12 @@ class _Trainer:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         n_train: int,
     ) -> None:
-        partial = self._checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "settings": self._settings(n_train),
-                "epoch": epoch,
-                "module": self._module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-            },
-            partial,
-        )
-        partial.replace(self._checkpoint)
+        state = {
+            "settings": self._settings(n_train),
+            "epoch": epoch,
+            "module": self._module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        with whole_file(self._checkpoint) as partial:
+            torch.save(state, partial)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medusa.speculation.heads.guessing import RMS_EPSILON, BaseRows
 from medusa.speculation.heads.header import HeadsHeader, Variant
-from medusa.speculation.heads.numpy_heads import RMS_EPSILON, BaseRows
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medusa.files import whole_file
+
 HELD_OUT_EVERY = 20
 """Every 20th prompt is never trained on."""
 
@@ -59,8 +61,7 @@ class ShardStore:
     def write(self, answers: Sequence[Answer]) -> None:
         """Add a shard."""
         path = self.folder / f"shard-{len(self._paths()):05d}.npz"
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
+        with whole_file(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 numbers=np.array([a.number for a in answers], np.int32),
@@ -69,7 +70,6 @@ class ShardStore:
                 tokens=np.concatenate([a.tokens for a in answers]),
                 hidden=np.concatenate([a.hidden for a in answers]),
             )
-        partial.replace(path)
 
     def read(self) -> Iterator[Answer]:
         """All answers, shard by shard."""

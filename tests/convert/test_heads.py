@@ -18,8 +18,10 @@ from convert.outtypes import HeadsOutType
 from medusa.errors import HeadsMismatchError
 from medusa.llama.base_weights import BaseWeights
 from medusa.llama.model import Model
-from medusa.speculation.heads import NumpyHeads, Variant, load_heads
-from medusa.speculation.heads.weights import read_heads
+from medusa.speculation.heads.header import Variant
+from medusa.speculation.heads.loading import load_heads
+from medusa.speculation.heads.numpy_heads import NumpyHeads
+from medusa.speculation.heads.reading import read_heads
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.conftest import TinyBase
 from tests.convert.tiny_heads import tiny_heads

@@ -27,15 +27,11 @@ from medusa.llama.params import CacheType
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
 from medusa.speculation.cost import FixedCost
-from medusa.speculation.heads import (
-    Heads,
-    HeadsHeader,
-    HeadWeights,
-    NumpyHeads,
-    Variant,
-    load_heads,
-)
-from medusa.speculation.heads.weights import layout
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.loading import load_heads
+from medusa.speculation.heads.numpy_heads import NumpyHeads
+from medusa.speculation.heads.weights import HeadWeights, layout
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, Run, generate

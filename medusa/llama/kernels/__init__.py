@@ -14,9 +14,9 @@ import logging
 import os
 from dataclasses import dataclass, field
 
+from medusa.llama.ggml import GgmlUnavailableError
 from medusa.llama.threads import with_passing_team
 
-from .ggml import Ggml
 from .library import Enable, Library, UnavailableError, check_environment
 from .selftest import Check
 from .selftest import run as run_self_test
@@ -72,11 +72,10 @@ def _load() -> KernelStatus:
     try:
         folder = check_environment()
         library = Library()
-        ggml = Ggml(folder)
         library.bind(folder, os.environ.get("LLAMA_MEDUSA_KERNELS_ISA", ""))
-    except UnavailableError as problem:
+        checks = tuple(with_passing_team(lambda: run_self_test(library)))
+    except (UnavailableError, GgmlUnavailableError) as problem:
         return KernelStatus(active=False, reason=str(problem))
-    checks = tuple(with_passing_team(lambda: run_self_test(ggml, library)))
     failed = [c for c in checks if not c.passed]
     if failed:
         reason = f"self-test: {failed[0].name} {failed[0].detail}"

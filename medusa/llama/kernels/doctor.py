@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from medusa.llama import ggml
+from medusa.llama.gguf_files import Kind
+from medusa.llama.threads import default_threads
+
 from . import KernelStatus
-from .ggml import Ggml, Type
-from .library import Enable, ggml_folder
+from .library import Enable, Library
+from .operations import repeated_mul_mat
 
 FEATURES = (
     "avx2",
@@ -65,10 +69,9 @@ def compare_speed(status: KernelStatus, seconds: float = 10.0, threads: int = 0)
     """Stock plain-layout kernels against ours, alternating, in about that many seconds."""
     if status.library is None:
         return []
-    ggml = Ggml(ggml_folder())
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or default_threads()
     rng = np.random.default_rng(0)
-    kinds, columns = (Type.Q4_0, Type.Q4_1, Type.Q8_0, Type.Q4_K, Type.Q6_K), (1, 4, 8)
+    kinds, columns = (Kind.Q4_0, Kind.Q4_1, Kind.Q8_0, Kind.Q4_K, Kind.Q6_K), (1, 4, 8)
     budget = seconds / (len(kinds) * len(columns))
     k, rows, matrices = 2048, 4096, 4
     few = rng.standard_normal((64, k), dtype=np.float32)
@@ -77,22 +80,24 @@ def compare_speed(status: KernelStatus, seconds: float = 10.0, threads: int = 0)
         weights = np.tile(ggml.quantise(kind, few), (rows // len(few), 1))
         for n in columns:
             x = rng.standard_normal((n, k), dtype=np.float32)
-            times: dict[Enable, list[float]] = {Enable(0): [], Enable.ALL: []}
-            end = time.perf_counter() + budget
-            with ggml.repeated_mul_mat(kind, weights, x, matrices) as compute:
-                while time.perf_counter() < end or len(times[Enable.ALL]) < 3:
-                    for what, measured in times.items():
-                        status.library.enable(what)
-                        start = time.perf_counter()
-                        compute(threads)
-                        measured.append(time.perf_counter() - start)
-                    if len(times[Enable.ALL]) >= MAX_REPEATS:
-                        break
-            stock, ours = (float(np.median(times[w])) / matrices for w in (Enable(0), Enable.ALL))
-            results.append(Speed(kind.name, n, stock, ours))
+            with repeated_mul_mat(kind, weights, x, matrices, threads) as compute:
+                stock, ours = _median_seconds(status.library, compute, budget)
+            results.append(Speed(kind.name, n, stock / matrices, ours / matrices))
     status.library.enable(Enable.ALL)
     return results
 
 
-MAX_REPEATS = 200
-"""Bounds the work buffers that ggml piles up in a context."""
+def _median_seconds(
+    library: Library, compute: Callable[[], None], budget: float
+) -> tuple[float, float]:
+    """Of stock kernels and of ours, in turns for that many seconds, at least three each."""
+    times: dict[Enable, list[float]] = {Enable(0): [], Enable.ALL: []}
+    end = time.perf_counter() + budget
+    while time.perf_counter() < end or len(times[Enable.ALL]) < 3:
+        for what, measured in times.items():
+            library.enable(what)
+            start = time.perf_counter()
+            compute()
+            measured.append(time.perf_counter() - start)
+    stock, ours = (float(np.median(measured)) for measured in times.values())
+    return stock, ours

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ctypes
 import enum
 import importlib.metadata
-import importlib.util
 import os
 import sys
 from pathlib import Path
+
+from medusa.llama import ggml
 
 SUPPORTED_VERSIONS = ("0.3.36",)
 """Releases of llama-cpp-python whose ggml matches csrc/ggml_abi.h."""
@@ -33,28 +34,18 @@ class Enable(enum.IntFlag):
     ALL = 7
 
 
-def ggml_folder() -> Path:
-    """Where the ggml libraries of the installed llama_cpp are; does not import it."""
-    if "LLAMA_CPP_LIB_PATH" in os.environ:
-        raise UnavailableError("LLAMA_CPP_LIB_PATH names a llama.cpp of unknown version")
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or not spec.submodule_search_locations:
-        raise UnavailableError("llama-cpp-python is not installed")
-    return Path(spec.submodule_search_locations[0]) / "lib"
-
-
 def check_environment() -> Path:
     """The folder with ggml if everything about this installation is as we know it."""
     if not sys.platform.startswith("linux"):
         raise UnavailableError(f"no kernels for {sys.platform}")
     if "llama_cpp" in sys.modules:
         raise UnavailableError("llama_cpp was imported before our kernels were loaded")
-    folder = ggml_folder()
+    folder = ggml.folder()
     version = importlib.metadata.version("llama-cpp-python")
     if version not in SUPPORTED_VERSIONS:
         known = ", ".join(SUPPORTED_VERSIONS)
         raise UnavailableError(f"llama-cpp-python is {version}, the kernels know {known}")
-    for name in ("libggml-cpu.so.0", "libggml-base.so.0"):
+    for name in (ggml.CPU, ggml.BASE):
         if not (folder / name).exists():
             raise UnavailableError(f"{folder} has no {name}")
     if not LIBRARY.exists():
@@ -79,8 +70,9 @@ class Library:
             getattr(self._lib, f"medusa_kernels_{name}").restype = ctypes.c_uint64
 
     def bind(self, folder: Path, isa: str = "") -> None:
-        """Find the original functions in the loaded ggml and choose kernels (isa: force which)."""
-        cpu, base = folder / "libggml-cpu.so.0", folder / "libggml-base.so.0"
+        """Load ggml, find the original functions in it, choose kernels (isa: force which)."""
+        ggml.functions()
+        cpu, base = folder / ggml.CPU, folder / ggml.BASE
         problem = self._lib.medusa_kernels_bind(os.fsencode(cpu), os.fsencode(base), isa.encode())
         if problem is not None:
             raise UnavailableError(problem.decode())

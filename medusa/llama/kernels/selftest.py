@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ggml import QUANTISED, FloatArray, Ggml, Type
+from medusa.llama import ggml
+from medusa.llama.gguf_files import Kind
+
+from . import operations
 from .library import Enable, Library
+from .operations import QUANTISED, FloatArray
 
 MAT_MUL_TOLERANCE = 0.01
 """Largest difference to stock, in standard deviations of the result: stock keeps block scales of
@@ -31,36 +35,36 @@ class Check:
     detail: str
 
 
-def run(ggml: Ggml, library: Library) -> list[Check]:
+def run(library: Library) -> list[Check]:
     """All checks. Leaves the library switched off."""
     rng = np.random.default_rng(20240119)
-    checks = [_mat_mul(ggml, library, kind, rng) for kind in QUANTISED]
-    checks += [_attention(ggml, library, dim, rng) for dim in (64, 128)]
-    checks.append(_barrier(ggml, library, rng))
+    checks = [_mat_mul(library, kind, rng) for kind in QUANTISED]
+    checks += [_attention(library, dim, rng) for dim in (64, 128)]
+    checks.append(_barrier(library, rng))
     library.enable(Enable(0))
     return checks
 
 
-def _mat_mul(ggml: Ggml, library: Library, kind: Type, rng: np.random.Generator) -> Check:
+def _mat_mul(library: Library, kind: Kind, rng: np.random.Generator) -> Check:
     m, n, k = 41, 5, 512
     weights = ggml.quantise(kind, rng.standard_normal((m, k), dtype=np.float32))
     x = rng.standard_normal((n, k), dtype=np.float32)
-    tolerance = K_QUANT_TOLERANCE if kind >= Type.Q4_K else MAT_MUL_TOLERANCE
+    tolerance = K_QUANT_TOLERANCE if kind >= Kind.Q4_K else MAT_MUL_TOLERANCE
 
     library.enable(Enable(0))
-    stock = ggml.mul_mat(kind, weights, x, 1)
+    stock = operations.mul_mat(kind, weights, x, 1)
     library.enable(Enable.MAT_MUL | Enable.ATTENTION)
     before = library.mat_mul_calls
-    ours = ggml.mul_mat(kind, weights, x, THREADS)
+    ours = operations.mul_mat(kind, weights, x, THREADS)
     called = library.mat_mul_calls > before
-    alone = ggml.mul_mat(kind, weights, x[n - 1 :], 1)
+    alone = operations.mul_mat(kind, weights, x[n - 1 :], 1)
     exact = np.array_equal(ours[n - 1 :], alone)
     return _check(
         f"mul_mat {kind.name}", stock, ours, tolerance * float(stock.std()), called, exact
     )
 
 
-def _attention(ggml: Ggml, library: Library, dim: int, rng: np.random.Generator) -> Check:
+def _attention(library: Library, dim: int, rng: np.random.Generator) -> Check:
     heads, kv_heads, n, cells = 6, 2, 3, 96
     q = rng.standard_normal((heads, n, dim), dtype=np.float32)
     k, v = rng.standard_normal((2, kv_heads, cells, dim)).astype(np.float16)
@@ -68,13 +72,13 @@ def _attention(ggml: Ggml, library: Library, dim: int, rng: np.random.Generator)
     mask[:, 32:64] = -np.inf
 
     library.enable(Enable(0))
-    stock = ggml.attention(q, k, v, mask, dim**-0.5, 1)
+    stock = operations.attention(q, k, v, mask, dim**-0.5, 1)
     library.enable(Enable.MAT_MUL | Enable.ATTENTION)
     before = library.attention_calls
-    ours = ggml.attention(q, k, v, mask, dim**-0.5, THREADS)
+    ours = operations.attention(q, k, v, mask, dim**-0.5, THREADS)
     called = library.attention_calls > before
     order = rng.permutation(cells)
-    moved = ggml.attention(q, k[:, order], v[:, order], mask[:, order], dim**-0.5, 1)
+    moved = operations.attention(q, k[:, order], v[:, order], mask[:, order], dim**-0.5, 1)
     exact = np.array_equal(ours, moved)
     return _check(f"attention {dim}", stock, ours, ATTENTION_TOLERANCE, called, exact)
 
@@ -92,14 +96,14 @@ def _check(
     return Check(name, True, f"within {difference:.1g} of stock, bit-identical alone")
 
 
-def _barrier(ggml: Ggml, library: Library, rng: np.random.Generator) -> Check:
+def _barrier(library: Library, rng: np.random.Generator) -> Check:
     """Last, since a wrong idea of the thread pool would show as a hang: first see the pools."""
     if library.unexpected_pools:
         return Check("barrier", False, "ggml_threadpool has another layout")
-    weights = ggml.quantise(Type.Q8_0, rng.standard_normal((64, 512), dtype=np.float32))
+    weights = ggml.quantise(Kind.Q8_0, rng.standard_normal((64, 512), dtype=np.float32))
     x = rng.standard_normal((24, 512), dtype=np.float32)  # enough columns to need the barrier
     library.enable(Enable.MAT_MUL)
-    with_stock_barrier = ggml.mul_mat(Type.Q8_0, weights, x, THREADS)
+    with_stock_barrier = operations.mul_mat(Kind.Q8_0, weights, x, THREADS)
     library.enable(Enable.ALL)
-    same = np.array_equal(with_stock_barrier, ggml.mul_mat(Type.Q8_0, weights, x, THREADS))
+    same = np.array_equal(with_stock_barrier, operations.mul_mat(Kind.Q8_0, weights, x, THREADS))
     return Check("barrier", same, "as stock" if same else "results change with our barrier")

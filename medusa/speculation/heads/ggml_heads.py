@@ -4,17 +4,24 @@ One graph computes all heads for a number of slots, the best guesses and their p
 included, so that Python sees no more than top_k numbers per head and slot.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
-import gguf
 import numpy as np
 
-from medusa.errors import ModelLoadError
-from medusa.llama.graph import Cpu, Graph, Kind, Tensor, quantise
+from medusa.llama import runtime
+from medusa.llama.gguf_files import Kind
+from medusa.llama.graph import Cpu, Graph
+from medusa.speculation.heads.ggml_networks import (
+    BaseTensors,
+    Constants,
+    HydraNetwork,
+    MedusaNetwork,
+    Network,
+    joined,
+)
+from medusa.speculation.heads.guessing import DEFAULT_TOP_K
 from medusa.speculation.heads.header import HeadsHeader, Variant
-from medusa.speculation.heads.numpy_heads import DEFAULT_TOP_K, RMS_EPSILON, BaseRows
-from medusa.speculation.heads.weights import HeadWeights, layout
+from medusa.speculation.heads.weights import HeadWeights
 from medusa.speculation.tree import Proposals
 
 LM_HEAD_KIND = Kind.Q4_1
@@ -22,17 +29,7 @@ LM_HEAD_KIND = Kind.Q4_1
 percent less often, for half of the memory to read at every step."""
 
 DEFAULT_MAX_SLOTS = 32
-_LM_HEAD_CHUNK = 8192  # rows dequantised at a time
 _NODES_PER_HEAD, _NODES_PER_LAYER = 40, 8  # upper bounds
-
-
-class BaseTensors(BaseRows, Protocol):
-    """The base model's matrices, as `BaseWeights` has them."""
-
-    @property
-    def token_embeddings(self) -> gguf.ReaderTensor:
-        """[n_vocab, n_embd], of any type."""
-        ...
 
 
 class GgmlHeads:
@@ -61,9 +58,10 @@ class GgmlHeads:
         lm_head_kind: Kind = LM_HEAD_KIND,
     ) -> None:
         self.header = weights.header
+        runtime.load()  # puts our kernels in their places
         self._cpu = Cpu(n_threads, max_constants=len(weights.tensors) + 3)
-        network = _Hydra if self.header.variant is Variant.HYDRA else _Medusa
-        self._network: _Network = network(_Constants(self._cpu, weights, base, lm_head_kind))
+        network = HydraNetwork if self.header.variant is Variant.HYDRA else MedusaNetwork
+        self._network: Network = network(Constants(self._cpu, weights, base, lm_head_kind))
         self._top_k = min(top_k, self.header.n_draft)
         self._max_slots = max_slots
         self._plans: dict[int, _Plan] = {}
@@ -112,198 +110,11 @@ class GgmlHeads:
         return self._plans[n_slots]
 
 
-class _Constants:
-    """Tensors of the heads and their base."""
-
-    def __init__(
-        self, cpu: Cpu, weights: HeadWeights, base: BaseTensors, lm_head_kind: Kind
-    ) -> None:
-        self.header = weights.header
-        self._cpu, self._weights, self._base = cpu, weights, base
-        self._lm_head_kind = lm_head_kind
-        self._shapes = {spec.name: spec.shape for spec in layout(weights.header)}
-
-    def tensor(self, name: str) -> Tensor:
-        """One of `layout`."""
-        tensor = self._weights.tensors[name]
-        block, block_bytes = gguf.GGML_QUANT_SIZES[tensor.kind]
-        width = tensor.data.shape[-1] * tensor.data.itemsize // block_bytes * block
-        shape = (*tensor.data.shape[:-1], width)
-        if shape != self._shapes[name]:
-            raise ModelLoadError(f"heads tensor {name} is {shape}, not {self._shapes[name]}")
-        return self._cpu.constant(tensor.kind, tensor.data)
-
-    def lm_head(self) -> Tensor:
-        """[n_embd, n_draft]."""
-        header = self.header
-        tokens = np.arange(header.n_vocab) if header.draft_tokens is None else header.draft_tokens
-        parts = np.split(tokens, range(_LM_HEAD_CHUNK, len(tokens), _LM_HEAD_CHUNK))
-        whole_blocks = header.n_embd % gguf.GGML_QUANT_SIZES[self._lm_head_kind][0] == 0
-        kind = self._lm_head_kind if whole_blocks else Kind.F16
-        rows = [quantise(kind, self._base.lm_head(part)) for part in parts]
-        return self._cpu.constant(kind, np.concatenate(rows))
-
-    def embeddings(self) -> Tensor:
-        """[n_embd, n_vocab], in the base model's own memory."""
-        table = self._base.token_embeddings
-        return self._cpu.constant_in_place(table.tensor_type, table.data)
-
-    def draft_tokens(self) -> Tensor | None:
-        """[1, n_draft] int32."""
-        draft = self.header.draft_tokens
-        return None if draft is None else self._cpu.constant(Kind.I32, draft.reshape(-1, 1))
-
-
-@dataclass(frozen=True)
-class _Guesses:
-    """What one head or several say; rows in the order [heads, n_slots]."""
-
-    scores: Tensor  # [n_draft, rows]
-    places: Tensor  # [top_k, rows] int32, of the best among the draft tokens, in any order
-    probs: Tensor  # [top_k, rows]
-
-    @classmethod
-    def of(cls, graph: Graph, scores: Tensor, n_draft: int, rows: int, top_k: int) -> Self:
-        """The best of scores [n_draft, rows]."""
-        places = graph.top_k(graph.output(scores), top_k)
-        probs = graph.pick(graph.soft_max(scores), places, n_draft, rows)
-        return cls(scores, places, graph.reshape(probs, top_k, rows))
-
-
-class _Network(Protocol):
-    reads_roots: bool
-
-    def build(
-        self, graph: Graph, hidden: Tensor, roots: Tensor, n_slots: int, top_k: int
-    ) -> list[_Guesses]:
-        """Add all heads to a graph.
-
-        Args:
-            graph: the graph.
-            hidden: [n_embd, n_slots].
-            roots: [n_slots] int32.
-            n_slots: how many slots.
-            top_k: guesses per head.
-        """
-        ...
-
-
-class _Medusa:
-    """Heads that see the hidden state alone."""
-
-    reads_roots = False
-
-    def __init__(self, constants: _Constants) -> None:
-        header = constants.header
-        heads, layers = range(header.n_heads), range(header.n_layers)
-        self._blocks = [
-            [
-                (
-                    constants.tensor(f"head.{k}.block.{i}.weight"),
-                    constants.tensor(f"head.{k}.block.{i}.bias"),
-                )
-                for i in layers
-            ]
-            for k in heads
-        ]
-        if header.variant is Variant.FULL:
-            self._outputs = [constants.tensor(f"head.{k}.output.weight") for k in heads]
-        else:
-            self._outputs = [constants.lm_head()]
-        self._n_draft = header.n_draft
-
-    def build(
-        self, graph: Graph, hidden: Tensor, _roots: Tensor, n_slots: int, top_k: int
-    ) -> list[_Guesses]:
-        states = [self._state(graph, hidden, blocks) for blocks in self._blocks]
-        n_heads = len(states) // len(self._outputs)  # that share an output
-        if n_heads > 1:
-            states = [_joined(graph, states, 1)]
-        return [
-            _Guesses.of(graph, graph.mul_mat(output, x), self._n_draft, n_heads * n_slots, top_k)
-            for output, x in zip(self._outputs, states, strict=True)
-        ]
-
-    def _state(self, graph: Graph, x: Tensor, blocks: list[tuple[Tensor, Tensor]]) -> Tensor:
-        for weight, bias in blocks:
-            x = graph.add(x, graph.silu(graph.add(graph.mul_mat(weight, x), bias)))
-        return x
-
-
-def _joined(graph: Graph, tensors: list[Tensor], dimension: int) -> Tensor:
-    """All of them, one after the other."""
-    first, *others = tensors
-    for other in others:
-        first = graph.concat(first, other, dimension)
-    return first
-
-
-_CELL_PARTS = ("in.weight", "in.bias", "out.weight")
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """As in `layout`."""
-
-    inner: Tensor  # [2 * n_embd, width]
-    bias: Tensor  # [width]
-    outer: Tensor  # [width, n_embd]
-
-
-class _Hydra:
-    """Heads that see the tokens before theirs."""
-
-    reads_roots = True
-
-    def __init__(self, constants: _Constants) -> None:
-        header = constants.header
-        self._cells = [
-            _Cell(*(constants.tensor(f"cell.{j}.{part}") for part in _CELL_PARTS))
-            for j in range(header.n_layers)
-        ]
-        if header.rank:
-            self._outputs = [constants.tensor(f"output.{part}.weight") for part in ("down", "up")]
-        else:
-            self._outputs = [constants.lm_head()]
-        self._embeddings = constants.embeddings()
-        self._draft_tokens = constants.draft_tokens()
-        self._n_draft = header.n_draft
-        self._n_heads = header.n_heads
-
-    def build(
-        self, graph: Graph, hidden: Tensor, roots: Tensor, n_slots: int, top_k: int
-    ) -> list[_Guesses]:
-        state, tokens, results = hidden, roots, []
-        for head in range(self._n_heads):
-            state = self._next_state(graph, head, state, tokens)
-            scores = state
-            for matrix in self._outputs:
-                scores = graph.mul_mat(matrix, scores)
-            results.append(_Guesses.of(graph, scores, self._n_draft, n_slots, top_k))
-            tokens = self._best_tokens(graph, results[-1], n_slots, top_k)
-        return results
-
-    def _best_tokens(self, graph: Graph, guesses: _Guesses, n_slots: int, top_k: int) -> Tensor:
-        rank = graph.reshape(graph.argmax(guesses.probs), 1, n_slots)
-        places = graph.reshape(graph.pick(guesses.places, rank, top_k, n_slots), n_slots)
-        if self._draft_tokens is None:
-            return places
-        return graph.reshape(graph.get_rows(self._draft_tokens, places), n_slots)
-
-    def _next_state(self, graph: Graph, head: int, state: Tensor, tokens: Tensor) -> Tensor:
-        cell = self._cells[min(head, len(self._cells) - 1)]
-        embeddings = graph.get_rows(self._embeddings, tokens)
-        state_norm = graph.rms_norm(state, RMS_EPSILON)
-        x = graph.concat(state_norm, graph.rms_norm(embeddings, RMS_EPSILON), 0)
-        inner = graph.add(graph.mul_mat(cell.inner, x), cell.bias)
-        return graph.add(state, graph.mul_mat(cell.outer, graph.silu(inner)))
-
-
 class _Plan:
     """The graph for a number of slots, with its inputs and outputs as arrays."""
 
     def __init__(
-        self, cpu: Cpu, header: HeadsHeader, network: _Network, n_slots: int, top_k: int
+        self, cpu: Cpu, header: HeadsHeader, network: Network, n_slots: int, top_k: int
     ) -> None:
         max_nodes = header.n_heads * (_NODES_PER_HEAD + _NODES_PER_LAYER * header.n_layers)
         self._graph = Graph(cpu, max_nodes)
@@ -311,7 +122,7 @@ class _Plan:
         roots = self._graph.input(Kind.I32, n_slots)
         results = network.build(self._graph, hidden, roots, n_slots, top_k)
         places, probs = (
-            self._graph.output(_joined(self._graph, parts, 1))
+            self._graph.output(joined(self._graph, parts, 1))
             for parts in ([r.places for r in results], [r.probs for r in results])
         )
         self._graph.allocate()

@@ -1,11 +1,15 @@
 """What all Medusa heads say of themselves, whatever their variant."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medusa.errors import HeadsMismatchError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Variant(StrEnum):

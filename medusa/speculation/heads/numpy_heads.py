@@ -1,28 +1,13 @@
 """The forward pass of Medusa heads in NumPy: the reference for every faster one."""
 
 import functools
-from typing import Protocol
 
 import numpy as np
 
+from medusa.speculation.heads.guessing import DEFAULT_TOP_K, RMS_EPSILON, BaseRows
 from medusa.speculation.heads.header import Variant
 from medusa.speculation.heads.weights import HeadWeights
 from medusa.speculation.tree import Proposals
-
-DEFAULT_TOP_K = 6
-RMS_EPSILON = 1e-6
-
-
-class BaseRows(Protocol):
-    """Rows of the base model's matrices, as `BaseWeights` has them."""
-
-    def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """[n] token ids (None: all) -> [n, n_embd] float32."""
-        ...
-
-    def embeddings(self, rows: np.ndarray) -> np.ndarray:
-        """[n] token ids -> [n, n_embd] float32."""
-        ...
 
 
 class NumpyHeads:

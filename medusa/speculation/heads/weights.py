@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import gguf
 import numpy as np
 
-from medusa.errors import ModelLoadError
-from medusa.llama.gguf_files import PlannedTensor, Progress, write_tensors
+from medusa.llama.gguf_files import (
+    Kind,
+    PlannedTensor,
+    Progress,
+    StoredTensor,
+    quantise,
+    write_gguf,
+)
 from medusa.speculation.heads.header import HeadsHeader, Variant
 
 ARCHITECTURE = "medusa"
-
-Kind = gguf.GGMLQuantizationType
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,16 @@ def layout(header: HeadsHeader) -> Iterator[TensorSpec]:
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor as it lies in a file."""
-
-    kind: Kind
-    data: np.ndarray  # quantised: [..., bytes of a row] uint8
-
-    @property
-    def values(self) -> np.ndarray:
-        """Dequantised, float32."""
-        return gguf.dequantize(self.data, self.kind)
-
-
-@dataclass(frozen=True)
 class HeadWeights:
     """Heads in memory."""
 
     header: HeadsHeader
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
 
     @classmethod
     def of(cls, header: HeadsHeader, values: Mapping[str, np.ndarray]) -> "HeadWeights":
         """From float32 tensors."""
-        return cls(header, {name: Tensor(Kind.F32, array) for name, array in values.items()})
+        return cls(header, {name: StoredTensor(Kind.F32, array) for name, array in values.items()})
 
     def values(self, name: str) -> np.ndarray:
         """A tensor of `layout`, float32."""
@@ -112,7 +102,7 @@ def write_heads(path: Path, heads: HeadWeights, *, kind: Kind = Kind.F16) -> Non
     stream_heads(path, heads.header, sources, kind=kind)
 
 
-def _values_of(tensor: Tensor) -> Callable[[], np.ndarray]:
+def _values_of(tensor: StoredTensor) -> Callable[[], np.ndarray]:
     return lambda: tensor.values
 
 
@@ -133,30 +123,26 @@ def stream_heads(
         kind: of matrices. Quantised types need rows that are a multiple of their block size, 32.
         on_progress: told how far it is.
     """
-    partial_path = path.with_name(path.name + ".part")
-    writer = gguf.GGUFWriter(partial_path, ARCHITECTURE)
-    writer.add_name(header.name)
-    writer.add_string("medusa.variant", header.variant.value)
-    writer.add_uint32("medusa.head_count", header.n_heads)
-    writer.add_uint32("medusa.layer_count", header.n_layers)
-    writer.add_uint32("medusa.feed_forward_length", header.width)
-    writer.add_uint32("medusa.output_rank", header.rank)
-    writer.add_uint32("medusa.embedding_length", header.n_embd)
-    writer.add_uint32("medusa.vocab_size", header.n_vocab)
-    writer.add_string("medusa.base.name", header.base_name)
-    writer.add_string("medusa.base.fingerprint", header.base_fingerprint)
-    try:
-        write_tensors(writer, list(_plan(header, sources, kind)), on_progress)
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+    metadata: dict[str, str | int] = {
+        "general.name": header.name,
+        "medusa.variant": header.variant.value,
+        "medusa.head_count": header.n_heads,
+        "medusa.layer_count": header.n_layers,
+        "medusa.feed_forward_length": header.width,
+        "medusa.output_rank": header.rank,
+        "medusa.embedding_length": header.n_embd,
+        "medusa.vocab_size": header.n_vocab,
+        "medusa.base.name": header.base_name,
+        "medusa.base.fingerprint": header.base_fingerprint,
+    }
+    write_gguf(path, ARCHITECTURE, metadata, list(_plan(header, sources, kind)), on_progress)
 
 
 def _plan(
     header: HeadsHeader, sources: Mapping[str, Callable[[], np.ndarray]], matrix_kind: Kind
 ) -> Iterator[PlannedTensor]:
     def quantised(source: Callable[[], np.ndarray], kind: Kind) -> Callable[[], np.ndarray]:
-        return lambda: gguf.quantize(source(), kind)
+        return lambda: quantise(kind, source())
 
     def plain(values: np.ndarray) -> Callable[[], np.ndarray]:
         return lambda: values
@@ -170,77 +156,3 @@ def _plan(
     if header.calibration is not None:
         table = header.calibration.astype(np.float32)
         yield PlannedTensor("calibration", table.shape, Kind.F32, plain(table))
-
-
-def read_heads(path: Path) -> HeadWeights:
-    """Read a heads file.
-
-    Raises:
-        ModelLoadError: it is missing, not a GGUF of Medusa heads, or incomplete.
-    """
-    if not path.is_file():
-        raise ModelLoadError(f"heads file not found: {path}")
-    try:
-        reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, IndexError) as error:
-        raise ModelLoadError(f"cannot read {path} as GGUF: {error}") from error
-    return _HeadsReader(path, reader).read()
-
-
-class _HeadsReader:
-    def __init__(self, path: Path, reader: gguf.GGUFReader) -> None:
-        self._path = path
-        self._fields = reader.fields
-        self._tensors = {t.name: Tensor(t.tensor_type, t.data) for t in reader.tensors}
-
-    def read(self) -> HeadWeights:
-        architecture = self._field("general.architecture")
-        if architecture != ARCHITECTURE:
-            raise ModelLoadError(
-                f"{self._path} is a GGUF of architecture {architecture!r}, not of Medusa heads"
-            )
-        draft = self._tensors.get("draft_tokens")
-        calibration = self._tensors.get("calibration")
-        header = HeadsHeader(
-            variant=self._variant(),
-            n_heads=int(self._field("medusa.head_count")),
-            n_layers=int(self._field("medusa.layer_count")),
-            n_embd=int(self._field("medusa.embedding_length")),
-            n_vocab=int(self._field("medusa.vocab_size")),
-            base_name=str(self._field("medusa.base.name")),
-            base_fingerprint=str(self._field("medusa.base.fingerprint")),
-            draft_tokens=None if draft is None else np.array(draft.data, np.int32),
-            name=str(self._field("general.name")),
-            width=self._number("medusa.feed_forward_length"),
-            rank=self._number("medusa.output_rank"),
-            calibration=None if calibration is None else np.array(calibration.data, np.float32),
-        )
-        if draft is not None and not (0 <= draft.data.min() <= draft.data.max() < header.n_vocab):
-            raise ModelLoadError(f"{self._path} has draft tokens beyond its vocabulary")
-        specs = list(layout(header))
-        return HeadWeights(header, {spec.name: self._tensor(spec.name) for spec in specs})
-
-    def _variant(self) -> Variant:
-        variant = str(self._field("medusa.variant"))
-        try:
-            return Variant(variant)
-        except ValueError:
-            raise ModelLoadError(f"{self._path}: unknown variant of heads {variant!r}") from None
-
-    def _number(self, key: str) -> int:
-        """0 where there is none."""
-        field = self._fields.get(key)
-        return 0 if field is None else int(field.contents())
-
-    def _field(self, key: str) -> str | int:
-        field = self._fields.get(key)
-        if field is None:
-            raise ModelLoadError(f"{self._path} lacks the metadata {key}")
-        value: str | int = field.contents()
-        return value
-
-    def _tensor(self, name: str) -> Tensor:
-        tensor = self._tensors.get(name)
-        if tensor is None:
-            raise ModelLoadError(f"{self._path} lacks the tensor {name}")
-        return tensor

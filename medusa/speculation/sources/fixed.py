@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medusa.speculation.heads import Heads
+from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.sources.heads import ask_heads
 from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
 from medusa.speculation.tree import Choice, StaticShape

@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from medusa.speculation.calibration import Calibration
-from medusa.speculation.heads import Heads, Variant
+from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.header import Variant
 from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
 from medusa.speculation.tree import Proposals
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medusa.speculation.heads.weights import read_heads
+from medusa.speculation.heads.reading import read_heads
 from models import CACHE_VARIABLE
 from tests.convert import tiny_checkpoints as tiny
 from tests.convert.hub.hub_server import COMMIT, TOKEN, FakeHub, running_hub

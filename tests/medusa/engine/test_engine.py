@@ -27,7 +27,7 @@ from medusa.llama.params import ContextParams
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
 from medusa.speculation.cost import FixedCost, MeasuredCost
-from medusa.speculation.heads import load_heads
+from medusa.speculation.heads.loading import load_heads
 from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, generate, submit
 

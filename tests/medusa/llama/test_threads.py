@@ -13,7 +13,7 @@ from medusa.llama import kernels
 kernels.load()
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
-from medusa.speculation.heads import load_heads
+from medusa.speculation.heads.loading import load_heads
 from medusa.llama.model import Model
 from medusa.engine.client import generate
 from medusa.engine.requests import GenerationRequest

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medusa.speculation.heads import HeadsHeader, Variant
+from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.sources.source import DraftRequest
 from medusa.speculation.tree import Proposals
 

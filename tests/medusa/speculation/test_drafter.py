@@ -4,7 +4,7 @@ import pytest
 
 from medusa.speculation.cost import FixedCost, StepCost
 from medusa.speculation.drafter import DraftConfig, Drafter
-from medusa.speculation.heads import Heads
+from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.tree import StaticShape, TokenTree
 from tests.medusa.speculation.costs import Dear
 from tests.medusa.speculation.fakes import NEW, REPEATING, FakeHeads, Key, wanted

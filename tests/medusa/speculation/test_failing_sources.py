@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medusa.speculation.calibration import BINS
 from medusa.speculation.cost import FixedCost, MeasuredCost
 from medusa.speculation.drafter import DraftConfig, Drafted, Drafter
-from medusa.speculation.heads import Heads
+from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
 from medusa.speculation.tree import Proposals, StaticShape, TokenTree
 from tests.medusa.speculation.drafts import paths

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from medusa.speculation.calibration import BINS
-from medusa.speculation.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant
-from medusa.speculation.heads.weights import layout
+from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.numpy_heads import NumpyHeads
+from medusa.speculation.heads.weights import HeadWeights, layout
 from medusa.training.config import FitConfig
 from medusa.training.dataset import load_datasets
 from medusa.training.fit import Base, Fitted, fit

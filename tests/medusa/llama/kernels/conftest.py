@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from medusa.llama import kernels
+from medusa.llama import ggml, kernels
 from medusa.llama.kernels import doctor
-from medusa.llama.kernels.ggml import Ggml
-from medusa.llama.kernels.library import LIBRARY, Enable, Library, ggml_folder
+from medusa.llama.kernels.library import LIBRARY, Enable, Library
 
 ROOT = Path(__file__).parents[4]
 INSTRUCTION_SETS = {
@@ -33,14 +32,8 @@ def library() -> Library:
     return Library()
 
 
-@pytest.fixture(scope="session")
-def ggml(library: Library) -> Ggml:
-    """Loaded after our library, as load() does."""
-    return Ggml(ggml_folder())
-
-
 @pytest.fixture(params=INSTRUCTION_SETS)
-def isa(request: pytest.FixtureRequest, library: Library, ggml: Ggml) -> Iterator[str]:
+def isa(request: pytest.FixtureRequest, library: Library) -> Iterator[str]:
     """Each instruction set of this processor in turn, all of our kernels on.
 
     Afterwards the process is as `kernels.load` left it, for tests that run models.
@@ -48,11 +41,11 @@ def isa(request: pytest.FixtureRequest, library: Library, ggml: Ggml) -> Iterato
     name: str = request.param
     if not doctor.cpu_features()[INSTRUCTION_SETS[name]]:
         pytest.skip(f"this processor has no {name}")
-    library.bind(ggml_folder(), name)
+    library.bind(ggml.folder(), name)
     library.enable(Enable.ALL)
     yield name
     status = kernels.load()
-    library.bind(ggml_folder(), status.isa)
+    library.bind(ggml.folder(), status.isa)
     library.enable(Enable.ALL if status.active else Enable(0))
 
 

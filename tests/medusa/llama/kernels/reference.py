@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import gguf
 import numpy as np
 import numpy.typing as npt
 
-from medusa.llama.kernels.ggml import Type
+from medusa.llama.gguf_files import Kind
 
 Float64Array = npt.NDArray[np.float64]
 
 
-def dequantise(kind: Type, weights: npt.NDArray[np.uint8], k: int) -> Float64Array:
+def dequantise(kind: Kind, weights: npt.NDArray[np.uint8], k: int) -> Float64Array:
     """[rows, bytes] -> [rows, k], by gguf's implementation of the formats."""
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
-
-    return dequantize(weights, GGMLQuantizationType(int(kind))).reshape(-1, k).astype(np.float64)
+    return gguf.dequantize(weights, kind).reshape(-1, k).astype(np.float64)
 
 
 def quantise_activations(x: npt.NDArray[np.float32]) -> Float64Array:
@@ -37,7 +35,7 @@ def attention(
     mask: npt.NDArray[np.float16],
     scale: float,
 ) -> Float64Array:
-    """Shapes as in Ggml.attention."""
+    """Shapes as in operations.attention."""
     group = len(q) // len(k)
     keys, values = (np.repeat(t.astype(np.float64), group, axis=0) for t in (k, v))
     scores = np.einsum("hnd,hcd->hnc", q.astype(np.float64), keys) * scale + mask.astype(np.float64)

@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from medusa.llama.kernels.ggml import Ggml, Type
+from medusa.llama.ggml import quantise
+from medusa.llama.gguf_files import Kind
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.kernels.limits import LIBRARY, Limits
+from medusa.llama.kernels.operations import repeated_mul_mat
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +21,18 @@ def limits() -> Limits:
     return Limits()
 
 
-def test_peak_of_products_is_not_below_what_the_kernels_reach(
-    isa: str, ggml: Ggml, limits: Limits
-) -> None:
+def test_peak_of_products_is_not_below_what_the_kernels_reach(isa: str, limits: Limits) -> None:
     m, n, k, matrices = 512, 64, 1024, 4  # the weights of all fit a cache
     rng = np.random.default_rng(0)
-    weights = ggml.quantise(Type.Q4_0, rng.standard_normal((m, k), dtype=np.float32))
+    weights = quantise(Kind.Q4_0, rng.standard_normal((m, k), dtype=np.float32))
     x = rng.standard_normal((n, k), dtype=np.float32)
     peak = rate = 0.0
-    with ggml.repeated_mul_mat(Type.Q4_0, weights, x, matrices) as compute:
+    with repeated_mul_mat(Kind.Q4_0, weights, x, matrices, 1) as compute:
         for _ in range(12):  # in turns, since the processor's clock changes with time
             peak = max(peak, limits.peak_products(isa, 1))
             for _ in range(8):
                 start = time.perf_counter()
-                compute(1)
+                compute()
                 rate = max(rate, matrices * m * n * k / (time.perf_counter() - start))
     assert peak >= 0.9 * rate, f"{peak / 1e9:.0f} against {rate / 1e9:.0f} G products a second"
 

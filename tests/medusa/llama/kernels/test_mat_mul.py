@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medusa.llama.kernels.ggml import QUANTISED, Ggml, Type
-from medusa.llama.kernels.library import Enable, Library, ggml_folder
+from medusa.llama import ggml
+from medusa.llama.gguf_files import Kind
+from medusa.llama.kernels.library import Enable, Library
+from medusa.llama.kernels.operations import QUANTISED, mul_mat
 
 from . import reference
 
@@ -14,11 +16,9 @@ SHAPES = [(16, 1, 64), (33, 3, 320), (64, 8, 576), (100, 17, 192), (48, 70, 1536
 """(m, n, k); K-quants round k up to 256."""
 
 
-def _data(
-    ggml: Ggml, kind: Type, m: int, n: int, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _data(kind: Kind, m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(m * n + k)
-    if kind >= Type.Q4_K:
+    if kind >= Kind.Q4_K:
         k = -(-k // 256) * 256
     weights = ggml.quantise(kind, rng.standard_normal((m, k), dtype=np.float32))
     x = rng.standard_normal((n, k), dtype=np.float32)
@@ -29,50 +29,48 @@ def _data(
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda t: t.name)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_match_a_double_precision_reference(
-    ggml: Ggml, isa: str, kind: Type, shape: tuple[int, int, int]
+    isa: str, kind: Kind, shape: tuple[int, int, int]
 ) -> None:
-    weights, x, dense = _data(ggml, kind, *shape)
+    weights, x, dense = _data(kind, *shape)
     exact = reference.quantise_activations(x) @ dense.T
     magnitude = np.abs(reference.quantise_activations(x)) @ np.abs(dense).T
     for threads in (1, 2):
-        error = np.abs(ggml.mul_mat(kind, weights, x, threads) - exact)
+        error = np.abs(mul_mat(kind, weights, x, threads) - exact)
         assert (error / magnitude).max() < 1e-6
 
 
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda t: t.name)
-def test_a_row_does_not_depend_on_batch_or_threads(ggml: Ggml, isa: str, kind: Type) -> None:
-    weights, x, _ = _data(ggml, kind, 80, 40, 576)
-    whole = ggml.mul_mat(kind, weights, x, 1)
-    assert np.array_equal(whole, ggml.mul_mat(kind, weights, x, 2))
+def test_a_row_does_not_depend_on_batch_or_threads(isa: str, kind: Kind) -> None:
+    weights, x, _ = _data(kind, 80, 40, 576)
+    whole = mul_mat(kind, weights, x, 1)
+    assert np.array_equal(whole, mul_mat(kind, weights, x, 2))
     for n in (1, 2, 3, 5, 7, 9, 11, 13, 16, 19):
         for first in (0, len(x) - n):
-            part = ggml.mul_mat(kind, weights, x[first : first + n], 2)
+            part = mul_mat(kind, weights, x[first : first + n], 2)
             assert np.array_equal(part, whole[first : first + n])
 
 
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda t: t.name)
-def test_instruction_sets_agree_to_the_bit(
-    ggml: Ggml, library: Library, isa: str, kind: Type
-) -> None:
-    weights, x, _ = _data(ggml, kind, 48, 6, 576)
-    ours = ggml.mul_mat(kind, weights, x, 1)
-    library.bind(ggml_folder(), "avx2")
-    assert np.array_equal(ours, ggml.mul_mat(kind, weights, x, 1))
+def test_instruction_sets_agree_to_the_bit(library: Library, isa: str, kind: Kind) -> None:
+    weights, x, _ = _data(kind, 48, 6, 576)
+    ours = mul_mat(kind, weights, x, 1)
+    library.bind(ggml.folder(), "avx2")
+    assert np.array_equal(ours, mul_mat(kind, weights, x, 1))
 
 
-def test_extreme_quants_do_not_overflow(ggml: Ggml, isa: str) -> None:
+def test_extreme_quants_do_not_overflow(isa: str) -> None:
     k = 256
     weights = np.tile(np.array([0x00, 0x3C] + 32 * [0x80], np.uint8), (16, k // 32))  # d 1, q -128
     x = np.full((4, k), -1, np.float32)
-    assert np.allclose(ggml.mul_mat(Type.Q8_0, weights, x, 1), 128 * k, rtol=1e-6)
+    assert np.allclose(mul_mat(Kind.Q8_0, weights, x, 1), 128 * k, rtol=1e-6)
 
 
-def test_products_that_do_not_fit_go_to_stock(ggml: Ggml, library: Library, isa: str) -> None:
+def test_products_that_do_not_fit_go_to_stock(library: Library, isa: str) -> None:
     rng = np.random.default_rng(1)
-    weights = ggml.quantise(Type.Q4_0, rng.standard_normal((8, 64), dtype=np.float32))
+    weights = ggml.quantise(Kind.Q4_0, rng.standard_normal((8, 64), dtype=np.float32))
     x = rng.standard_normal((3, 64), dtype=np.float32)
     before = library.mat_mul_calls
-    few_rows = ggml.mul_mat(Type.Q4_0, weights, x, 2)
+    few_rows = mul_mat(Kind.Q4_0, weights, x, 2)
     assert library.mat_mul_calls == before
     library.enable(Enable(0))
-    assert np.array_equal(few_rows, ggml.mul_mat(Type.Q4_0, weights, x, 2))
+    assert np.array_equal(few_rows, mul_mat(Kind.Q4_0, weights, x, 2))

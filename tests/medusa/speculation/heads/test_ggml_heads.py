@@ -1,19 +1,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
 from medusa.errors import ModelLoadError
-from medusa.llama import graph as ggml_graph
-from medusa.llama.graph import GgmlUnavailableError, Kind
+from medusa.llama import ggml
+from medusa.llama.ggml import GgmlUnavailableError
+from medusa.llama.gguf_files import Kind, StoredTensor
 from medusa.speculation.heads.ggml_heads import GgmlHeads
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.numpy_heads import NumpyHeads
-from medusa.speculation.heads.weights import HeadWeights, Tensor, layout, read_heads, write_heads
+from medusa.speculation.heads.reading import read_heads
+from medusa.speculation.heads.weights import HeadWeights, layout, write_heads
 
 N_HEADS, N_EMBD, N_VOCAB, WIDTH = 3, 64, 96, 128
 DRAFT = np.arange(5, 95, 2, dtype=np.int32)
@@ -33,24 +34,18 @@ class FakeBase:
     def __post_init__(self) -> None:
         rng = np.random.default_rng(5)
         output, embeddings = rng.standard_normal((2, N_VOCAB, self.width), np.float32)
-        self._output = Tensor(self.kind, gguf.quantize(output, self.kind))
-        self._embeddings = Tensor(self.kind, gguf.quantize(embeddings, self.kind))
+        self._output = StoredTensor(self.kind, gguf.quantize(output, self.kind))
+        self._embeddings = StoredTensor(self.kind, gguf.quantize(embeddings, self.kind))
 
     @property
-    def token_embeddings(self) -> Any:
-        return _ReaderTensor(self._embeddings.data, self.kind)
+    def token_embeddings(self) -> StoredTensor:
+        return self._embeddings
 
     def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
         return self._output.values[... if rows is None else rows]
 
     def embeddings(self, rows: np.ndarray) -> np.ndarray:
         return self._embeddings.values[rows]
-
-
-@dataclass
-class _ReaderTensor:
-    data: np.ndarray
-    tensor_type: Kind
 
 
 def random_heads(
@@ -205,7 +200,7 @@ def test_unaligned_embeddings_are_copied() -> None:
 
 def test_a_tensor_of_another_shape_is_refused() -> None:
     weights = random_heads(Variant.FULL, None)
-    square = Tensor(Kind.F32, np.zeros((N_EMBD, N_EMBD), np.float32))
+    square = StoredTensor(Kind.F32, np.zeros((N_EMBD, N_EMBD), np.float32))
     wrong = replace(weights, tensors={**weights.tensors, "head.1.output.weight": square})
     with pytest.raises(ModelLoadError, match=r"head\.1\.output\.weight is \(64, 64\), not \(96"):
         GgmlHeads(wrong, FakeBase(Kind.F32), n_threads=1)
@@ -218,10 +213,10 @@ def test_a_missing_ggml_is_reported(
     if problem == "no folder":
         monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
     elif problem == "no library":
-        monkeypatch.setattr(ggml_graph, "ggml_folder", lambda: tmp_path)
+        monkeypatch.setattr(ggml, "folder", lambda: tmp_path)
     else:
-        monkeypatch.setitem(ggml_graph._CPU_FUNCTIONS, "ggml_fly", (None,))
-    ggml_graph._ggml.cache_clear()
+        monkeypatch.setitem(ggml._CPU_FUNCTIONS, "ggml_fly", (None,))
+    ggml.functions.cache_clear()
     with pytest.raises(GgmlUnavailableError):
         GgmlHeads(random_heads(Variant.SHARED, None), FakeBase(Kind.F32), n_threads=1)
-    ggml_graph._ggml.cache_clear()
+    ggml.functions.cache_clear()

@@ -11,8 +11,11 @@ from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
-from medusa.speculation.heads import HeadsHeader, HeadWeights, NumpyHeads, Variant, load_heads
-from medusa.speculation.heads.weights import layout, read_heads, write_heads
+from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.loading import load_heads
+from medusa.speculation.heads.numpy_heads import NumpyHeads
+from medusa.speculation.heads.reading import read_heads
+from medusa.speculation.heads.weights import HeadWeights, layout, write_heads
 
 N_HEADS, N_LAYERS, N_EMBD, N_VOCAB, WIDTH = 3, 2, 16, 50, 24
 VARIANTS = list(Variant)
@@ -155,7 +158,8 @@ def test_heads_survive_their_file(
 ) -> None:
     path = tmp_path / "heads.gguf"
     written = random_heads(variant, rank=rank, draft_tokens=draft)
-    table = np.random.default_rng(3).random((2, N_HEADS, 6, 10), np.float32) if counted else None
+    counts = np.random.default_rng(3).random((2, N_HEADS, 6, 10), np.float32)
+    table = np.sort(counts, axis=0) if counted else None  # no more hits than trials
     header = replace(written.header, calibration=table, name="Tiny heads")
     write_heads(path, HeadWeights(header, written.tensors), kind=gguf.GGMLQuantizationType.F32)
     read = read_heads(path)

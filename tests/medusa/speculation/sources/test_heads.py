@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medusa.speculation.calibration import BINS
 from medusa.speculation.growth import TreeGrowth, TreeRequest
-from medusa.speculation.heads import Variant
+from medusa.speculation.heads.header import Variant
 from medusa.speculation.sources.heads import HeadsSource
 from medusa.speculation.sources.source import ROOT, Draft
 from tests.medusa.speculation.drafts import ROOMY, grow_fully, paths

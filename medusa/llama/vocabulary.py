@@ -1,0 +1,112 @@
+"""The tokens of a model: their bytes, their kinds, and texts made of them."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from medusa.errors import InvalidRequestError, ModelLoadError
+
+
+class Vocabulary:
+    """The vocabulary in a model that llama.cpp has loaded.
+
+    Args:
+        llama_cpp: the module of llama.cpp's C functions.
+        model: a llama_model.
+
+    Raises:
+        ModelLoadError: the model has no vocabulary.
+    """
+
+    def __init__(self, llama_cpp: Any, model: Any) -> None:
+        self._lib = llama_cpp
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        none = llama_cpp.LLAMA_VOCAB_TYPE_NONE  # llama.cpp aborts when asked to tokenise with it
+        if not self._vocab or llama_cpp.llama_vocab_type(self._vocab) == none:
+            raise ModelLoadError("the model has no vocabulary")
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes each token stands for, special tokens spelled out. Length n_vocab.
+
+        Raises:
+            ModelLoadError: llama.cpp cannot spell one.
+        """
+        return [self._piece(token) for token in range(self.n_vocab)]
+
+    @cached_property
+    def eog_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation (EOS, EOT and the like)."""
+        is_eog = self._lib.llama_vocab_is_eog
+        return frozenset(t for t in range(self.n_vocab) if is_eog(self._vocab, t))
+
+    @cached_property
+    def control_tokens(self) -> frozenset[int]:
+        """Tokens that steer the model and are not part of the text it writes."""
+        is_control = self._lib.llama_vocab_is_control
+        return frozenset(t for t in range(self.n_vocab) if is_control(self._vocab, t))
+
+    @property
+    def bos_token(self) -> int:
+        """Id of the beginning-of-sequence token, -1 when the vocabulary has none."""
+        return int(self._lib.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos_token(self) -> int:
+        """Id of the end-of-sequence token, -1 when the vocabulary has none."""
+        return int(self._lib.llama_vocab_eos(self._vocab))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether tokenising with special tokens puts BOS in front."""
+        return bool(self._lib.llama_vocab_get_add_bos(self._vocab))
+
+    def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: any text; lone surrogates are encoded as they are.
+            add_special: put BOS/EOS around the text if the model is set up to do so.
+            parse_special: read special tokens such as <|im_start|> as tokens, not as text.
+
+        Raises:
+            InvalidRequestError: llama.cpp cannot tokenise it.
+        """
+        raw = text.encode("utf-8", "surrogatepass")
+        capacity = len(raw) + 8
+        for _ in range(2):  # the second time with the room that llama.cpp asked for
+            buffer = (self._lib.llama_token * capacity)()
+            count = self._lib.llama_tokenize(
+                self._vocab, raw, len(raw), buffer, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return list(buffer[:count])
+            if count == _OVERFLOW:
+                break
+            capacity = -count
+        raise InvalidRequestError(f"llama.cpp cannot tokenise this text of {len(raw)} bytes")
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of a token list; bytes that are not UTF-8 become U+FFFD."""
+        pieces = self.pieces
+        return b"".join(pieces[t] for t in tokens).decode("utf-8", "replace")
+
+    def _piece(self, token: int) -> bytes:
+        size = 64
+        for _ in range(2):  # the second time with the room that llama.cpp asked for
+            buffer = ctypes.create_string_buffer(size)
+            length = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+            if length >= 0:
+                return buffer.raw[:length]
+            if length == _OVERFLOW:
+                break
+            size = -length
+        raise ModelLoadError(f"llama.cpp cannot spell token {token}")
+
+
+_OVERFLOW = -(2**31)
+"""More tokens or bytes than an int32 counts."""
