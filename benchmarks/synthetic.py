@@ -11,9 +11,8 @@ import numpy as np
 
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.params import SamplingParams
-from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.guessing import Heads, Proposals
 from medusa.speculation.heads.header import Variant
-from medusa.speculation.tree import Proposals
 
 TOKEN = 300
 _WRONG = 400

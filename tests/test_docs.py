@@ -1,5 +1,7 @@
 """The documentation names what there is, and what it names is there."""
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -7,17 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STRUCTURE = (ROOT / "docs" / "structure.md").read_text("utf-8")
-PACKAGES = [
-    *(
-        pytest.param(
-            name, marks=pytest.mark.xfail(reason="its section is being rewritten", strict=False)
-        )
-        for name in ("app", "medusa")
-    ),
-    "convert",
-    "models",
-    "benchmarks",
-]
+PACKAGES = ["app", "medusa", "convert", "models", "benchmarks"]
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "models/*.md", "benchmarks/**/*.md")
@@ -50,6 +42,56 @@ def test_every_module_is_named(package: str) -> None:
 def test_every_module_that_is_named_exists(package: str) -> None:
     named = re.findall(r"`([\w/.-]+(?:\.\w+|/))`", section(package))
     assert [name for name in named if not (ROOT / package / name).exists()] == []
+
+
+def way_of_a_request() -> list[str]:
+    """The modules that docs/structure.md lists, dotted, in order."""
+    text = section("The way of a chat request")
+    files = re.findall(r"^\d+\. `([\w/]+)\.py`", text, re.MULTILINE)
+    return [file.replace("/", ".") for file in files]
+
+
+def path_of(module: str) -> Path:
+    return (ROOT / module.replace(".", "/")).with_suffix(".py")
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of ours that one imports."""
+    tree = ast.parse(path_of(module).read_text("utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found.update(name for name in names if path_of(name).exists())
+    return frozenset(found)
+
+
+def reachable(module: str) -> set[str]:
+    """All modules of ours that one needs, itself included."""
+    found, todo = set(), [module]
+    while todo:
+        current = todo.pop()
+        if current not in found:
+            found.add(current)
+            todo.extend(imports(current))
+    return found
+
+
+def test_the_way_of_a_request_is_short() -> None:
+    way = way_of_a_request()
+    assert len(way) == len(set(way))
+    assert 0 < sum(module.startswith("app.") for module in way) <= 6
+    assert 0 < sum(module.startswith("medusa.") for module in way) <= 10
+
+
+def test_the_way_of_a_request_leads_downwards() -> None:
+    """From each module imports lead to a later one, and never back to an earlier one."""
+    way = way_of_a_request()
+    for place, module in enumerate(way):
+        needs = reachable(module)
+        assert not needs & set(way[:place]), f"{module} imports upwards"
+        assert place == 0 or any(module in reachable(earlier) for earlier in way[:place])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -32,8 +32,8 @@ def run(settings: ServerSettings) -> None:
     import uvicorn
 
     from app.backend import LocalBackend
+    from app.cli.loading import open_named
     from app.hosts import ModelHost, ModelHosts
-    from app.served import open_served
     from app.server import create_app
 
     set_up_logging(settings.verbose)
@@ -42,7 +42,7 @@ def run(settings: ServerSettings) -> None:
     name = settings.model_name or files.name
 
     def open_backend(observer: StepObserver) -> LocalBackend:
-        loaded = open_served(settings.model, settings, observer, name=name)
+        loaded = open_named(settings.model, settings, observer, name=name)
         for line in describe(loaded):
             console.print(line, highlight=False, soft_wrap=True)
         return LocalBackend(loaded)

@@ -7,19 +7,9 @@ holds a guess for the token d places after the root. Pure data; no model needed.
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 Choice = tuple[int, ...]
 """A node named as in the Medusa paper: the rank taken at each depth, e.g. (0, 2) is the third
 best guess of head 1 below the best guess of head 0."""
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """What the heads guess for one slot, best first."""
-
-    tokens: np.ndarray  # [n_heads, top_k] int32
-    probs: np.ndarray  # [n_heads, top_k] float32
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from medusa.speculation.heads.ggml_networks import (
     Network,
     joined,
 )
-from medusa.speculation.heads.guessing import DEFAULT_TOP_K
+from medusa.speculation.heads.guessing import DEFAULT_TOP_K, Proposals
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.weights import HeadWeights
-from medusa.speculation.tree import Proposals
 
 LM_HEAD_KIND = Kind.Q4_1
 """What the shared lm_head is kept as. The best guess is right as often as with Q8_0, the sixth a

@@ -1,16 +1,24 @@
 """What every implementation of Medusa heads has in common."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from medusa.speculation.heads.header import HeadsHeader
-from medusa.speculation.tree import Proposals
 
 DEFAULT_TOP_K = 6
 """Guesses per head, and the ranks that calibration counts."""
 
 RMS_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What the heads guess for one slot, best first."""
+
+    tokens: np.ndarray  # [n_heads, top_k] int32
+    probs: np.ndarray  # [n_heads, top_k] float32
 
 
 class Heads(Protocol):

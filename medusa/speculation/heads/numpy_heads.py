@@ -4,10 +4,9 @@ import functools
 
 import numpy as np
 
-from medusa.speculation.heads.guessing import DEFAULT_TOP_K, RMS_EPSILON, BaseRows
+from medusa.speculation.heads.guessing import DEFAULT_TOP_K, RMS_EPSILON, BaseRows, Proposals
 from medusa.speculation.heads.header import Variant
 from medusa.speculation.heads.weights import HeadWeights
-from medusa.speculation.tree import Proposals
 
 
 class NumpyHeads:

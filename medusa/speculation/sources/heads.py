@@ -7,10 +7,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from medusa.speculation.calibration import Calibration
-from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.guessing import Heads, Proposals
 from medusa.speculation.heads.header import Variant
 from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
-from medusa.speculation.tree import Proposals
 
 
 def ask_heads(heads: Heads, requests: Sequence[DraftRequest]) -> list[Proposals]:

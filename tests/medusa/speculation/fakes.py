@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medusa.speculation.heads.guessing import Proposals
 from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.sources.source import DraftRequest
-from medusa.speculation.tree import Proposals
 
 N_EMBD = 4
 N_VOCAB = 100

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from medusa.speculation.calibration import BINS
 from medusa.speculation.cost import FixedCost, MeasuredCost
 from medusa.speculation.drafter import DraftConfig, Drafted, Drafter
-from medusa.speculation.heads.guessing import Heads
+from medusa.speculation.heads.guessing import Heads, Proposals
 from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
-from medusa.speculation.tree import Proposals, StaticShape, TokenTree
+from medusa.speculation.tree import StaticShape, TokenTree
 from tests.medusa.speculation.drafts import paths
 from tests.medusa.speculation.fakes import NEW, REPEATING, FakeHeads, Key, wanted
 

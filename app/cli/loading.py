@@ -6,7 +6,7 @@ from medusa.loading import LoadedModel, load_tree, open_model
 from models import resolve
 
 
-def open_served(
+def open_named(
     model: str,
     settings: ModelSettings,
     observer: StepObserver | None = None,
