@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.report import JsonFile, MarkdownFile, report
 from medusa.llama import kernels as cpu_kernels
+from medusa.llama import processor
 from medusa.llama.kernels.library import Enable, Library
 from medusa.llama.kernels.limits import Limits
 
@@ -63,7 +64,7 @@ class _Context:
         self._switch = (library, what)
         self.on()
         model_params = llama_cpp.llama_model_default_params()
-        model_params.use_extra_bufts = not what
+        model_params.use_extra_bufts = not what and not processor.tiles_are_doubtful()
         model_params.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
         params = llama_cpp.llama_context_default_params()

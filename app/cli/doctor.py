@@ -8,15 +8,15 @@ from app.settings import DoctorSettings
 
 def run(settings: DoctorSettings) -> None:
     """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
-    from medusa.llama import kernels
-    from medusa.llama.kernels.doctor import compare_speed, cpu_features, cpu_model
+    from medusa.llama import kernels, processor
+    from medusa.llama.kernels.doctor import compare_speed, cpu_features
 
     console = Console()
     status = kernels.load()
     features = " ".join(
         name if has else f"[dim]no {name}[/]" for name, has in cpu_features().items()
     )
-    console.print(f"CPU:       {cpu_model()}\nfeatures:  {features}", highlight=False)
+    console.print(f"CPU:       {processor.model_name()}\nfeatures:  {features}", highlight=False)
     if status.active:
         console.print(f"kernels:   ours ({status.isa})", highlight=False)
         console.print(f"replaced:  {', '.join(status.replaced)}", highlight=False, soft_wrap=True)

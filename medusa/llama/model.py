@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medusa.errors import ModelLoadError
-from medusa.llama import runtime
+from medusa.llama import processor, runtime
 from medusa.llama.vocabulary import Vocabulary
 
 
@@ -27,8 +27,9 @@ class Model(Vocabulary):
         llama_cpp = runtime.load().llama_cpp
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        # Ours read weights in the plain layout.
-        params.use_extra_bufts = not runtime.load().kernels.active
+        # Our kernels read weights in the plain layout.
+        ours = runtime.load().kernels.active
+        params.use_extra_bufts = not ours and not processor.tiles_are_doubtful()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
             raise ModelLoadError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from medusa.llama import ggml
+from medusa.llama import ggml, processor
 from medusa.llama.gguf_files import Kind
 from medusa.llama.threads import default_threads
 
@@ -30,24 +29,10 @@ FEATURES = (
 )
 
 
-def cpu_model() -> str:
-    """The processor's own name."""
-    return _cpuinfo().get("model name", "unknown")
-
-
 def cpu_features() -> dict[str, bool]:
     """Instruction set extensions that our kernels ask for, and whether this processor has them."""
-    flags = _cpuinfo().get("flags", "").split()
+    flags = processor.flags()
     return {name: name in flags for name in FEATURES}
-
-
-def _cpuinfo() -> dict[str, str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return {}
-    lines = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in lines}
 
 
 @dataclass(frozen=True)
