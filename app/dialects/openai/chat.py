@@ -34,7 +34,6 @@ from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
-from medusa.engine.requests import GenerationRequest
 
 router = OPENAI.router()
 
@@ -197,12 +196,10 @@ class ChatJob:
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
         self.requests = [
-            GenerationRequest(
-                prompt=tuple(prompt),
-                sampling=body.sampling(choice),
+            body.request(
+                prompt,
+                choice,
                 max_tokens=body.token_limit,
-                stop=tuple(body.stop or ()),
-                ignore_eos=body.ignore_eos,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             )
             for choice in range(body.n)

@@ -17,6 +17,7 @@ from pydantic import (
 
 from medusa.engine.client import Generated
 from medusa.engine.events import FinishReason, Usage
+from medusa.engine.requests import GenerationRequest
 from medusa.sampling.params import SamplingParams
 
 MAX_LOGPROBS = 20
@@ -107,18 +108,34 @@ class GenerationBody(BaseModel):
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, choice: int) -> SamplingParams:
-        """Sampling settings of the choice with this index; each has a seed of its own."""
-        return SamplingParams(
-            temperature=self.temperature,
-            top_k=max(0, self.top_k),
-            top_p=self.top_p,
-            min_p=self.min_p,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            repetition_penalty=self.repetition_penalty,
-            logit_bias=self.logit_bias or {},
-            seed=None if self.seed is None else self.seed + choice,
+    def request(
+        self,
+        prompt: Sequence[int],
+        choice: int,
+        *,
+        max_tokens: int | None,
+        logprobs: int | None,
+        prompt_logprobs: int | None = None,
+    ) -> GenerationRequest:
+        """What the backend is to run for the choice with this index; each has a seed of its own."""
+        return GenerationRequest(
+            prompt=tuple(prompt),
+            sampling=SamplingParams(
+                temperature=self.temperature,
+                top_k=max(0, self.top_k),
+                top_p=self.top_p,
+                min_p=self.min_p,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                repetition_penalty=self.repetition_penalty,
+                logit_bias=self.logit_bias or {},
+                seed=None if self.seed is None else self.seed + choice,
+            ),
+            max_tokens=max_tokens,
+            stop=tuple(self.stop or ()),
+            ignore_eos=self.ignore_eos,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
         )
 
 

@@ -33,7 +33,6 @@ from app.dialects.openai.logprobs import CompletionLogprobs, completion_logprobs
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
-from medusa.engine.requests import GenerationRequest
 
 router = OPENAI.router()
 
@@ -142,12 +141,10 @@ class CompletionJob:
         self._identity = new_identity("cmpl", backend.info.name)
         needs_logprobs = body.is_ranked and body.logprobs is None
         self.requests = [
-            GenerationRequest(
-                prompt=tuple(prompt),
-                sampling=body.sampling(choice),
+            body.request(
+                prompt,
+                choice,
                 max_tokens=body.max_tokens,
-                stop=tuple(body.stop or ()),
-                ignore_eos=body.ignore_eos,
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
             )
