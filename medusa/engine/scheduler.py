@@ -77,15 +77,15 @@ class Scheduler:
         """The next step: admit who fits, then give out its rows."""
         self._drop_cancelled()
         self._admit()
-        self._make_room()
-        chunks = self._share_prefill()
+        running = self._make_room()
+        chunks = self._share_prefill(running)
         completing = {chunk.slot for chunk in chunks if chunk.completes}
         return StepPlan(
             prefill=tuple(chunk for chunk in chunks if not chunk.scored),
             scored=tuple(chunk for chunk in chunks if chunk.scored),
             trees=tuple(
                 Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree)
-                for slot in self.running
+                for slot in running
                 if slot.sequence.finish_reason is None
                 and (slot in completing or not slot.is_prefilling)
             ),
@@ -164,23 +164,29 @@ class Scheduler:
             for slot in self.slots
         )
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> list[Slot]:
         """Free cells for this step's trees, at the expense of whoever can wait.
 
         The oldest running sequence is never stopped, so it always ends.
+
+        Returns:
+            Who goes on, the oldest first.
         """
         running = by_arrival(self.running)
-        while not self._cache.make_room(sum(len(slot.tree) for slot in running)):
+        while not self._cache.make_room(sum(slot.n_rows for slot in running)):
             if len(running) <= 1:
-                return
+                break
             youngest = running.pop()
             self._waiting.appendleft(_Waiting(youngest.release()))
             youngest.reuse(0)
+        return running
 
-    def _share_prefill(self) -> list[Chunk]:
-        """Pieces of prompts for this step."""
-        prefilling = by_arrival([slot for slot in self.running if slot.is_prefilling])
-        others_decode = len(prefilling) < len(self.running)
+    def _share_prefill(self, running: list[Slot]) -> list[Chunk]:
+        """Pieces of prompts for this step, from those who run, the oldest first."""
+        prefilling = [slot for slot in running if slot.is_prefilling]
+        if not prefilling:
+            return []
+        others_decode = len(prefilling) < len(running)
         kinds: dict[bool, list[Slot]] = {False: [], True: []}
         for slot in prefilling:
             kinds[len(slot.tokens) >= slot.sequence.n_reusable].append(slot)

@@ -45,6 +45,11 @@ class Slot:
         return 0 if self._sequence is None else len(self._sequence.tokens) - len(self.tokens)
 
     @property
+    def n_rows(self) -> int:
+        """Rows of the next decode, if the sequence takes part in it."""
+        return len(self.draft) if self.draft else 1
+
+    @property
     def tree(self) -> TokenTree:
         """What the next decode verifies; its root is the sequence's newest token."""
         return self.draft or TokenTree.root_only(self.sequence.tokens[-1])

@@ -26,7 +26,9 @@ class TokenTree:
     @classmethod
     def root_only(cls, token: int) -> "TokenTree":
         """A tree without guesses: plain decoding of one token."""
-        return cls((token,), (-1,))
+        tree = cls((token,), (-1,))
+        tree.__dict__.update(_OF_ROOT_ONLY)
+        return tree
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,6 +74,13 @@ class TokenTree:
     def child(self, node: int, token: int) -> int | None:
         """The child of `node` that guesses `token`, if there is one."""
         return self._children.get((node, token))
+
+
+_OF_ROOT_ONLY = {
+    name: getattr(TokenTree((0,), (-1,)), name)
+    for name in ("depths", "leaves", "leaf_sets", "_children")
+}
+"""What is derived of trees is the same for all that are a root: plain decoding need not do it."""
 
 
 @dataclass(frozen=True)
