@@ -21,7 +21,7 @@ serve: setup
 setup: $(VENV)/.installed
 
 check: lint
-	$(BIN)/pytest -m "not real and not slow"
+	$(BIN)/pytest --numprocesses auto -m "not real and not slow"
 
 test: lint
 	$(BIN)/pytest --cov --cov-report=term
