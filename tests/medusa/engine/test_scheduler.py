@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +6,6 @@ from medusa.engine.pacer import PrefillPacer
 from medusa.engine.policy import MAX_PASSES
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
-from medusa.errors import DecodeError
 from tests.medusa.engine.scheduling import (
     end,
     make_scheduler,
@@ -17,7 +15,6 @@ from tests.medusa.engine.scheduling import (
     sequence,
     slot_of,
 )
-from tests.medusa.engine.test_kv_labels import FakeCache
 
 
 def cached(wanted: Sequence) -> int:
@@ -281,23 +278,3 @@ def test_claims_never_exceed_the_cache_and_everybody_gets_a_turn(
             break
     assert done == len(sizes)
     assert not scheduler.waiting
-
-
-def test_after_a_failure_everything_is_forgotten_without_asking_the_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It may be what failed, and in the middle of a step, so that labels and tokens differ."""
-    scheduler = make_scheduler(n_slots=2, n_cells=1000)
-    one = sequence(range(100))
-    scheduler.add([one])
-    play(scheduler)
-    slot_of(scheduler, one).labels.extend(1)
-
-    def refuse(*_: int) -> None:
-        raise DecodeError("no partial removal")
-
-    monkeypatch.setattr(FakeCache, "remove_sequence", refuse)
-    assert scheduler.abort() == [one]
-    assert [slot.labels.length for slot in scheduler.slots] == [0, 0]
-    assert [slot.tokens for slot in scheduler.slots] == [[], []]
-    assert scheduler.free_cells == 1000

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +23,9 @@ from medusa.engine.requests import GenerationRequest
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.errors import DecodeError
 from medusa.speculation.tree import TokenTree
-from tests.medusa.engine.scheduling import NOTHING
+from tests.medusa.engine.scheduling import NOTHING, make_scheduler, play, sequence, slot_of
 from tests.medusa.engine.test_kv_labels import FakeCache
 
 LEAVES = 3
@@ -252,3 +254,23 @@ def test_whatever_happens_cells_labels_and_slots_agree_and_everybody_gets_an_ans
 def test_the_worlds_are_cramped() -> None:
     """Or else the property above would say little."""
     assert sum(live(seed).stepped_back for seed in range(10)) > 10
+
+
+def test_after_a_failure_everything_is_forgotten_without_asking_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be what failed, and in the middle of a step, so that labels and tokens differ."""
+    scheduler = make_scheduler(n_slots=2, n_cells=1000)
+    one = sequence(range(100))
+    scheduler.add([one])
+    play(scheduler)
+    slot_of(scheduler, one).labels.extend(1)
+
+    def refuse(*_: int) -> None:
+        raise DecodeError("no partial removal")
+
+    monkeypatch.setattr(FakeCache, "remove_sequence", refuse)
+    assert scheduler.abort() == [one]
+    assert [slot.labels.length for slot in scheduler.slots] == [0, 0]
+    assert [slot.tokens for slot in scheduler.slots] == [[], []]
+    assert scheduler.free_cells == 1000
