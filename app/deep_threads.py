@@ -30,6 +30,10 @@ class DeepThreads:
             before = threading.stack_size(STACK_BYTES)
             try:
                 wait([self._executor.submit(everyone.wait) for _ in range(N_THREADS)])
+            except RuntimeError:  # no memory for so many stacks
+                everyone.abort()
+                self._executor.shutdown(wait=False)
+                raise
             finally:
                 threading.stack_size(before)
 

@@ -51,4 +51,6 @@ def create_app(hosts: ModelHosts, *, api_key: str | None) -> FastAPI:
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
-    return OPENAI.error(HTTPException(error.status_code, message)).response()
+    response = OPENAI.error(HTTPException(error.status_code, message)).response()
+    response.headers.update(error.headers or {})  # which methods there are
+    return response

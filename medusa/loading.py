@@ -61,16 +61,16 @@ def open_model(
     """
     config = config or EngineConfig()
     model = load_model(path, gpu_layers)
-    n_threads = config.n_threads or default_threads()
-    loaded_heads = load_heads(heads, model, n_threads) if heads else None
-    source = chat_template.read_text("utf-8") if chat_template else model.chat_template
-    return LoadedModel(
-        name or path.stem,
-        model,
-        loaded_heads,
-        Engine(model, loaded_heads, config, observer),
-        load_template(model, source) if source else None,
-    )
+    try:
+        n_threads = config.n_threads or default_threads()
+        loaded_heads = load_heads(heads, model, n_threads) if heads else None
+        source = chat_template.read_text("utf-8") if chat_template else model.chat_template
+        template = load_template(model, source) if source else None
+        engine = Engine(model, loaded_heads, config, observer)
+    except Exception:
+        model.close()
+        raise
+    return LoadedModel(name or path.stem, model, loaded_heads, engine, template)
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:

@@ -82,8 +82,10 @@ class Client:
         """Events as they come, until all that was submitted has ended."""
         while self._open:
             event = self._events.get()
+            if event.request_id not in self._open:
+                continue  # cancelled when this had been sent already
             if isinstance(event, Finished | Failed):
-                self._open.discard(event.request_id)
+                self._open.remove(event.request_id)
             yield event
 
     def cancel(self) -> None:

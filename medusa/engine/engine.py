@@ -162,8 +162,10 @@ class Engine:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop the thread, fail what is unfinished, and free the context."""
+        """Stop the thread, fail what is unfinished, and free the context. Once is enough."""
         with self._changed:
+            if self._stopping:
+                return
             self._stopping = True
             self._changed.notify()
         self._thread.join()

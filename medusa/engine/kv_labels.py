@@ -59,6 +59,10 @@ class SlotLabels:
         for index in range(len(self._lengths)):
             self._trim(index, length)
 
+    def forget(self) -> None:
+        """Know of no tokens any more, whatever the cache holds: it is cleared as a whole."""
+        self._lengths = [0] * len(self._lengths)
+
     def share_prefix(self, source: "SlotLabels", length: int) -> None:
         """Take over the first `length` tokens of another slot; both then hold those cells."""
         self.truncate(0)

@@ -51,7 +51,7 @@ class PrefillPacer:
         if not others_decode:
             return largest
         affordable = int(self._speed[scored].value * self._max_stall * part)
-        return max(self._smallest, min(largest, affordable))
+        return min(largest, max(self._smallest, affordable))
 
     def observe(self, tokens: int, seconds: float, *, scored: bool = False) -> None:
         """Learn from prompt tokens that were run; too few say little."""

@@ -110,10 +110,13 @@ class Scheduler:
                 self._finish(slot)
 
     def abort(self) -> list[Sequence]:
-        """Forget all running sequences and all cached tokens; returns what ran."""
+        """Forget all running sequences and all cached tokens; returns what ran.
+
+        The KV cache is not asked, as it may be what failed: it must be cleared or freed.
+        """
         stopped = [slot.release() for slot in self.running]
         for slot in self.slots:
-            slot.reuse(0)
+            slot.forget()
         self._may_admit = True
         return stopped
 

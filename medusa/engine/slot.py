@@ -61,6 +61,12 @@ class Slot:
             self.cells = self.cells.first(length)
             del self.tokens[length:]
 
+    def forget(self) -> None:
+        """Hold no tokens any more; the cache is cleared as a whole."""
+        self.labels.forget()
+        self.cells = CellRuns()
+        self.tokens.clear()
+
     def share(self, source: "Slot", length: int) -> None:
         """Take over the first `length` cached tokens of another slot."""
         self.labels.share_prefix(source.labels, length)

@@ -29,6 +29,23 @@ def test_work_is_done_beside_the_event_loop() -> None:
     threads.close()
 
 
+def test_where_stacks_find_no_memory_nothing_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def only_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", only_one)
+    with pytest.raises(RuntimeError, match="can't start"):
+        DeepThreads()
+    started[0].join(10)
+    assert not started[0].is_alive(), "it waits for the others for ever"
+
+
 def test_one_long_work_does_not_hold_up_another() -> None:
     threads = DeepThreads()
     meeting = threading.Barrier(2)

@@ -114,7 +114,9 @@ def test_an_unknown_path_is_404_in_the_same_form(server: Server) -> None:
     answer = server.http.get("/v1/unknown")
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "invalid_request_error"
-    assert server.http.get("/v1/completions").status_code == 405
+    answer = server.http.get("/v1/completions")
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -51,7 +51,6 @@ class Lookup:
         self.index = NgramIndex()
         self._trials = [[_PRIOR_TRIALS] * len(row) for row in _PRIOR]
         self._hits = [[_PRIOR_TRIALS * chance for chance in row] for row in _PRIOR]
-        self.open: Continuation | None = None  # what was found last and not observed yet
 
     def __len__(self) -> int:
         """Tokens indexed so far."""
@@ -134,23 +133,28 @@ class LookupSource(DraftSource):
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
         self._lookups: WeakKeyDictionary[object, Lookup] = WeakKeyDictionary()
+        # What was found last and not observed yet. It refers to its lookup, which must not refer
+        # to it: an index of many megabytes would wait for the garbage collector.
+        self._open: WeakKeyDictionary[object, Continuation] = WeakKeyDictionary()
 
     def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Draft | None]:
         """As `DraftSource.propose`."""
         lookups = [self._lookup(request.key) for request in requests]
         self._catch_up(lookups, requests)
+        found = []
         for lookup, request in zip(lookups, requests, strict=True):
-            lookup.open = (
-                lookup.continuation(min(self._max_tokens, request.max_depth))
-                if len(lookup) == len(request.tokens)
-                else None
-            )
-        return [lookup.open for lookup in lookups]
+            copied = None
+            if len(lookup) == len(request.tokens):
+                copied = lookup.continuation(min(self._max_tokens, request.max_depth))
+            found.append(copied)
+            self._open.pop(request.key, None)
+            if copied is not None:
+                self._open[request.key] = copied
+        return found
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:
         """As `DraftSource.observe`."""
-        lookup = self._lookup(key)
-        copied, lookup.open = lookup.open, None
+        copied = self._open.pop(key, None)
         if copied is not None:
             copied.observe(accepted)
 

@@ -91,3 +91,16 @@ def test_requests_of_one_call_need_ids_of_their_own(engine: Engine) -> None:
     one = request()
     with pytest.raises(InvalidRequestError, match="same id"):
         generate(engine, [one, one])
+
+
+def test_events_of_what_was_cancelled_do_not_come_with_those_of_what_follows(
+    engine: Engine,
+) -> None:
+    client = Client(engine)
+    client.submit(request(1))
+    next(client.events())
+    generate(engine, [request(2)])  # meanwhile, more events of the first have come
+    client.cancel()
+    later = request(3)
+    client.submit(later)
+    assert {event.request_id for event in client.events()} == {later.id}

@@ -181,3 +181,11 @@ def test_closing_the_engine_ends_everything_with_an_error(model: Model) -> None:
 def test_contradictory_sizes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ModelLoadError):
         EngineConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_closing_twice_tells_nobody_twice(engine: Engine) -> None:
+    runs = submit(engine, [GenerationRequest((1, 2, i), GREEDY, 200) for i in range(5)])
+    engine.close()
+    engine.close()
+    for run in runs:
+        assert sum(isinstance(event, Failed) for event in run.events) == 1

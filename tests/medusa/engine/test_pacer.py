@@ -24,3 +24,9 @@ def test_tokens_with_logits_have_a_speed_and_a_bound_of_their_own() -> None:
 def test_a_part_of_the_time_buys_a_part_of_the_tokens() -> None:
     pacer = PrefillPacer(max_stall=0.1, largest=512, tokens_per_second=1000)
     assert pacer.budget(others_decode=True, part=0.5) == 50
+
+
+def test_a_piece_is_never_larger_than_what_fits_into_a_batch() -> None:
+    pacer = PrefillPacer(max_stall=0.1, largest=5, largest_scored=1)
+    assert pacer.budget(others_decode=True) == 5
+    assert pacer.budget(others_decode=True, scored=True) == 1
