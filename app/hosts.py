@@ -79,8 +79,10 @@ class ModelHost:
         """Load the model in a thread; how it went is told by `ready` and `backend`."""
         try:
             self._backend.set_result(await asyncio.to_thread(self._open_backend, observer))
-        except Exception as error:
+        except BaseException as error:
             self._backend.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
     async def close(self) -> None:
         """Stop the backend, if there is one."""
@@ -129,5 +131,4 @@ class ModelHosts:
             yield
         finally:
             await asyncio.gather(*loading)
-            for host in self.all:
-                await host.close()
+            await asyncio.gather(*(host.close() for host in self.all))

@@ -58,6 +58,8 @@ def open_model(
 
     Raises:
         ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
+        InvalidRequestError: the chat template is none.
+        OSError: the chat template's file cannot be read.
     """
     config = config or EngineConfig()
     model = load_model(path, gpu_layers)

@@ -123,9 +123,12 @@ def generate(
 
     Raises:
         GenerationFailedError: one of them failed; the others are stopped.
+        ValueError: none may run at a time, or two have the same id.
     """
     client = Client(engine)
     answers = {request.id: Generated() for request in requests}
+    if len(answers) < len(requests) or parallel == 0:
+        raise ValueError("each request needs an id of its own, and one at a time at least")
     first = len(requests) if parallel is None else parallel
     waiting = iter(requests[first:])
     client.submit(*requests[:first])

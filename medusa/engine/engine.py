@@ -112,7 +112,10 @@ class Engine:
         Raises:
             InvalidRequestError: so many can never be accepted.
             QueueFullError: the queue has no room for them now.
+            EngineStoppedError: the engine was closed.
         """
+        if self._stopping:
+            raise EngineStoppedError("the engine has been stopped")
         most = self.config.max_queue + self.config.n_slots
         if count > most:
             raise InvalidRequestError(f"{count} sequences at once, of at most {most}")
@@ -135,21 +138,18 @@ class Engine:
             EngineStoppedError: the engine was closed.
         """
         self.check_room(len(requests))
-        if len({request.id for request in requests}) < len(requests):
-            raise InvalidRequestError("two requests have the same id", field="id")
         for request in requests:
             self._validate(request)
         sequences = [Running(r, self.model, sink, self.max_context) for r in requests]
         with self._changed:
-            if self._stopping:
-                raise EngineStoppedError("the engine has been stopped")
             self.check_room(len(requests))
+            self._check_ids([request.id for request in requests])
             self._inbox.extend(sequences)
             self._live.update((s.request.id, s) for s in sequences)
             self._changed.notify()
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """Stop requests at the next step. No event of theirs comes after this.
+        """Stop requests at the next step. No event of theirs comes then any more.
 
         Args:
             ids: of requests; those that have ended or never were do not matter.
@@ -186,6 +186,11 @@ class Engine:
                 )
         if request.adapter is not None:
             raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
+
+    def _check_ids(self, ids: Sequence[str]) -> None:
+        live = [self._live.get(request_id) for request_id in ids]
+        if len(set(ids)) < len(ids) or any(s is not None and not s.output.closed for s in live):
+            raise InvalidRequestError("another request has the same id", field="id")
 
     def _make_drafter(self, heads: Heads | None, batch: Batch) -> Drafter | None:
         config = self.config
@@ -243,8 +248,14 @@ class Engine:
         report = StepReport.of(result, drafted, time.perf_counter() - began)
         if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:
             self._drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
+        self._observe(report)
+
+    def _observe(self, report: StepReport) -> None:
         if self._observer is not None:
-            self._observer(report)
+            try:
+                self._observer(report)
+            except Exception:
+                log.exception("the observer of the engine's steps failed; requests go on")
 
     def _start_afresh(self, error: Exception) -> None:
         """End all running requests and empty the KV cache, whose state is not known any more."""

@@ -182,6 +182,7 @@ class Output:
 
     def _send(self, event: Event) -> None:
         if not self.closed:
+            self.closed = isinstance(event, Finished | Failed)
             self._sink(event)
 
     def _usage(self, n_generated: int) -> Usage:

@@ -90,17 +90,23 @@ def test_a_failure_is_raised_anew_for_each_who_asks(
 def test_requests_of_one_call_need_ids_of_their_own(engine: Engine) -> None:
     one = request()
     with pytest.raises(InvalidRequestError, match="same id"):
+        engine.submit([one, one], lambda _event: None)
+    with pytest.raises(ValueError, match="id of its own"):
         generate(engine, [one, one])
 
 
-def test_events_of_what_was_cancelled_do_not_come_with_those_of_what_follows(
-    engine: Engine,
-) -> None:
+def test_an_id_is_free_again_when_its_request_has_ended(engine: Engine) -> None:
+    endless = request(max_tokens=900)
     client = Client(engine)
-    client.submit(request(1))
-    next(client.events())
-    generate(engine, [request(2)])  # meanwhile, more events of the first have come
+    client.submit(endless)
+    with pytest.raises(InvalidRequestError, match="same id"):
+        engine.submit([endless], lambda _event: None)
     client.cancel()
-    later = request(3)
-    client.submit(later)
-    assert {event.request_id for event in client.events()} == {later.id}
+    short = request()
+    first, again = (generate(engine, [short])[0].tokens for _ in range(2))
+    assert first == again
+
+
+def test_nobody_at_a_time_is_no_way_to_generate(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="one at a time"):
+        generate(engine, [request()], parallel=0)

@@ -4,6 +4,7 @@ import pytest
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.events import Failed, FailureKind, Finished, FinishReason, PromptScored
+from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import (
     ContextLengthError,
@@ -72,6 +73,17 @@ def test_a_failing_step_ends_what_runs_and_the_engine_goes_on(
     assert [type(run.events[-1]) for run in runs] == [Failed, Failed]
     (after,) = generate(engine, [request])
     assert after.tokens == before.tokens
+
+
+def test_an_observer_that_raises_ends_no_request(model: Model) -> None:
+    def broken(_report: StepReport) -> None:
+        raise RuntimeError("the metrics broke")
+
+    config = EngineConfig(n_slots=1, n_ctx=512, n_threads=THREADS, draft_nodes=0)
+    engine = Engine(model, config=config, observer=broken)
+    (run,) = generate(engine, [GenerationRequest((1, 2, 3), GREEDY, 10, ignore_eos=True)])
+    engine.close()
+    assert run.finished.usage.completion_tokens == 10
 
 
 def test_cancelling_frees_slot_and_queue_place(engine: Engine) -> None:
