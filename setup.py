@@ -10,8 +10,6 @@ from setuptools.errors import CompileError, LinkError
 
 SOURCES = Path("medusa/llama/kernels/csrc")
 COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
-# csrc/cells.h marks cells in pieces of 16 bits and counts them in pieces of 64, in one memory.
-COMMON += ["-fno-strict-aliasing"]
 # GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours.
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]

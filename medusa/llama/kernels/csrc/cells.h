@@ -15,6 +15,9 @@ using medusa::Attention;
 constexpr int kTile = 16;       // cells
 constexpr int kMaxQueries = 8;  // of a block
 
+// The cells of a tile, a bit each, in memory where others count them in words of 64.
+using TileBits = uint16_t __attribute__((may_alias));
+
 inline const uint16_t * mask_row(const Attention & a, int64_t stream, int64_t query) {
     return (const uint16_t *) ((const char *) a.mask->data + query * a.mask->nb[1] +
                                (stream % a.mask->ne[3]) * a.mask->nb[3]);
@@ -24,7 +27,7 @@ struct Block {
     int64_t stream, first, queries;
     int64_t tiles;
     const int32_t * cells;  // [tiles][kTile] ascending; the last tile is filled up with cells that it has already
-    const uint16_t * live;  // [queries][live_stride]
+    const TileBits * live;  // [queries][live_stride]
     int64_t live_stride;
 
     // Bit c: the query sees cell c of the tile.
@@ -96,7 +99,7 @@ private:
 
     void find_cells(int64_t row) {
         const int64_t tiles = a_.k->ne[1] / kTile;
-        uint16_t * out = (uint16_t *) bits(row);
+        TileBits * out = (TileBits *) bits(row);
         for (int64_t t = 0; t < tiles; t++) {
             if (!a_.mask) {
                 out[t] = 0xFFFF;
@@ -134,7 +137,7 @@ private:
     void fill(Block & block, int32_t *& next_cell, uint64_t *& next_live) const {
         const int64_t row = block.stream * tokens_ + block.first;
         block.cells = next_cell;
-        block.live = (const uint16_t *) next_live;
+        block.live = (const TileBits *) next_live;
         BitWriter writers[kMaxQueries] = {BitWriter(nullptr), BitWriter(nullptr), BitWriter(nullptr),
                                           BitWriter(nullptr), BitWriter(nullptr), BitWriter(nullptr),
                                           BitWriter(nullptr), BitWriter(nullptr)};
