@@ -139,7 +139,7 @@ class Drafter:
             source.prefilled(key, tokens)
 
     def learn(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
-        """Learn what a step costs; one that was given stays as it is.
+        """Learn what a step costs, if that was measured: a cost of another kind stays as it is.
 
         Args:
             n_tokens: in its decode; nothing else was decoded in the step.
