@@ -5,11 +5,35 @@ holds a guess for the token d places after the root. Pure data; no model needed.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
+from typing import NamedTuple
 
 Choice = tuple[int, ...]
 """A node named as in the Medusa paper: the rank taken at each depth, e.g. (0, 2) is the third
 best guess of head 1 below the best guess of head 0."""
+
+
+class _Form(NamedTuple):
+    """What follows from who is whose parent."""
+
+    depths: tuple[int, ...]
+    leaves: tuple[int, ...]
+    leaf_sets: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, parents: tuple[int, ...]) -> "_Form":
+        depths = [0]
+        for parent in parents[1:]:
+            depths.append(depths[parent] + 1)
+        inner = set(parents)
+        leaves = tuple(node for node in range(len(parents)) if node not in inner)
+        sets: list[list[int]] = [[] for _ in parents]
+        for index, leaf in enumerate(leaves):
+            node = leaf
+            while node >= 0:
+                sets[node].append(index)
+                node = parents[node]
+        return cls(tuple(depths), leaves, tuple(map(tuple, sets)))
 
 
 @dataclass(frozen=True)
@@ -26,9 +50,7 @@ class TokenTree:
     @classmethod
     def root_only(cls, token: int) -> "TokenTree":
         """A tree without guesses: plain decoding of one token."""
-        tree = cls((token,), (-1,))
-        tree.__dict__.update(_OF_ROOT_ONLY)
-        return tree
+        return cls((token,), (-1,))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -38,49 +60,37 @@ class TokenTree:
         """Nodes that are guesses, i.e. all but the root."""
         return len(self.tokens) - 1
 
-    @cached_property
+    @property
     def depths(self) -> tuple[int, ...]:
         """Distance of each node from the root."""
-        depths = [0]
-        for parent in self.parents[1:]:
-            depths.append(depths[parent] + 1)
-        return tuple(depths)
+        return self._form.depths
 
-    @cached_property
+    @property
     def leaves(self) -> tuple[int, ...]:
         """Nodes without children, in node order."""
-        inner = set(self.parents)
-        return tuple(node for node in range(len(self)) if node not in inner)
+        return self._form.leaves
 
-    @cached_property
+    @property
     def leaf_sets(self) -> tuple[tuple[int, ...], ...]:
         """For each node the indices into `leaves` of all leaves at or below it, ascending."""
-        sets: list[list[int]] = [[] for _ in self.tokens]
-        for index, leaf in enumerate(self.leaves):
-            node = leaf
-            while node >= 0:
-                sets[node].append(index)
-                node = self.parents[node]
-        return tuple(map(tuple, sets))
-
-    @cached_property
-    def _children(self) -> dict[tuple[int, int], int]:
-        return {
-            (parent, token): node
-            for node, (parent, token) in enumerate(zip(self.parents, self.tokens, strict=True))
-            if node
-        }
+        return self._form.leaf_sets
 
     def child(self, node: int, token: int) -> int | None:
         """The child of `node` that guesses `token`, if there is one."""
-        return self._children.get((node, token))
+        for child in range(node + 1, len(self.tokens)):
+            if self.parents[child] == node and self.tokens[child] == token:
+                return child
+        return None
+
+    @property
+    def _form(self) -> _Form:
+        return _form_of(self.parents)
 
 
-_OF_ROOT_ONLY = {
-    name: getattr(TokenTree((0,), (-1,)), name)
-    for name in ("depths", "leaves", "leaf_sets", "_children")
-}
-"""What is derived of trees is the same for all that are a root: plain decoding need not do it."""
+@lru_cache(maxsize=1024)
+def _form_of(parents: tuple[int, ...]) -> _Form:
+    """Trees of the same form come again and again, the root alone above all."""
+    return _Form.of(parents)
 
 
 @dataclass(frozen=True)
