@@ -118,7 +118,9 @@ class Engine:
             raise EngineStoppedError("the engine has been stopped")
         most = self.config.max_queue + self.config.n_slots
         if count > most:
-            raise InvalidRequestError(f"{count} sequences at once, of at most {most}")
+            raise InvalidRequestError(
+                f"{count:,} sequences were asked for at once; at most {most:,} are taken"
+            )
         idle = self.config.n_slots - self.n_running
         if self.n_waiting + count > self.config.max_queue + idle:
             raise QueueFullError(

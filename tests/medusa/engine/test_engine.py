@@ -163,7 +163,9 @@ def test_room_can_be_asked_for_before_requests_are_built(engine: Engine, count: 
     if count == 5:
         engine.check_room(count)
     else:
-        with pytest.raises(InvalidRequestError, match="6 sequences at once, of at most 5"):
+        with pytest.raises(
+            InvalidRequestError, match="6 sequences were asked for at once; at most 5"
+        ):
             engine.check_room(count)
 
 
