@@ -9,14 +9,13 @@ from medusa.engine.engine import Engine
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
 from medusa.llama.model import Model
+from medusa.llama.params import ALL_LAYERS
 from medusa.llama.runtime import gpu_offload_available
 from medusa.llama.threads import default_threads
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
-
-ALL_LAYERS = -1
 
 
 @dataclass(frozen=True)

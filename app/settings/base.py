@@ -7,8 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
-
-ALL_LAYERS = -1
+from medusa.llama.params import ALL_LAYERS
 
 
 def _existing_file(path: Path) -> Path:

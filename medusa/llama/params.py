@@ -1,10 +1,13 @@
-"""How a context is set up: plain data, for which nothing native is loaded."""
+"""How a model and its context are set up: plain data, for which nothing native is loaded."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_SEQUENCES = 256
 """LLAMA_MAX_SEQ: most sequence ids one context can hold."""
+
+ALL_LAYERS = -1
+"""As a number of layers on the GPU: all there are."""
 
 
 class CacheType(StrEnum):
