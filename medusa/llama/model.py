@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medusa.errors import ModelLoadError
-from medusa.llama import processor, runtime
+from medusa.llama import capabilities, processor, runtime
 from medusa.llama.vocabulary import Vocabulary
 
 
@@ -54,6 +54,11 @@ class Model(Vocabulary):
         if self.handle:
             self._lib.llama_model_free(self.handle)
             self.handle = None
+
+    @cached_property
+    def capabilities(self) -> capabilities.Capabilities:
+        """What it can do."""
+        return capabilities.of_model(self._lib, self.handle, self.metadata)
 
     @cached_property
     def description(self) -> str:
