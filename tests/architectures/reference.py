@@ -84,7 +84,7 @@ class _Context:
     def decode(self, tokens: tuple[int, ...] | list[int], position: int) -> np.ndarray:
         """Logits [n_tokens, n_vocab] after each token."""
         self._batch.clear()
-        self._batch.add_run(tokens, position, 0, output=True)
+        self._batch.add_run(tokens, position, [0], output=True)
         assert self._lib.llama_decode(self._handle, self._batch.as_struct()) == 0
         pointer = self._lib.llama_get_logits(self._handle)
         return np.ctypeslib.as_array(pointer, (len(tokens), self._n_vocab)).copy()
