@@ -31,6 +31,9 @@ class FakeCache:
                 labels.discard(seq)
         self.cells = [cell for cell in self.cells if cell[2]]
 
+    def first_position(self, seq: int) -> int:
+        return min((p for p, _, labels in self.cells if seq in labels), default=-1)
+
     def text(self, seq: int) -> list[int]:
         """Tokens that a sequence sees; positions must be 0, 1, 2, ..."""
         seen = sorted((p, t) for p, t, labels in self.cells if seq in labels)

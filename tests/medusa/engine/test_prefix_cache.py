@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa.engine.memory import MemoryRules
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.slot import Slot
 from tests.medusa.engine.scheduling import make_slots
@@ -9,7 +10,7 @@ from tests.medusa.engine.scheduling import make_slots
 def cache_of(n_cells: int, *texts: list[int]) -> tuple[PrefixCache, list[Slot]]:
     """Idle slots that hold these texts, the first one least recently used."""
     slots = make_slots(len(texts))
-    cache = PrefixCache(slots, n_cells)
+    cache = PrefixCache(slots, MemoryRules(1, n_cells))
     for slot, text in zip(slots, texts, strict=True):
         slot.prefilled(text)
         cache.touch(slot)
