@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,25 +9,10 @@ from medusa.engine.client import Generated
 from medusa.engine.events import TokenLogprob
 from medusa.llama.model import Model
 from medusa.sampling.draw import log_softmax
+from tests.architectures.numerics import Tolerance
 from tests.architectures.reference import Expected, make_sampler
 
 _TRIES = 200
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an answer may be from the reference's; 0 means to the bit.
-
-    logprob is in nats. A token may be another one than the reference's only where logits that
-    far from the reference's would have made its sampler choose it, and in a few requests only.
-    """
-
-    logprob: float
-    flips: float = 0.0  # at most that part of the requests
-
-    @property
-    def is_exact(self) -> bool:
-        return self.logprob == 0
 
 
 def assert_same(
@@ -38,7 +22,7 @@ def assert_same(
     flipped = [
         _differs(model, want, have, tolerance) for want, have in zip(expected, actual, strict=True)
     ]
-    most = tolerance.flips * len(flipped)
+    most = 0 if tolerance.is_exact else 1 + tolerance.flips * len(flipped)
     assert sum(flipped) <= most, f"{sum(flipped)} of {len(flipped)} answers left the reference's"
 
 
@@ -86,7 +70,7 @@ def _assert_close(entry: TokenLogprob, row: np.ndarray, tolerance: Tolerance, wh
     pairs = [(entry.token, entry.logprob), *entry.top]
     errors = [abs(value - float(logprobs[token])) for token, value in pairs]
     errors += [abs(value - float(best[rank])) for rank, (_, value) in enumerate(entry.top)]
-    assert max(errors) <= tolerance.logprob, f"{what}: off by {max(errors)} nats"
+    assert max(errors) <= tolerance.logprob, f"off by {max(errors):.2g} nats: {what}"
 
 
 def _could_choose(

@@ -4,6 +4,7 @@ The prompt is one decode, each token of the answer another; nothing of the engin
 the sampler.
 """
 
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,12 @@ from medusa.llama.batch import Batch
 from medusa.llama.model import Model
 from medusa.sampling.sampler import Sampler
 from medusa.text.pieces import TextStream
+from tests.architectures.numerics import AS_SERVED, Numerics
+from tests.architectures.requests import random_tokens
 
 _LONGEST = 256
 """Tokens of a prompt and its answer."""
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,11 @@ def make_sampler(request: GenerationRequest, model: Model) -> Sampler:
     return Sampler(request.sampling, list(request.prompt), forbidden)
 
 
-def evaluate(model: Model, request: GenerationRequest) -> Expected:
+def evaluate(model: Model, request: GenerationRequest, numerics: Numerics = AS_SERVED) -> Expected:
     """Generate an answer, `max_tokens` long unless the model ends it."""
     assert request.max_tokens is not None
     sampler = make_sampler(request, model)
-    context = _Context(model)
+    context = _Context(model, numerics)
     prompt = request.prompt
     rows = context.decode(prompt, 0)
     tokens: list[int] = []
@@ -67,17 +71,37 @@ def evaluate(model: Model, request: GenerationRequest) -> Expected:
     return Expected(request, tokens, rows[:-1], np.array(chosen_from), text, reason)
 
 
+def depends_on_the_batch(model: Model) -> bool:
+    """Whether any logit is another one when its token is decoded alone than with others."""
+    dice = random.Random(0)
+    for _ in range(_TRIES):
+        prompt = random_tokens(dice, _LONGEST // 4)
+        together, one_by_one = _Context(model, AS_SERVED), _Context(model, AS_SERVED)
+        rows = together.decode(prompt, 0)
+        alone = [one_by_one.decode([token], i)[0] for i, token in enumerate(prompt)]
+        together.close()
+        one_by_one.close()
+        if not np.array_equal(rows, np.array(alone)):
+            return True
+    return False
+
+
 class _Context:
     """A llama_context of one sequence, with llama.cpp's own defaults wherever they do."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, numerics: Numerics) -> None:
         self._lib = llama_cpp = runtime.load().llama_cpp
         self._n_vocab = model.n_vocab
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = _LONGEST
         params.n_threads = params.n_threads_batch = 1
-        if runtime.load().kernels.active:
-            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        kind = getattr(llama_cpp, f"GGML_TYPE_{numerics.cache_type.name}")
+        params.type_k = params.type_v = kind
+        params.flash_attn_type = (
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if numerics.flash_attention
+            else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         self._batch = Batch(_LONGEST, 1)
 

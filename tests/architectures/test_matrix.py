@@ -28,12 +28,10 @@ from medusa.speculation.heads.header import HeadsHeader, Variant
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.heads.weights import HeadWeights, layout, write_heads
 from medusa.speculation.sources.heads import HeadsSource
-from tests.architectures.comparison import assert_same
-from tests.architectures.conftest import TinyModels
-from tests.architectures.exactness import tolerance_of
+from tests.architectures.conftest import Subject, Subjects
 from tests.architectures.models import SERVED_MODELS
 from tests.architectures.oracle import Oracle
-from tests.architectures.reference import Expected, evaluate
+from tests.architectures.reference import Expected
 from tests.architectures.requests import (
     continued,
     random_request,
@@ -52,59 +50,60 @@ DRAFT_NODES = 8
 
 
 @contextmanager
-def running(model: Model, heads: Heads | None = None, **options: Any) -> Iterator[Engine]:
+def running(subject: Subject, heads: Heads | None = None, **options: Any) -> Iterator[Engine]:
     observer = options.pop("observer", None)
     defaults: dict[str, Any] = {"n_slots": 6, "n_ctx": 1024, "n_threads": 1, "draft_nodes": 0}
+    defaults |= subject.numerics.engine_options
     config = EngineConfig(**(defaults | options), cost=FixedCost())
-    engine = Engine(model, heads, config, observer)
+    engine = Engine(subject.model, heads, config, observer)
     yield engine
     engine.close()
 
 
-def compare(model: Model, requests: Sequence[GenerationRequest], runs: Sequence[Run]) -> None:
-    expected = [evaluate(model, request) for request in requests]
-    assert_same(model, expected, [run.generated for run in runs], tolerance_of(model))
+def compare(subject: Subject, requests: Sequence[GenerationRequest], runs: Sequence[Run]) -> None:
+    expected = [subject.evaluate(request) for request in requests]
+    subject.compare(expected, [run.generated for run in runs])
 
 
-def test_alone(tiny: TinyModels, name: str, share: float) -> None:
-    model = tiny(name)
+def test_alone(subject_of: Subjects, name: str, share: float) -> None:
+    subject = subject_of(name)
     requests = random_requests(random.Random(1), round(20 * share))
-    with running(model, n_slots=1) as engine:
+    with running(subject, n_slots=1) as engine:
         runs = [generate(engine, [request])[0] for request in requests]
-    compare(model, requests, runs)
+    compare(subject, requests, runs)
 
 
-def test_six_at_once(tiny: TinyModels, name: str, share: float) -> None:
-    model = tiny(name)
+def test_six_at_once(subject_of: Subjects, name: str, share: float) -> None:
+    subject = subject_of(name)
     requests = random_requests(random.Random(2), round(50 * share))
-    with running(model) as engine:
+    with running(subject) as engine:
         runs = generate(engine, requests)
-    compare(model, requests, runs)
+    compare(subject, requests, runs)
 
 
 def test_drafts(
-    tiny: TinyModels, name: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject_of: Subjects, name: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heads that know nothing, and a source that is often right."""
-    model = tiny(name)
-    if not model.capabilities.can_branch:
+    subject = subject_of(name)
+    if not subject.model.capabilities.can_branch:
         pytest.skip("no drafts")
     dice = random.Random(3)
-    expected = [evaluate(model, request) for request in random_requests(dice, round(40 * share))]
-    heads = random_heads(model, tmp_path / "heads.gguf")
+    expected = [subject.evaluate(request) for request in random_requests(dice, round(40 * share))]
+    heads = random_heads(subject.model, tmp_path / "heads.gguf")
     sources = [HeadsSource(heads), Oracle(expected, dice)]
     monkeypatch.setattr(Drafter, "create", lambda *_: Drafter(sources, FixedCost(), DRAFT_NODES))
-    with running(model, heads, draft_nodes=DRAFT_NODES) as engine:
+    with running(subject, heads, draft_nodes=DRAFT_NODES) as engine:
         runs = generate(engine, [each.request for each in expected])
-    assert_same(model, expected, [run.generated for run in runs], tolerance_of(model))
+    subject.compare(expected, [run.generated for run in runs])
     usages = [run.finished.usage for run in runs]
     assert sum(usage.accepted_drafts for usage in usages) > len(usages)
     assert sum(usage.rejected_drafts for usage in usages) > len(usages)
 
 
-def test_prefix_reuse(tiny: TinyModels, name: str, share: float) -> None:
+def test_prefix_reuse(subject_of: Subjects, name: str, share: float) -> None:
     """Conversations that go on, are cut, or begin anew, two at a time."""
-    model = tiny(name)
+    subject = subject_of(name)
     dice = random.Random(4)
     expected: list[Expected] = []
     for _ in range(round(40 * share)):
@@ -112,24 +111,24 @@ def test_prefix_reuse(tiny: TinyModels, name: str, share: float) -> None:
         if expected and dice.random() < 0.8:
             before = dice.choice(expected[-6:])
             request = continued(dice, before.request.prompt, before.answer)
-        expected.append(evaluate(model, request))
+        expected.append(subject.evaluate(request))
     answers: list[Generated] = []
-    with running(model, n_slots=2, n_ctx=512) as engine:
+    with running(subject, n_slots=2, n_ctx=512) as engine:
         for i in range(0, len(expected), 2):
             runs = generate(engine, [each.request for each in expected[i : i + 2]])
             answers += [run.generated for run in runs]
-    assert_same(model, expected, answers, tolerance_of(model))
+    subject.compare(expected, answers)
     cached = sum(answer.usage.cached_tokens for answer in answers if answer.usage)
     assert cached > 0
 
 
-def test_cancellations(tiny: TinyModels, name: str, share: float) -> None:
-    model = tiny(name)
+def test_cancellations(subject_of: Subjects, name: str, share: float) -> None:
+    subject = subject_of(name)
     dice = random.Random(5)
     requests = random_requests(dice, round(50 * share))
     runs: list[Run] = []
     cancelled: set[int] = set()
-    with running(model, n_slots=4) as engine:
+    with running(subject, n_slots=4) as engine:
         while len(runs) < len(requests):
             runs += submit(engine, requests[len(runs) : len(runs) + dice.randint(1, 6)])
             victim = dice.randrange(len(runs))
@@ -138,20 +137,20 @@ def test_cancellations(tiny: TinyModels, name: str, share: float) -> None:
                 engine.cancel([runs[victim].id])
         kept = [i for i in range(len(runs)) if i not in cancelled]
         assert all(runs[i].ended.wait(600) for i in kept)
-    compare(model, [requests[i] for i in kept], [runs[i] for i in kept])
+    compare(subject, [requests[i] for i in kept], [runs[i] for i in kept])
 
 
-def test_stepping_back(tiny: TinyModels, name: str, share: float) -> None:
+def test_stepping_back(subject_of: Subjects, name: str, share: float) -> None:
     """The cache holds two or three of them."""
-    model, dice = tiny(name), random.Random(6)
+    subject, dice = subject_of(name), random.Random(6)
     requests = [
         replace(request, max_tokens=dice.randint(20, 80))
         for request in random_requests(dice, max(8, round(30 * share)), longest=40)
     ]
     steps: list[StepReport] = []
-    with running(model, n_slots=4, n_ctx=192, observer=steps.append) as engine:
+    with running(subject, n_slots=4, n_ctx=192, observer=steps.append) as engine:
         runs = generate(engine, requests)
-    compare(model, requests, runs)
+    compare(subject, requests, runs)
     usages = [run.finished.usage for run in runs]
     needed = sum(u.prompt_tokens - u.cached_tokens + u.completion_tokens - 1 for u in usages)
     computed = sum(step.prefilled_tokens + step.batch_tokens for step in steps)

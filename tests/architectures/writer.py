@@ -24,16 +24,18 @@ def write_model(
     architecture: Architecture,
     path: Path,
     *,
-    weights: Format = Format.Q8_0,
+    weights: Format | None = None,
     pre_tokenizer: str = "gpt-2",
     seed: int = 0,
 ) -> None:
-    """Write a GGUF whose matrices are in the format `weights` where their rows allow it."""
+    """Write a GGUF whose matrices are in the format `weights` where their rows allow it.
+
+    None means Q8_0, but for those that the architecture has in a format of its own.
+    """
     writer = gguf.GGUFWriter(path, architecture.name)
     writer.add_name("tiny")
     writer.add_block_count(len(architecture.layers))
     writer.add_vocab_size(N_VOCAB)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     for key, value in architecture.metadata.items():
         _add(writer, f"{architecture.name}.{key}", value)
     add_vocabulary(writer, pre_tokenizer)
@@ -43,13 +45,19 @@ def write_model(
         if name == "token_embd.weight" and "output.weight" not in architecture.tensors:
             values *= _GAINS["output.weight"] / np.sqrt(shape[0])
         values = values.astype(np.float32).reshape(shape[::-1])
-        wanted = next((f for end, f in architecture.formats.items() if name.endswith(end)), weights)
-        chosen = wanted if _is_matrix(name, shape) else Format.F32
+        chosen = Format.F32
+        if _is_matrix(name, shape):
+            chosen = _format_of(architecture, name) if weights is None else weights
         writer.add_tensor(name, gguf.quants.quantize(values, chosen), raw_dtype=chosen)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _format_of(architecture: Architecture, name: str) -> Format:
+    own = (kind for end, kind in architecture.formats.items() if name.endswith(end))
+    return next(own, Format.Q8_0)
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: int | float | bool | str | list[int]) -> None:
