@@ -48,6 +48,11 @@ class Capabilities:
         return self.can_branch
 
     @property
+    def gives_hidden(self) -> bool:
+        """Whether logits and hidden states come of one decode: LFM 2's graph has either."""
+        return self.architecture not in ("lfm2", "lfm2moe")
+
+    @property
     def refusal(self) -> str | None:
         """Why the model cannot generate text here and what to use instead; None: it can."""
         if self.is_diffusion:
