@@ -62,7 +62,7 @@ def test_rows_come_back_in_the_batchs_order(
     outputs = context.decode(batch, hidden=hidden)
     together = outputs.hidden if hidden else outputs.logits
     assert together is not None
-    assert outputs.logits.any() == (not hidden or subject.model.capabilities.gives_hidden)
+    assert outputs.logits.any() == (not hidden or subject.model.capabilities.gives_hidden_states)
     assert (outputs.hidden is None) == (not hidden)
     for seq, row in rows.items():
         np.testing.assert_allclose(
@@ -118,7 +118,7 @@ def test_a_request_that_records_hidden_states_says_the_same(subject: Subject) ->
 
     with running(subject) as engine:
         plain = generate(engine, requests(record=False))
-        if not subject.model.capabilities.gives_hidden:
+        if not subject.model.capabilities.gives_hidden_states:
             with pytest.raises(InvalidRequestError, match="no hidden states"):
                 generate(engine, requests(record=True))
             return
