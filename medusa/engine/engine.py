@@ -183,6 +183,10 @@ class Engine:
                 raise InvalidRequestError(
                     f"token ids must be between 0 and {self.model.n_vocab - 1}", field=field
                 )
+        if request.record_hidden and not self.model.capabilities.gives_hidden_states:
+            raise InvalidRequestError(
+                "this model gives no hidden states beside its logits", field="record_hidden"
+            )
         if request.adapter is not None:
             raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
 

@@ -88,7 +88,6 @@ class Context:
         self._embeddings = True
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
-        self._gives_hidden = model.capabilities.gives_hidden_states
 
     def close(self) -> None:
         """Free the KV cache and the compute buffers."""
@@ -115,8 +114,6 @@ class Context:
         Raises:
             DecodeError: llama.cpp refused the batch or failed, or gave no logits or hidden states.
         """
-        if hidden and not self._gives_hidden:  # llama.cpp would read beyond its tensor and abort
-            raise DecodeError("llama.cpp does not give the input of lm_head for this model")
         self._run(batch, embeddings=hidden)
         logits = self._lib.llama_get_logits(self.handle)
         states = self._lib.llama_get_embeddings(self.handle) if hidden else None

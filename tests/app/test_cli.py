@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.architectures.models import REFUSED_MODELS, SERVED_MODELS
+from tests.architectures.models import SERVED_MODELS
+from tests.architectures.refused_models import REFUSED_MODELS
 from tests.architectures.writer import write_model
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from medusa.errors import DecodeError, HeadsMismatchError, ModelLoadError
-from medusa.llama.batch import Batch
+from medusa.engine.client import generate
+from medusa.engine.config import EngineConfig
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import HeadsMismatchError, InvalidRequestError, ModelLoadError
 from medusa.llama.capabilities import Capabilities, Memory
-from medusa.llama.context import Context
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
+from medusa.loading import open_model
 from medusa.speculation.heads.loading import load_heads
-from tests.architectures.models import REFUSED_MODELS, SERVED_MODELS
+from tests.architectures.models import SERVED_MODELS
+from tests.architectures.refused_models import REFUSED_MODELS
 from tests.architectures.writer import write_model
 
 LLAMA = Capabilities(
@@ -51,7 +53,7 @@ def capabilities_of(path: Path) -> Capabilities:
         ("gemma3", "sliding windows of 32 tokens", ()),
         ("qwen2vl", "attention", ("text only, no images",)),
         ("mamba2", "recurrent", ("no drafts", "cached prefixes are reused only where they go on")),
-        ("lfm2", "hybrid", ("no drafts", "cached prefixes are reused only where they go on")),
+        ("qwen3next", "hybrid", ("no drafts", "cached prefixes are reused only where they go on")),
     ],
 )
 def test_served_models_tell_memory_and_limits(
@@ -131,19 +133,20 @@ def test_a_model_with_other_hidden_states_can_have_no_heads(
 ) -> None:
     model = Model(wide_model)
     assert model.capabilities.limits == ("no Medusa heads",)
-    with pytest.raises(HeadsMismatchError, match=r"128 numbers, and llama\.cpp gives 256"):
+    with pytest.raises(HeadsMismatchError, match="can have no Medusa heads"):
         load_heads(heads_path, model)
     model.close()
 
 
 def test_hidden_states_that_are_others_are_not_read(wide_model: Path) -> None:
     """llama.cpp would abort the process."""
-    model = Model(wide_model)
-    context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=8, n_threads=1))
-    batch = Batch(8, 1)
-    batch.add_run([1, 2, 3], 0, [0], output=True)
-    assert context.decode(batch).logits.shape == (3, model.n_vocab)
-    with pytest.raises(DecodeError, match="input of lm_head"):
-        context.decode(batch, hidden=True)
-    context.close()
-    model.close()
+    loaded = open_model(wide_model, config=EngineConfig(n_slots=1, n_ctx=512, n_threads=1))
+    request = GenerationRequest((1, 2, 3), max_tokens=4)
+    try:
+        (answer,) = generate(loaded.engine, [request])
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens > 0
+        with pytest.raises(InvalidRequestError, match="no hidden states"):
+            generate(loaded.engine, [replace(request, id="other", record_hidden=True)])
+    finally:
+        loaded.close()
