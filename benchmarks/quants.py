@@ -103,7 +103,7 @@ def _losses(context: Context, batch: Batch, tokens: list[int]) -> list[float]:
     """Negative log probabilities of a window's tokens but the first, in nats."""
     context.clear()
     batch.clear()
-    batch.add_run(tokens, 0, 0, output=True)
+    batch.add_run(tokens, 0, [0], output=True)
     logits = context.decode(batch).logits
     return [-float(log_softmax(row)[token]) for row, token in zip(logits, tokens[1:], strict=False)]
 

@@ -130,7 +130,7 @@ def _measure_model(path: Path, rounds: int) -> ModelFigures:
     )
     load_s = time.perf_counter() - began
     batch = Batch(512, 1)
-    batch.add_run(list(range(300, 300 + _PREFIX)), 0, 0, output=False)
+    batch.add_run(list(range(300, 300 + _PREFIX)), 0, [0], output=False)
     context.prefill(batch)
     times = {n: _time_decode(context, batch, n, rounds) for n in _SIZES}
     figures = ModelFigures(
@@ -150,8 +150,8 @@ def _time_decode(context: Context, batch: Batch, n: int, rounds: int) -> float:
 
     def decode() -> None:
         batch.clear()
-        batch.add_run(list(range(1000, 1000 + n)), _PREFIX, 0, output=True)
-        context.decode(batch)
+        batch.add_run(list(range(1000, 1000 + n)), _PREFIX, [0], output=True)
+        context.decode(batch, hidden=True)
         context.remove_sequence(0, _PREFIX)
 
     return _median_ms(decode, rounds)

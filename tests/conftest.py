@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from medusa.engine.client import Generated
 from medusa.engine.engine import Engine
 from medusa.engine.events import Delta, Event, Failed, Finished
 from medusa.engine.requests import GenerationRequest
@@ -103,6 +104,14 @@ class Run:
     @property
     def text(self) -> str:
         return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def generated(self) -> Generated:
+        """All its events put together."""
+        generated = Generated()
+        for event in self.events:
+            generated.add(event)
+        return generated
 
     @property
     def finished(self) -> Finished:

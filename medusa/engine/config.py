@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from medusa.errors import ModelLoadError
+from medusa.llama.capabilities import Capabilities
 from medusa.llama.params import MAX_SEQUENCES, CacheType
 from medusa.llama.threads import default_threads
 from medusa.speculation.cost import StepCost
@@ -28,7 +29,9 @@ class EngineConfig:
     requests; lookup whether guesses also come from the requests' own texts; tree_shape a fixed
     tree of the heads' guesses instead; max_stall the seconds for which a prefill may hold up
     requests that are decoding. cost says when a guess is worth verifying; None: as measured at
-    the start and from then on.
+    the start and from then on. swa_full keeps the cells of all tokens in layers with sliding
+    windows too, so that prefixes are reused and guesses branch as with other models; without it
+    these layers take memory for their windows only.
 
     Raises:
         ModelLoadError: the sizes contradict each other.
@@ -46,6 +49,7 @@ class EngineConfig:
     max_stall: float = 0.25
     flash_attention: bool | None = None
     cache_type: CacheType = CacheType.F16
+    swa_full: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_slots <= MAX_SEQUENCES:
@@ -82,11 +86,17 @@ class EngineConfig:
         assert self.n_threads is not None
         return self.n_threads
 
-    def decided(self, n_ctx_train: int) -> Self:
-        """The same with what was left open filled in, for a model of that trained length."""
+    def decided(self, n_ctx_train: int, model: Capabilities) -> Self:
+        """The same with what was left open filled in, and without what the model cannot do.
+
+        Args:
+            n_ctx_train: length in tokens that the model was trained for.
+            model: what it can do.
+        """
         trained = min(n_ctx_train, _LONGEST_DEFAULT) + _LONGEST_RESERVE
         return replace(
             self,
             n_ctx=self.n_ctx or max(_CONTEXT_PER_SLOT * self.n_slots, trained),
             n_threads=self.n_threads or default_threads(),
+            draft_nodes=self.draft_nodes if model.can_truncate else 0,
         )

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from medusa.engine.config import HEADROOM, EngineConfig
 from medusa.engine.drafting import plan_drafts
 from medusa.engine.events import EventSink
-from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.kv_labels import make_labels
+from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.probe import timed_decodes
 from medusa.engine.report import StepObserver, StepReport
@@ -29,7 +30,6 @@ from medusa.errors import (
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
@@ -61,28 +61,25 @@ class Engine:
         observer: StepObserver | None = None,
     ) -> None:
         self.model = model
-        self.config = config = (config or EngineConfig()).decided(model.n_ctx_train)
+        capabilities = model.capabilities
+        self.config = config = (config or EngineConfig()).decided(model.n_ctx_train, capabilities)
         self._observer = observer
-        leaves = config.max_leaves
-        self._context = Context(
-            model,
-            ContextParams(
-                n_ctx=config.cells,
-                n_seq_max=config.n_slots * leaves,
-                n_batch=config.n_batch,
-                n_threads=config.threads,
-                flash_attention=config.flash_attention,
-                cache_type=config.cache_type,
-            ),
-        )
-        batch = Batch(config.n_batch, leaves)
+        rules = MemoryRules.of(capabilities, config)
+        self._context = Context(model, rules.context_params(config))
+        batch = Batch(config.n_batch, rules.ids)
         self._drafter = self._make_drafter(heads, batch)
+        labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
         self._scheduler = Scheduler(
-            [Slot(SlotLabels(self._context, i * leaves, leaves)) for i in range(config.n_slots)],
-            config.cells,
+            [Slot(own) for own in labels],
+            rules,
             PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
         )
-        self._runner = StepRunner(self._context, batch)
+        self._runner = StepRunner(
+            self._context,
+            batch,
+            hidden=heads is not None and self._drafter is not None,
+            guarded=labels if rules.is_guarded else (),
+        )
         self._inbox: list[Running] = []
         self._live: WeakValueDictionary[str, Running] = WeakValueDictionary()  # by request's id
         self._changed = threading.Condition()
@@ -186,6 +183,10 @@ class Engine:
                 raise InvalidRequestError(
                     f"token ids must be between 0 and {self.model.n_vocab - 1}", field=field
                 )
+        if request.record_hidden and not self.model.capabilities.gives_hidden_states:
+            raise InvalidRequestError(
+                "this model gives no hidden states beside its logits", field="record_hidden"
+            )
         if request.adapter is not None:
             raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
 
@@ -202,7 +203,7 @@ class Engine:
         prompt = min(_TYPICAL_CONTEXT, config.n_batch, room)
 
         def make() -> Drafter:
-            with timed_decodes(self._context, batch, prompt) as measure:
+            with timed_decodes(self._context, batch, prompt, hidden=heads is not None) as measure:
                 return Drafter.create(
                     heads,
                     DraftConfig(

@@ -10,11 +10,12 @@ them, since each label operation scans the whole cache.
 from collections.abc import Sequence
 from typing import Protocol
 
+from medusa.engine.memory import MemoryRules, guarded_length
 from medusa.speculation.tree import TokenTree
 
 
 class LabelStore(Protocol):
-    """The two label operations of a KV cache (`medusa.llama.Context` in production)."""
+    """The labels of a KV cache (`medusa.llama.Context` in production)."""
 
     def copy_sequence(self, src: int, dst: int, start: int, end: int) -> None:
         """Label the cells of `src` at positions [start, end) with `dst` too."""
@@ -22,6 +23,10 @@ class LabelStore(Protocol):
 
     def remove_sequence(self, seq: int, start: int, end: int = -1) -> None:
         """Take the label `seq` off its cells at positions [start, end); -1: to the end."""
+        ...
+
+    def first_position(self, seq: int) -> int:
+        """The first position of `seq` that all layers still remember; -1 if it has none."""
         ...
 
 
@@ -50,6 +55,11 @@ class SlotLabels:
         return self._lengths[0]
 
     @property
+    def first_position(self) -> int:
+        """The first position that the model still remembers in every layer."""
+        return self._store.first_position(self.primary)
+
+    @property
     def max_leaves(self) -> int:
         """Most leaves a tree may have."""
         return len(self._lengths)
@@ -70,9 +80,16 @@ class SlotLabels:
             self._store.copy_sequence(source.primary, self.primary, 0, length)
         self._lengths[0] = length
 
+    def prefill_ids(self) -> list[int]:
+        """The sequence ids that the next tokens of a prompt carry."""
+        return [self._first]
+
     def extend(self, count: int) -> None:
-        """Note that `count` tokens were decoded under the primary id alone (prefill)."""
+        """Note that `count` tokens were decoded under the ids for prefill."""
         self._lengths[0] += count
+
+    def guard(self) -> None:
+        """Before a step: see to it that no cell is taken away that may still be needed."""
 
     def prepare(self, n_leaves: int) -> None:
         """Make the first `n_leaves` ids label all of the slot's tokens."""
@@ -111,3 +128,46 @@ class SlotLabels:
         if self._lengths[index] > length:
             self._store.remove_sequence(self._first + index, length)
             self._lengths[index] = length
+
+
+class GuardedLabels(SlotLabels):
+    """Labels on a cache that gives away cells which have left a sliding window.
+
+    A cell with two sequence ids is never given away. So the slot's second id, which is the second
+    leaf of its trees, follows the primary one closely enough (`guarded_length`), and prefixes and
+    branches work as if there were no windows.
+
+    Args:
+        store: where the labels live.
+        first: the slot's first sequence id, its primary.
+        count: how many ids the slot owns; at least 2.
+        window: length of the sliding windows in tokens.
+    """
+
+    def __init__(self, store: LabelStore, first: int, count: int, window: int) -> None:
+        assert count >= 2
+        super().__init__(store, first, count)
+        self._window = window
+
+    def prefill_ids(self) -> list[int]:
+        """As `SlotLabels.prefill_ids`: both ids, at no label operation."""
+        self.prepare(2)
+        return [self._first, self._first + 1]
+
+    def extend(self, count: int) -> None:
+        """As `SlotLabels.extend`."""
+        super().extend(count)
+        self._lengths[1] += count
+
+    def guard(self) -> None:
+        """As `SlotLabels.guard`."""
+        if self._lengths[1] < guarded_length(self.length, self._window):
+            self.prepare(2)
+
+
+def make_labels(store: LabelStore, index: int, rules: MemoryRules) -> SlotLabels:
+    """The labels of a slot, by its index."""
+    first = index * rules.ids
+    if rules.is_guarded:
+        return GuardedLabels(store, first, rules.ids, rules.window)
+    return SlotLabels(store, first, rules.ids)

@@ -122,19 +122,20 @@ class Output:
             top = self._request.prompt_logprobs or 0
             self._prompt_logprobs.append(token_logprob(row, token, top))
 
-    def add(self, token: int, logits: np.ndarray, hidden: np.ndarray) -> bool:
+    def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.
 
         Args:
             token: what was sampled.
             logits: [n_vocab] float32 that it was sampled from.
-            hidden: [n_embd] float32 of the token before.
+            hidden: [n_embd] float32 of the token before; needed if it is to be recorded.
         """
         pending, request = self._pending, self._request
         pending.tokens.append(token)
         if request.logprobs is not None:
             pending.logprobs.append(token_logprob(logits, token, request.logprobs))
         if request.record_hidden:
+            assert hidden is not None
             pending.hidden.append(hidden.copy())
         shown = token not in self._vocabulary.control_tokens
         chunk = self._text.feed(self._vocabulary.pieces[token] if shown else b"")

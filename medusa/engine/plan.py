@@ -63,7 +63,8 @@ class Verified:
     sequence: Sequence
     tree: TokenTree
     path: list[int]  # accepted nodes, the root first
-    hidden: np.ndarray  # [n_embd] float32 of the last accepted node; valid until the next decode
+    hidden: np.ndarray | None
+    """[n_embd] float32 of the last accepted node, if computed; valid until the next decode."""
 
 
 @dataclass

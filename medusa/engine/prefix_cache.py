@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from medusa.engine.cells import CellRuns, distinct
+from medusa.engine.memory import MemoryRules
 from medusa.engine.slot import Slot
 
 
@@ -45,12 +46,12 @@ class PrefixCache:
 
     Args:
         slots: the places to run in.
-        n_cells: size of the KV cache in tokens.
+        rules: what the model's memory allows.
     """
 
-    def __init__(self, slots: Sequence[Slot], n_cells: int) -> None:
+    def __init__(self, slots: Sequence[Slot], rules: MemoryRules) -> None:
         self._slots = slots
-        self._n_cells = n_cells
+        self._rules = rules
         self._ticks = 0
 
     @property
@@ -59,11 +60,8 @@ class PrefixCache:
         return self._free_without(())
 
     def match(self, key: PrefixKey) -> tuple[Slot, int]:
-        """The slot that holds most of a prefix, and how much."""
-        lengths = [
-            common_prefix(slot.tokens, key.tokens) if slot.adapter == key.adapter else 0
-            for slot in self._slots
-        ]
+        """The slot that most of a prefix can be had from, and how much."""
+        lengths = [self._usable(slot, key) for slot in self._slots]
         best = max(range(len(lengths)), key=lengths.__getitem__)
         return self._slots[best], lengths[best]
 
@@ -76,9 +74,10 @@ class PrefixCache:
         """
         source, reused = self.match(key)
         for target in self._targets(source, reused):
-            victims = self._victims(target, source, reused, n_tokens)
+            taken = reused if target is source or self._rules.can_share else 0
+            victims = self._victims(target, source, taken, n_tokens)
             if victims is not None:
-                return Placement(target, source if reused else target, reused, victims)
+                return Placement(target, source if taken else target, taken, victims)
         return None
 
     def take(self, placement: Placement) -> None:
@@ -105,6 +104,15 @@ class PrefixCache:
         """Note that a slot's cells are of use now: they give way last."""
         self._ticks += 1
         slot.last_used = self._ticks
+
+    def _usable(self, slot: Slot, key: PrefixKey) -> int:
+        """How much of a prefix can be had from a slot."""
+        rules = self._rules
+        if slot.adapter != key.adapter or not (rules.can_share or slot.is_idle):
+            return 0
+        common = common_prefix(slot.tokens, key.tokens)
+        first = slot.labels.first_position if rules.window and common else 0
+        return rules.usable_prefix(common, len(slot.tokens), first)
 
     def _targets(self, source: Slot, reused: int) -> list[Slot]:
         """Idle slots to run in, the best first: who holds least of worth, or the source itself."""
@@ -135,7 +143,7 @@ class PrefixCache:
         """Cells that are free once some slots drop theirs and others are `taken`."""
         kept = [slot.cells for slot in self._slots if slot not in dropped]
         promised = sum(slot.unfilled_cells for slot in self._slots)
-        return self._n_cells - distinct([*kept, *taken]) - promised
+        return self._rules.n_cells - distinct([*kept, *taken]) - promised
 
     def _idle_by_age(self) -> list[Slot]:
         idle = [slot for slot in self._slots if slot.is_idle and slot.tokens]

@@ -10,7 +10,7 @@ from medusa.llama.context import Context
 
 @contextmanager
 def timed_decodes(
-    context: Context, batch: Batch, n_prompt: int
+    context: Context, batch: Batch, n_prompt: int, *, hidden: bool
 ) -> Iterator[Callable[[int], float]]:
     """A function that decodes so many tokens behind a prompt and returns the seconds it took.
 
@@ -20,16 +20,17 @@ def timed_decodes(
         context: what decodes.
         batch: scratch rows.
         n_prompt: tokens in the KV cache; with them each token costs more.
+        hidden: whether hidden states are computed too.
     """
     batch.clear()
-    batch.add_run([0] * n_prompt, 0, 0, output=False)
+    batch.add_run([0] * n_prompt, 0, [0], output=False)
     context.prefill(batch)
 
     def decode(n_tokens: int) -> float:
         batch.clear()
-        batch.add_run([0] * n_tokens, n_prompt, 0, output=True)
+        batch.add_run([0] * n_tokens, n_prompt, [0], output=True)
         began = time.perf_counter()
-        context.decode(batch)
+        context.decode(batch, hidden=hidden)
         seconds = time.perf_counter() - began
         context.remove_sequence(0, n_prompt)
         return seconds

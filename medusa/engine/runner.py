@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
+from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.plan import Chunk, StepPlan, StepResult, Verified
 from medusa.engine.sequence import Sequence
 from medusa.llama.batch import Batch
@@ -22,11 +23,22 @@ class StepRunner:
     Args:
         context: the KV cache and llama.cpp's compute.
         batch: scratch rows, enough for a step's prefill and for its decode.
+        hidden: whether guesses need hidden states.
+        guarded: labels whose cells would be given away without their care.
     """
 
-    def __init__(self, context: Context, batch: Batch) -> None:
+    def __init__(
+        self,
+        context: Context,
+        batch: Batch,
+        *,
+        hidden: bool,
+        guarded: Collection[SlotLabels] = (),
+    ) -> None:
         self._context = context
         self._batch = batch
+        self._hidden = hidden
+        self._guarded = guarded
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan's rows and deliver the tokens that they yield.
@@ -35,6 +47,8 @@ class StepRunner:
             DecodeError: llama.cpp failed; the state of the KV cache is not known any more.
         """
         result = StepResult(plan)
+        for labels in self._guarded:
+            labels.guard()
         if plan.prefill:
             self._prefill(plan.prefill, result)
         if plan.scored or plan.trees:
@@ -63,7 +77,10 @@ class StepRunner:
                 self._batch.add(token, candidates.position + depth, seqs, output=True)
             slot.sequence.output.decoded(candidates.tree.n_drafts)
         began = time.perf_counter()
-        outputs = self._context.decode(self._batch)
+        outputs = self._context.decode(
+            self._batch,
+            hidden=self._hidden or any(c.slot.sequence.wants_hidden for c in plan.trees),
+        )
         result.decode_seconds = time.perf_counter() - began
         return outputs
 
@@ -91,7 +108,8 @@ class StepRunner:
             slot, tree, sequence = candidates.slot, candidates.tree, candidates.slot.sequence
             rows = slice(row, row + len(tree))
             row = rows.stop
-            logits, hidden = outputs.logits[rows], outputs.hidden[rows]
+            logits = outputs.logits[rows]
+            hidden = None if outputs.hidden is None else outputs.hidden[rows]
             path = [0]
             if slot not in result.failed:
                 try:
@@ -100,15 +118,16 @@ class StepRunner:
                 except Exception as error:
                     result.failed.add(slot)
                     _fail(sequence, error)
-            result.verified.append(Verified(slot, sequence, tree, path, hidden[path[-1]]))
+            newest = None if hidden is None else hidden[path[-1]]
+            result.verified.append(Verified(slot, sequence, tree, path, newest))
 
     def _add(self, chunk: Chunk, *, output: bool) -> None:
-        primary = chunk.slot.labels.primary
-        self._batch.add_run(chunk.tokens, chunk.start, primary, output=output)
+        ids = chunk.slot.labels.prefill_ids()
+        self._batch.add_run(chunk.tokens, chunk.start, ids, output=output)
 
 
 def _accept(
-    sequence: Sequence, tree: TokenTree, logits: np.ndarray, hidden: np.ndarray
+    sequence: Sequence, tree: TokenTree, logits: np.ndarray, hidden: np.ndarray | None
 ) -> list[int]:
     """Emit tokens along a tree; returns the accepted nodes, the root first.
 
@@ -116,12 +135,12 @@ def _accept(
         sequence: takes the tokens over.
         tree: what was decoded.
         logits: [n_nodes, n_vocab] float32.
-        hidden: [n_nodes, n_embd] float32.
+        hidden: [n_nodes, n_embd] float32, if computed.
     """
     path = []
     for node, token in walk(tree, lambda node: sequence.sampler.sample(logits[node])):
         path.append(node)
-        sequence.append(token, logits[node], hidden[node])
+        sequence.append(token, logits[node], None if hidden is None else hidden[node])
         if sequence.finish_reason is not None:
             break
     sequence.output.accepted_drafts += len(path) - 1

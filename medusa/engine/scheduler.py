@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from medusa.engine.config import HEADROOM
+from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
 from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, by_arrival, share_prefill
@@ -31,13 +32,14 @@ class Scheduler:
 
     Args:
         slots: the places to run in.
-        n_cells: size of the KV cache in tokens.
+        rules: what the model's memory allows.
         pacer: bounds prefill.
     """
 
-    def __init__(self, slots: list[Slot], n_cells: int, pacer: PrefillPacer) -> None:
+    def __init__(self, slots: list[Slot], rules: MemoryRules, pacer: PrefillPacer) -> None:
         self.slots = slots
-        self._cache = PrefixCache(slots, n_cells)
+        self._waits = rules.can_share and rules.can_truncate
+        self._cache = PrefixCache(slots, rules)
         self._pacer = pacer
         self._waiting: deque[_Waiting] = deque()
         self._may_admit = False  # whether anything has changed since all who wait were refused
@@ -77,15 +79,14 @@ class Scheduler:
         """The next step: admit who fits, then give out its rows."""
         self._drop_cancelled()
         self._admit()
-        running = self._make_room()
-        chunks = self._share_prefill(running)
+        chunks = self._share_prefill(self._make_room())
         completing = {chunk.slot for chunk in chunks if chunk.completes}
         return StepPlan(
             prefill=tuple(chunk for chunk in chunks if not chunk.scored),
             scored=tuple(chunk for chunk in chunks if chunk.scored),
             trees=tuple(
                 Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree)
-                for slot in running
+                for slot in self.running
                 if slot.sequence.finish_reason is None
                 and (slot in completing or not slot.is_prefilling)
             ),
@@ -160,7 +161,7 @@ class Scheduler:
 
     def _worth_waiting(self, key: PrefixKey, reused: int) -> bool:
         """Whether a slot is prefilling a prompt that shares much more than is cached now."""
-        return any(
+        return self._waits and any(
             slot.is_prefilling
             and slot.adapter == key.adapter
             and common_prefix(slot.sequence.tokens[:-1], key.tokens) >= reused + WORTH_WAITING
@@ -185,7 +186,11 @@ class Scheduler:
         return running
 
     def _share_prefill(self, running: list[Slot]) -> list[Chunk]:
-        """Pieces of prompts for this step, from those who run, the oldest first."""
+        """Pieces of prompts for this step, in slot order.
+
+        Args:
+            running: who goes on, the oldest first.
+        """
         prefilling = [slot for slot in running if slot.is_prefilling]
         if not prefilling:
             return []
@@ -204,6 +209,7 @@ class Scheduler:
                     tokens = slot.sequence.tokens[start : start + share]
                     completes = start + share == len(slot.sequence.tokens) - 1
                     chunks.append(Chunk(slot, start, tokens, scored, completes))
+        chunks.sort(key=lambda chunk: chunk.slot.labels.primary)
         return chunks
 
     def _finish(self, slot: Slot) -> None:

@@ -65,13 +65,18 @@ class Sequence:
             return self.n_prompt - 1 - self.output.n_unscored
         return len(self.tokens) - 1
 
-    def append(self, token: int, logits: np.ndarray, hidden: np.ndarray) -> None:
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether hidden states are part of the answer."""
+        return self.request.record_hidden
+
+    def append(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> None:
         """Take over a sampled token; may set `finish_reason`.
 
         Args:
             token: what the sampler chose.
             logits: [n_vocab] float32 that it chose from.
-            hidden: [n_embd] float32 of the token before.
+            hidden: [n_embd] float32 of the token before, if computed.
         """
         self.tokens.append(token)
         if token in self._eog_tokens:

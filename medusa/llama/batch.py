@@ -57,13 +57,15 @@ class Batch:
         self.size = row + 1
         return row
 
-    def add_run(self, tokens: Sequence[int], position: int, seq: int, *, output: bool) -> int:
-        """Append consecutive tokens of one sequence; returns the first one's row."""
+    def add_run(
+        self, tokens: Sequence[int], position: int, seqs: Sequence[int], *, output: bool
+    ) -> int:
+        """Append consecutive tokens of the same sequences; returns the first one's row."""
         start, end = self.size, self.size + len(tokens)
         self.tokens[start:end] = tokens
         self.positions[start:end] = np.arange(position, position + len(tokens))
-        self._n_seqs[start:end] = 1
-        self._seqs[start:end, 0] = seq
+        self._n_seqs[start:end] = len(seqs)
+        self._seqs[start:end, : len(seqs)] = seqs
         self._outputs[start:end] = output
         self.size = end
         return start

@@ -18,7 +18,8 @@ class Outputs:
     """Views of llama.cpp's output buffers, valid until the next decode of the context."""
 
     logits: np.ndarray  # [n_rows, n_vocab] float32
-    hidden: np.ndarray  # [n_rows, n_embd] float32, after the final norm (the input of lm_head)
+    hidden: np.ndarray | None
+    """[n_rows, n_embd] float32, after the final norm (the input of lm_head), if it was wanted."""
 
 
 class _OutputBuffer:
@@ -68,14 +69,16 @@ class Context:
         c.n_threads = c.n_threads_batch = params.n_threads
         c.embeddings = True
         c.kv_unified = True
+        c.swa_full = params.swa_full
         c.no_perf = True
         c.type_k = c.type_v = getattr(llama_cpp, f"GGML_TYPE_{params.cache_type.name}")
         c.flash_attn_type = _flash_attention(params.flash_attention)
-        handle = llama_cpp.llama_init_from_model(model.handle, c)
+        with runtime.keep_log() as log:
+            handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
             raise ModelLoadError(
                 f"llama.cpp could not create a context of n_ctx {params.n_ctx} and n_seq_max "
-                f"{params.n_seq_max}; lower them if memory is short"
+                f"{params.n_seq_max}: {log.cause}; lower them if memory is short"
             )
         self._memory = llama_cpp.llama_get_memory(handle)
         if not self._memory:
@@ -100,19 +103,27 @@ class Context:
         """
         self._run(batch, embeddings=False)
 
-    def decode(self, batch: Batch) -> Outputs:
+    def decode(self, batch: Batch, *, hidden: bool = False) -> Outputs:
         """Run a batch whose rows are all outputs; one row of logits and hidden state for each.
+
+        Args:
+            batch: the rows.
+            hidden: whether hidden states are wanted. Recurrent and hybrid models then compute one
+                sequence after the other (`llama_memory_recurrent::init_batch`).
 
         Raises:
             DecodeError: llama.cpp refused the batch or failed, or gave no logits or hidden states.
         """
-        self._run(batch, embeddings=True)
+        self._run(batch, embeddings=hidden)
         logits = self._lib.llama_get_logits(self.handle)
-        hidden = self._lib.llama_get_embeddings(self.handle)
-        if not logits or not hidden:
+        states = self._lib.llama_get_embeddings(self.handle) if hidden else None
+        if not logits or (hidden and not states):
             missing = "hidden states" if logits else "logits"
             raise DecodeError(f"llama_decode of {batch.size} tokens gave no {missing}")
-        return Outputs(self._logits.rows(logits, batch.size), self._hidden.rows(hidden, batch.size))
+        return Outputs(
+            self._logits.rows(logits, batch.size),
+            self._hidden.rows(states, batch.size) if hidden else None,
+        )
 
     def _run(self, batch: Batch, *, embeddings: bool) -> None:
         if embeddings != self._embeddings:
@@ -138,6 +149,10 @@ class Context:
             raise DecodeError(
                 f"llama.cpp refuses a partial removal: positions {start} to {end} of sequence {seq}"
             )
+
+    def first_position(self, seq: int) -> int:
+        """The first position of a sequence that all layers still remember; -1 if it has none."""
+        return int(self._lib.llama_memory_seq_pos_min(self._memory, seq))
 
     def clear(self) -> None:
         """Drop every cell."""

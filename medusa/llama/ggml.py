@@ -16,7 +16,7 @@ import numpy as np
 
 from medusa.llama.gguf_files import Kind
 
-BASE, CPU = "libggml-base.so.0", "libggml-cpu.so.0"
+BASE, CPU, REGISTRY = "libggml-base.so.0", "libggml-cpu.so.0", "libggml.so.0"
 """The libraries' names."""
 
 ALIGNMENT = 32
@@ -82,6 +82,12 @@ _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_cpu_init": (_POINTER,),
     "ggml_backend_cpu_set_n_threads": (None, _POINTER, _INT),
 }
+_REGISTRY_FUNCTIONS: dict[str, tuple[object, ...]] = {
+    "ggml_backend_dev_count": (_SIZE,),
+    "ggml_backend_dev_get": (_POINTER, _SIZE),
+    "ggml_backend_dev_type": (_INT, _POINTER),
+    "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
+}
 
 
 def folder() -> Path:
@@ -107,6 +113,16 @@ def functions() -> SimpleNamespace:
     """
     base = _functions(folder() / BASE, _BASE_FUNCTIONS)
     return SimpleNamespace(**base, **_functions(folder() / CPU, _CPU_FUNCTIONS))
+
+
+@functools.cache
+def registry() -> SimpleNamespace:
+    """The functions about devices, without their prefix, once llama.cpp is loaded.
+
+    Raises:
+        GgmlUnavailableError: no ggml, or another than this module knows.
+    """
+    return SimpleNamespace(**_functions(folder() / REGISTRY, _REGISTRY_FUNCTIONS))
 
 
 def _functions(path: Path, signatures: dict[str, tuple[object, ...]]) -> dict[str, object]:

@@ -28,3 +28,4 @@ class ContextParams:
     n_threads: int
     flash_attention: bool | None = None  # None: llama.cpp decides, on with our CPU kernels
     cache_type: CacheType = CacheType.F16
+    swa_full: bool = True  # sliding windows keep the cells of all tokens, not the newest only

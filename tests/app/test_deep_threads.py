@@ -7,7 +7,8 @@ import pytest
 
 from app.deep_threads import DeepThreads
 from tests.app.conftest import running_server
-from tests.app.tiny_model import write_tiny_model
+from tests.architectures.models import MODELS
+from tests.architectures.writer import write_model
 
 RUN = "a" * 40_000  # overflows a stack of 8 MB in llama.cpp's pre-tokenizers over std::regex
 
@@ -68,7 +69,7 @@ def test_a_long_run_of_one_letter_does_not_end_the_server(
     tmp_path: Path, pre_tokenizer: str
 ) -> None:
     model = tmp_path / "tiny.gguf"
-    write_tiny_model(model, pre_tokenizer)
+    write_model(MODELS["llama"], model, pre_tokenizer=pre_tokenizer)
     options = (str(model), "--parallel", "1", "--heads", "none")
     with running_server(tmp_path, *options) as server, httpx.Client(base_url=server.url) as http:
         tokens = http.post("/tokenize", json={"content": RUN}).json()["tokens"]
@@ -83,7 +84,7 @@ def test_a_long_run_of_one_letter_does_not_end_the_server(
 
 def test_health_answers_while_a_text_is_read(tmp_path: Path) -> None:
     model = tmp_path / "tiny.gguf"
-    write_tiny_model(model, "gpt-4o")
+    write_model(MODELS["llama"], model, pre_tokenizer="gpt-4o")
     options = (str(model), "--parallel", "1", "--heads", "none")
     with running_server(tmp_path, *options) as server:
 

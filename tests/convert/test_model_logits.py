@@ -30,7 +30,7 @@ def llama_logits(path: Path, tokens: list[int]) -> np.ndarray:
     model = Model(path)
     context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=256, n_threads=1))
     batch = Batch(256, 1)
-    batch.add_run(tokens, 0, 0, output=True)
+    batch.add_run(tokens, 0, [0], output=True)
     logits = context.decode(batch).logits.copy()
     context.close()
     model.close()

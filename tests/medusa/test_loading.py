@@ -5,7 +5,8 @@ import pytest
 
 from medusa.errors import InvalidRequestError
 from medusa.loading import open_model
-from tests.app.tiny_model import write_tiny_model
+from tests.architectures.models import MODELS
+from tests.architectures.writer import write_model
 
 
 def engines() -> list[threading.Thread]:
@@ -14,7 +15,7 @@ def engines() -> list[threading.Thread]:
 
 def test_nothing_runs_on_when_a_chat_template_is_refused(tmp_path: Path) -> None:
     path, template = tmp_path / "tiny.gguf", tmp_path / "bad.jinja"
-    write_tiny_model(path, "gpt-2")
+    write_model(MODELS["llama"], path)
     template.write_text("{% nonsense %}", "utf-8")
     before = engines()
     with pytest.raises(InvalidRequestError):

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from medusa.errors import HeadsMismatchError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.ggml import GgmlUnavailableError
 from medusa.llama.model import Model
@@ -19,8 +20,14 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
 
     Raises:
         ModelLoadError: the file cannot be read, or something in it is not as it should be.
-        HeadsMismatchError: the heads were made for another base model.
+        HeadsMismatchError: the heads were made for another base model, or it can have none.
     """
+    can = model.capabilities
+    if not can.gives_hidden_states:
+        raise HeadsMismatchError(
+            f"{can.architecture} can have no Medusa heads: they read the input of lm_head, which "
+            "llama.cpp does not give for this model beside logits"
+        )
     weights = read_heads(path)
     base = BaseWeights(model.path)
     weights.header.check_fits(

@@ -14,8 +14,9 @@ from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
 
 def ask_heads(heads: Heads, requests: Sequence[DraftRequest]) -> list[Proposals]:
     """What the heads guess for each request, all in one call."""
+    states = [request.hidden for request in requests if request.hidden is not None]
     return heads.propose(
-        np.stack([request.hidden for request in requests]),
+        np.stack(states),
         np.array([request.tokens[-1] for request in requests], np.int32),
     )
 

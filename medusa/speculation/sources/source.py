@@ -18,7 +18,8 @@ class DraftRequest:
     """The request's identity: hashable, and weakly referenceable, as what is remembered of a
     request goes with it."""
     tokens: Sequence[int]  # prompt and answer so far; the newest is the tree's root
-    hidden: np.ndarray  # [n_embd] float32, the state that the newest token was sampled from
+    hidden: np.ndarray | None
+    """[n_embd] float32, the state that the newest token was sampled from, if heads are to guess."""
     max_leaves: int
     max_depth: int
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence as Tokens
 import numpy as np
 
 from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import StepPlan, StepResult, Verified
 from medusa.engine.requests import GenerationRequest
@@ -33,7 +34,8 @@ def make_slots(count: int) -> list[Slot]:
 
 
 def make_scheduler(n_slots: int, n_cells: int, pacer: PrefillPacer | None = None) -> Scheduler:
-    return Scheduler(make_slots(n_slots), n_cells, pacer or PrefillPacer(1.0, largest=10_000))
+    rules = MemoryRules(1, n_cells)
+    return Scheduler(make_slots(n_slots), rules, pacer or PrefillPacer(1.0, largest=10_000))
 
 
 def play(scheduler: Scheduler) -> StepPlan:

@@ -81,13 +81,13 @@ def test_measuring_the_cost_leaves_no_trace(model: Model) -> None:
 
     def logits() -> np.ndarray:
         batch.clear()
-        batch.add_run(prompt, 0, 0, output=True)
+        batch.add_run(prompt, 0, [0], output=True)
         decoded = context.decode(batch).logits.copy()
         context.clear()
         return decoded
 
     before = logits()
-    with timed_decodes(context, batch, n_prompt=64) as measure:
+    with timed_decodes(context, batch, n_prompt=64, hidden=True) as measure:
         cost = MeasuredCost.measure(measure, 20)
     np.testing.assert_array_equal(logits(), before)
     context.close()

@@ -86,7 +86,7 @@ def test_logprobs_match_a_plain_evaluation(engine: Engine, model: Model) -> None
 
     context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=64, n_threads=THREADS))
     batch = Batch(64, 1)
-    batch.add_run(tokens, 0, 0, output=True)
+    batch.add_run(tokens, 0, [0], output=True)
     logits = context.decode(batch).logits.astype(np.float64)
     context.close()
     logprobs = logits - logits.max(1, keepdims=True)

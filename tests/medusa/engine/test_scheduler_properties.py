@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from medusa.engine.config import HEADROOM
 from medusa.engine.events import Event, Failed, Finished, PromptScored
 from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, StepPlan, StepResult, Verified
 from medusa.engine.policy import MAX_PASSES
@@ -70,7 +71,7 @@ class World:
         ]
         speed = dice.choice([1.0, 20.0, 500.0])
         self.pacer = PrefillPacer(1.0, LARGEST, LARGEST_SCORED, tokens_per_second=speed)
-        self.scheduler = Scheduler(self.slots, self.n_cells, self.pacer)
+        self.scheduler = Scheduler(self.slots, MemoryRules(LEAVES, self.n_cells), self.pacer)
         self.customers: list[Customer] = []
         self.started: set[Customer] = set()
         self.stepped_back = 0

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from medusa.engine.client import Generated
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
@@ -66,13 +65,6 @@ def random_request(dice: random.Random, model: Model) -> GenerationRequest:
     )
 
 
-def gathered(run: Run) -> Generated:
-    generated = Generated()
-    for event in run.events:
-        generated.add(event)
-    return generated
-
-
 @pytest.fixture
 def small(model: Model) -> Iterator[Engine]:
     if not runtime.load().kernels.active:
@@ -107,7 +99,7 @@ def test_a_crowd_on_a_cramped_engine_gets_what_each_gets_alone(
         if index in cancelled:
             continue
         (alone,) = generate(plain, [replace(request)])
-        expected, actual = gathered(alone), gathered(run)
+        expected, actual = alone.generated, run.generated
         assert actual.tokens == expected.tokens, request
         assert actual.text == expected.text
         assert actual.reason == expected.reason
@@ -120,6 +112,6 @@ def test_a_crowd_on_a_cramped_engine_gets_what_each_gets_alone(
         assert actual.usage.completion_tokens == expected.usage.completion_tokens
     plain.close()
     assert len(cancelled) < N_REQUESTS / 3
-    usages = [u for u in (gathered(run).usage for run in runs) if u is not None]
+    usages = [u for u in (run.generated.usage for run in runs) if u is not None]
     assert sum(u.accepted_drafts for u in usages) > 20
     assert sum(u.rejected_drafts for u in usages) > 20

@@ -61,8 +61,10 @@ def test_answers_are_recorded_with_the_states_they_came_from(
     prompt = model.tokenize(template.render(messages), parse_special=True)
     context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=128, n_threads=THREADS))
     batch = Batch(128, 1)
-    batch.add_run([*prompt, *first.tokens.tolist()], 0, 0, output=True)
-    expected = context.decode(batch).hidden[len(prompt) - 1 : -1]
+    batch.add_run([*prompt, *first.tokens.tolist()], 0, [0], output=True)
+    hidden = context.decode(batch, hidden=True).hidden
+    assert hidden is not None
+    expected = hidden[len(prompt) - 1 : -1]
     context.close()
     difference = np.abs(first.hidden.astype(np.float32) - expected)
     assert difference.mean() < 0.1 * np.abs(expected).mean()

@@ -256,8 +256,9 @@ def test_lm_head_times_hidden_state_gives_the_models_logits(model: Model) -> Non
     """The exported hidden state is the lm_head's input, and the rows we read are its rows."""
     context = Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=32, n_threads=2))
     batch = Batch(32, 1)
-    batch.add_run(model.tokenize("The capital of France is"), 0, 0, output=True)
-    outputs = context.decode(batch)
+    batch.add_run(model.tokenize("The capital of France is"), 0, [0], output=True)
+    outputs = context.decode(batch, hidden=True)
+    assert outputs.hidden is not None
     rows = np.array([0, 5, 1000, 49151])
     ours = outputs.hidden @ BaseWeights(model.path).lm_head(rows).T
     np.testing.assert_allclose(ours, outputs.logits[:, rows], atol=0.15)
