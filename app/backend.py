@@ -16,7 +16,7 @@ pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a 
 
 
 class NoChatTemplateError(InvalidRequestError):
-    """A conversation was sent to a model that has no chat template."""
+    """A conversation was sent to a model without a chat template that can be used."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Backend(Protocol):
         """The tokens a conversation becomes.
 
         Raises:
-            NoChatTemplateError: the model has none.
+            NoChatTemplateError: the model has none that can be used.
             InvalidRequestError: the template refuses these messages, or they are too long.
         """
 
@@ -156,8 +156,14 @@ class LocalBackend:
         """See Backend."""
         template = self.loaded.template
         if template is None:
-            raise NoChatTemplateError(f"{self.info.name} has no chat template")
-        return await self._threads.run(lambda: self._tokens(template.render(messages), True, True))
+            raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
+
+        def tokens() -> list[int]:
+            prompt = template.prompt(messages)
+            _check_length(prompt.text)
+            return prompt.tokens(self.loaded.model)
+
+        return await self._threads.run(tokens)
 
     def close(self) -> None:
         """See Backend."""
@@ -165,13 +171,17 @@ class LocalBackend:
         self.loaded.close()
 
     def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        if len(text) > MAX_CHARACTERS:
-            raise InvalidRequestError(
-                f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
-                "are read at once"
-            )
+        _check_length(text)
         return self.loaded.model.tokenize(
             text, add_special=add_special, parse_special=parse_special
+        )
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidRequestError(
+            f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
+            "are read at once"
         )
 
 
