@@ -139,6 +139,11 @@ class Context:
                 f"llama.cpp refuses a partial removal: positions {start} to {end} of sequence {seq}"
             )
 
-    def clear(self) -> None:
-        """Drop every cell."""
-        self._lib.llama_memory_clear(self._memory, False)
+    def clear(self, *, overwrite: bool = False) -> None:
+        """Drop every cell.
+
+        Args:
+            overwrite: what they hold, too. Attention by matrix products weighs the values of cells
+                that it must not see with zero, and NaN stays NaN.
+        """
+        self._lib.llama_memory_clear(self._memory, overwrite)

@@ -65,3 +65,14 @@ def test_an_error_of_the_template_is_a_400(
     assert answer["error"]["param"] == "messages"
     assert reason in answer["error"]["message"]
     assert chat(client, "Hi")["status"] == 200
+
+
+def test_what_is_no_number_is_a_500_that_says_so(tmp_path: Path, serve: Serve) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", control=("<|bad|>",), broken="<|bad|>")
+    client = serve(tmp_path / "tiny.gguf")
+    answer = client.post("/v1/completions", json={"prompt": "a<|bad|>", "logprobs": 1})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "not_numbers"
+    assert "not numbers" in answer.json()["error"]["message"]
+    assert "llama_medusa_not_numbers_total 1.0" in client.get("/metrics").text
+    assert client.post("/v1/completions", json={"prompt": "a", "logprobs": 1}).status_code == 200

@@ -6,8 +6,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-N_EMBD = 64
-N_FF = 64
+N_EMBD = 128
+N_FF = 128
 END = "<|end|>"
 
 
