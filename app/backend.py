@@ -1,6 +1,6 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ class Backend(Protocol):
     info: ModelInfo
     pieces: Sequence[bytes]
     """The bytes each token stands for. Length n_vocab."""
+    control_tokens: Collection[int]
+    """Tokens that are no part of an answer's text."""
 
     def check_room(self, count: int) -> None:
         """Ask whether so many more requests would be accepted, before building them.
@@ -87,6 +89,9 @@ class Backend(Protocol):
             InvalidRequestError: a text is too long.
         """
 
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """The text of a prompt's tokens, without what tokenising puts in front of a text."""
+
     async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The tokens a conversation becomes.
 
@@ -110,6 +115,7 @@ class LocalBackend:
         model, engine = loaded.model, loaded.engine
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
+        self.control_tokens: Collection[int] = model.control_tokens
         self.info = ModelInfo(
             name=loaded.name,
             max_context=engine.max_context,
@@ -151,6 +157,10 @@ class LocalBackend:
         nothing = [bos] if bos >= 0 else []
         prompts = await self.tokenize(texts, add_special=True, parse_special=True)
         return [tokens or nothing for tokens in prompts]
+
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """See Backend."""
+        return self.loaded.model.prompt_text(tokens)
 
     async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """See Backend."""

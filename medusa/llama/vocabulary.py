@@ -110,6 +110,19 @@ class Vocabulary:
             capacity = -count
         raise InvalidRequestError(f"llama.cpp cannot tokenise this text of {len(raw)} bytes")
 
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """The text of a prompt's tokens, in UTF-8 if they are whole characters.
+
+        Without what tokenising puts in front of a text: BOS, and SentencePiece's space.
+        """
+        bos = int(self.adds_bos and list(tokens[:1]) == [self.bos_token])
+        text = b"".join(self.pieces[token] for token in tokens[bos:])
+        return text.removeprefix(b" ") if self._adds_space else text
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        return self.pieces[self.tokenize("a", add_special=False)[0]].startswith(b" ")
+
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of a token list; bytes that are not UTF-8 become U+FFFD."""
         pieces = self.pieces

@@ -1,5 +1,6 @@
 """Prompts over HTTP, on a tiny model in the test's own process: what is made of texts, and back."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from app.backend import LocalBackend
 from medusa.engine.config import EngineConfig
 from medusa.loading import open_model
 from tests.app.in_process import served
-from tests.app.tiny_model import write_tiny_model
+from tests.app.tiny_model import write_tiny_model, write_tiny_sentencepiece_model
 
 Serve = Callable[[Path], TestClient]
 PICKY = (
@@ -76,3 +77,80 @@ def test_what_is_no_number_is_a_500_that_says_so(tmp_path: Path, serve: Serve) -
     assert "not numbers" in answer.json()["error"]["message"]
     assert "llama_medusa_not_numbers_total 1.0" in client.get("/metrics").text
     assert client.post("/v1/completions", json={"prompt": "a", "logprobs": 1}).status_code == 200
+
+
+PROMPTS = ["ab", " ab", "a b  c", "<s>ab", "ab</s>ab", "", "\n ab", "é ab", "a<s>b"]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_echo_is_the_prompt(tmp_path: Path, serve: Serve, prompt: str) -> None:
+    write_tiny_sentencepiece_model(tmp_path / "tiny.gguf")
+    client = serve(tmp_path / "tiny.gguf")
+    for stream in (False, True):
+        choice = complete(client, prompt=prompt, echo=True, logprobs=0, stream=stream)
+        assert choice["text"].startswith(prompt)
+        if stream:
+            assert choice == complete(client, prompt=prompt, echo=True, logprobs=0, stream=False)
+        scored = choice["logprobs"]
+        assert scored["token_logprobs"][0] is None
+        assert scored["tokens"].count("<s>") == max(1, prompt.count("<s>") + ("a<s>" in prompt))
+        for token, offset in zip(scored["tokens"], scored["text_offset"], strict=True):
+            shown = token if choice["text"].startswith(token, offset) else token.removeprefix(" ")
+            if token not in ("<s>", "</s>") and "\ufffd" not in token:
+                assert choice["text"].startswith(shown, offset), (token, offset)
+
+
+def test_echo_of_tokens_is_the_text_that_they_were(tmp_path: Path, serve: Serve) -> None:
+    write_tiny_sentencepiece_model(tmp_path / "tiny.gguf")
+    client = serve(tmp_path / "tiny.gguf")
+    for prompt in ("ab", " ab", "é", "ab</s>ab"):
+        body = {"content": prompt, "add_special": True}
+        tokens = client.post("/tokenize", json=body).json()["tokens"]
+        choice = complete(client, prompt=tokens, echo=True, max_tokens=0, logprobs=0)
+        assert choice["text"] == prompt.replace("</s>", "</s> ")
+    (half, *_rest) = client.post("/tokenize", json={"content": "é"}).json()["tokens"][-2:]
+    choice = complete(client, prompt=[1, half, half], echo=True, max_tokens=0, logprobs=0)
+    assert choice["text"] == "\ufffd\ufffd"
+    assert choice["logprobs"]["text_offset"] == [0, 0, 0]
+
+
+def test_bos_comes_once(tmp_path: Path, serve: Serve) -> None:
+    source = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    write_tiny_sentencepiece_model(tmp_path / "tiny.gguf", chat_template=source)
+    client = serve(tmp_path / "tiny.gguf")
+
+    def tokens(content: str, **fields: Any) -> list[int]:
+        body = {"content": content, "add_special": True, **fields}
+        found: list[int] = client.post("/tokenize", json=body).json()["tokens"]
+        return found
+
+    assert tokens("<s>ab") == tokens("ab")
+    assert tokens("<s>ab").count(1) == 1
+    assert tokens("<s><s>ab") == [1, *tokens("ab")]
+    assert tokens("<s>ab", parse_special=False).count(1) == 1
+    assert len(tokens("<s>ab", parse_special=False)) > len(tokens("ab"))
+    assert chat(client, "ab")["usage"]["prompt_tokens"] == len(tokens("ab"))
+    spelled = len(tokens("<s>ab", parse_special=False))
+    assert chat(client, "<s>ab")["usage"]["prompt_tokens"] == spelled
+
+
+def complete(client: TestClient, *, stream: bool = False, **fields: Any) -> dict[str, Any]:
+    """The only choice; put together if it is streamed."""
+    body = {"max_tokens": 5, "temperature": 0, "ignore_eos": True, "stream": stream, **fields}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        (choice,) = answer.json()["choices"]
+        return dict(choice)
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n")[:-2]]
+    (first, *others) = [json.loads(line)["choices"][0] for line in lines]
+    for other in others:
+        first["text"] += other["text"]
+        first["finish_reason"] = other["finish_reason"]
+        for name, values in (other["logprobs"] or {}).items():
+            first["logprobs"] = first["logprobs"] or {}
+            if values is not None:
+                first["logprobs"].setdefault(name, []).extend(values)
+            else:
+                first["logprobs"][name] = None
+    return dict(first)

@@ -4,7 +4,6 @@ The embedding of one token of the model is not a number, and so is what follows 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
