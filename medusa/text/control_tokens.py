@@ -101,7 +101,8 @@ class Marks:
         Raises:
             InvalidRequestError: it holds them all.
         """
-        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in text)
+        used = set(text)
+        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
         try:
             return cls(next(unused), next(unused))
         except StopIteration:
@@ -140,7 +141,7 @@ class Marks:
                 pieces.extend(control.plain_pieces(plain))
                 done = start
             begin = end
-        if done < len(rendered):
+        if done < len(rendered) or not pieces:
             pieces.append(Piece(rendered[done:]))
         return Prompt(tuple(pieces))
 

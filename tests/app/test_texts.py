@@ -10,12 +10,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.backend import LocalBackend
+from app.cli.serve import describe
 from medusa.engine.config import EngineConfig
 from medusa.loading import open_model
 from tests.app.in_process import served
 from tests.app.tiny_model import write_tiny_model, write_tiny_sentencepiece_model
 
 Serve = Callable[[Path], TestClient]
+CONFIG = EngineConfig(n_slots=2, n_ctx=256, n_threads=1, draft_nodes=0)
 PICKY = (
     "{% for m in messages %}{{ m.content }}"
     "{% if m.content == 'add' %}{{ 1 + m.content }}{% endif %}"
@@ -29,8 +31,7 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def serve(path: Path) -> TestClient:
-            config = EngineConfig(n_slots=2, n_ctx=256, n_threads=1, draft_nodes=0)
-            return stack.enter_context(served(LocalBackend(open_model(path, config=config))))
+            return stack.enter_context(served(LocalBackend(open_model(path, config=CONFIG))))
 
         yield serve
 
@@ -53,6 +54,15 @@ def test_texts_are_continued_without_a_template(
     assert ("nonsense" if source else "no chat template") in answer["error"]["message"]
     assert "--chat-template" in answer["error"]["message"]
     assert client.post("/v1/completions", json={"prompt": "Hi"}).status_code == 200
+
+
+def test_serve_says_why_there_is_no_chat(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", chat_template="{% nonsense %}")
+    loaded = open_model(tmp_path / "tiny.gguf", config=CONFIG)
+    lines = [line for line in describe(loaded) if line.startswith("no chat:")]
+    loaded.close()
+    assert len(lines) == 1
+    assert "nonsense" in lines[0]
 
 
 @pytest.mark.parametrize(("words", "reason"), [("add", "TypeError"), ("hang", "processor time")])
