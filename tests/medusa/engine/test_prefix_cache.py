@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.slot import Slot
-from tests.medusa.engine.scheduling import make_slots
+from tests.medusa.engine.scheduling import make_slots, sequence
 
 
 def cache_of(n_cells: int, *texts: list[int]) -> tuple[PrefixCache, list[Slot]]:
@@ -80,3 +80,13 @@ def test_room_is_made_least_recently_used_first() -> None:
     assert cache.make_room(20)
     assert [len(slot.tokens) for slot in slots] == [10, 0, 10]
     assert not cache.make_room(41)
+
+
+def test_spoilt_cells_are_dropped_by_all_who_are_idle() -> None:
+    cache, slots = cache_of(100, [1] * 10, [1] * 4, [1] * 4, [2] * 10)
+    spoilt, sharer, runner, other = slots
+    for slot in (sharer, runner):
+        slot.share(spoilt, 4)
+    runner.start(sequence([1] * 6))
+    cache.drop_spoilt(spoilt)
+    assert [len(slot.tokens) for slot in (spoilt, sharer, runner, other)] == [0, 0, 4, 10]
