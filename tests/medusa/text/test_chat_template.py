@@ -73,7 +73,8 @@ def test_templates_that_take_either_get_strings() -> None:
 
 @pytest.mark.parametrize("source", [STRINGS, PARTS])
 def test_there_may_be_no_content(source: str) -> None:
-    messages = [{"role": "assistant", "content": None}, {"role": "assistant"}, *MESSAGES]
+    messages: list[dict[str, Any]] = [{"role": "assistant", "content": None}, {"role": "assistant"}]
+    messages += MESSAGES
     assert ChatTemplate(source).render(messages) == "[assistant] \n[assistant] \n[user] Hi\n"
 
 
