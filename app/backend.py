@@ -1,6 +1,6 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a 
 
 
 class NoChatTemplateError(InvalidRequestError):
-    """A conversation was sent to a model that has no chat template."""
+    """A conversation was sent to a model without a chat template that can be used."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Backend(Protocol):
     info: ModelInfo
     pieces: Sequence[bytes]
     """The bytes each token stands for. Length n_vocab."""
+    control_tokens: Collection[int]
+    """Tokens that are no part of an answer's text."""
 
     def check_room(self, count: int) -> None:
         """Ask whether so many more requests would be accepted, before building them.
@@ -91,11 +93,14 @@ class Backend(Protocol):
             InvalidRequestError: a text is too long.
         """
 
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """The text of a prompt's tokens, without what tokenising puts in front of a text."""
+
     async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The tokens a conversation becomes.
 
         Raises:
-            NoChatTemplateError: the model has none.
+            NoChatTemplateError: the model has none that can be used.
             InvalidRequestError: the template refuses these messages, or they are too long.
         """
 
@@ -114,6 +119,7 @@ class LocalBackend:
         model, engine = loaded.model, loaded.engine
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
+        self.control_tokens: Collection[int] = model.control_tokens
         self.info = ModelInfo(
             name=loaded.name,
             max_context=engine.max_context,
@@ -160,12 +166,22 @@ class LocalBackend:
         prompts = await self.tokenize(texts, add_special=True, parse_special=True)
         return [tokens or nothing for tokens in prompts]
 
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """See Backend."""
+        return self.loaded.model.prompt_text(tokens)
+
     async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """See Backend."""
         template = self.loaded.template
         if template is None:
-            raise NoChatTemplateError(f"{self.info.name} has no chat template")
-        return await self._threads.run(lambda: self._tokens(template.render(messages), True, True))
+            raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
+
+        def tokens() -> list[int]:
+            prompt = template.prompt(messages)
+            _check_length(prompt.text)
+            return prompt.tokens(self.loaded.model)
+
+        return await self._threads.run(tokens)
 
     def close(self) -> None:
         """See Backend."""
@@ -173,13 +189,17 @@ class LocalBackend:
         self.loaded.close()
 
     def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        if len(text) > MAX_CHARACTERS:
-            raise InvalidRequestError(
-                f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
-                "are read at once"
-            )
+        _check_length(text)
         return self.loaded.model.tokenize(
             text, add_special=add_special, parse_special=parse_special
+        )
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidRequestError(
+            f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
+            "are read at once"
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -12,9 +12,20 @@ from app.metrics import Metrics
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Failed, FailureKind, Finished
 from medusa.engine.requests import GenerationRequest
-from medusa.errors import EngineStoppedError, GenerationFailedError
+from medusa.errors import (
+    EngineStoppedError,
+    GenerationFailedError,
+    MedusaError,
+    NotNumbersError,
+)
 
 T = TypeVar("T")
+
+_ERRORS: Mapping[FailureKind, type[MedusaError]] = {
+    FailureKind.STOPPED: EngineStoppedError,
+    FailureKind.NOT_NUMBERS: NotNumbersError,
+    FailureKind.INTERNAL: GenerationFailedError,
+}
 
 
 class ClientGoneError(Exception):
@@ -51,6 +62,7 @@ class Exchange:
 
         Raises:
             EngineStoppedError: the server is shutting down.
+            NotNumbersError: the model computed what is none, and the others are cancelled.
             GenerationFailedError: one of the generations failed; the others are cancelled.
         """
         try:
@@ -58,8 +70,7 @@ class Exchange:
                 event = await self._events.get()
                 self._observe(event)
                 if isinstance(event, Failed):
-                    stopped = event.kind is FailureKind.STOPPED
-                    raise (EngineStoppedError if stopped else GenerationFailedError)(event.message)
+                    raise _ERRORS[event.kind](event.message)
                 yield self._index[event.request_id], event
         finally:
             self.cancel()
@@ -68,7 +79,7 @@ class Exchange:
         """Wait for all generations.
 
         Raises:
-            EngineStoppedError, GenerationFailedError: see `events`.
+            EngineStoppedError, NotNumbersError, GenerationFailedError: see `events`.
         """
         generated = [Generated() for _ in self._index]
         async for index, event in self.events():
@@ -118,9 +129,11 @@ class Exchange:
                 self._metrics.requests.labels(reason.value).inc()
                 self._metrics.prompt_tokens.inc(usage.prompt_tokens)
                 self._metrics.cached_tokens.inc(usage.cached_tokens)
-            case Failed():
+            case Failed(kind=kind):
                 self._open.remove(key)
                 self._metrics.requests.labels("failed").inc()
+                if kind is FailureKind.NOT_NUMBERS:
+                    self._metrics.not_numbers.inc()
 
 
 async def _disconnected(request: Request) -> None:

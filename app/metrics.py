@@ -41,6 +41,9 @@ class Metrics:
         self.drafts_proposed = counter("draft_tokens_proposed", "Draft tokens verified")
         self.drafts_accepted = counter("draft_tokens_accepted", "Draft tokens accepted")
         self.draft_failures = counter("draft_failures", "Drafts that failed; they only cost speed")
+        self.not_numbers = counter(
+            "not_numbers", "Generations that failed as the model's logits were not numbers"
+        )
         self.steps = counter("decode_steps", "Batched decodes")
         self.ttft = histogram(
             "time_to_first_token_seconds", "From arrival to first token", _SECONDS

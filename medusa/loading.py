@@ -9,7 +9,7 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.memory import MemoryRules
 from medusa.engine.report import StepObserver
-from medusa.errors import ModelLoadError
+from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS
@@ -32,10 +32,14 @@ class LoadedModel:
     heads: Heads | None
     engine: Engine
     template: ChatTemplate | None
+    no_chat: str | None = None
+    """Why there is no template."""
 
     def close(self) -> None:
         """Stop the engine and free the model."""
         self.engine.close()
+        if self.template is not None:
+            self.template.close()
         self.model.close()
 
 
@@ -63,7 +67,6 @@ def open_model(
     Raises:
         ModelLoadError: a file cannot be loaded, the model cannot be served or has no room in
             memory, or the heads do not fit it.
-        InvalidRequestError: the chat template is none.
         OSError: the chat template's file cannot be read.
     """
     config = config or EngineConfig()
@@ -73,12 +76,12 @@ def open_model(
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = chat_template.read_text("utf-8") if chat_template else model.chat_template
-        template = load_template(model, source) if source else None
+        template, no_chat = _open_template(model, source)
         engine = Engine(model, loaded_heads, config, observer)
     except Exception:
         model.close()
         raise
-    return LoadedModel(name or path.stem, model, loaded_heads, engine, template)
+    return LoadedModel(name or path.stem, model, loaded_heads, engine, template, no_chat)
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:
@@ -131,15 +134,28 @@ def load_template(model: Model, source: str) -> ChatTemplate:
     """A chat template that knows the model's special tokens.
 
     Raises:
-        InvalidRequestError: the source is no valid template.
+        InvalidRequestError: the source is no template that can be used.
     """
 
     def text(token: int) -> str:
         return model.pieces[token].decode("utf-8", "replace") if token >= 0 else ""
 
     return ChatTemplate(
-        source, bos=text(model.bos_token), eos=text(model.eos_token), bos_is_added=model.adds_bos
+        source,
+        bos=text(model.bos_token),
+        eos=text(model.eos_token),
+        control=model.control_spellings,
     )
+
+
+def _open_template(model: Model, source: str | None) -> tuple[ChatTemplate | None, str | None]:
+    """A chat template, or why there is none; texts can be continued without."""
+    if not source:
+        return None, "the model has no chat template"
+    try:
+        return load_template(model, source), None
+    except InvalidRequestError as error:
+        return None, str(error)
 
 
 def load_tree(path: Path) -> StaticShape:

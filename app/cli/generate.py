@@ -49,7 +49,7 @@ def _prompt_tokens(served: LoadedModel, settings: GenerateSettings) -> tuple[int
     if settings.raw:
         return tuple(served.model.tokenize(settings.prompt, parse_special=True))
     if served.template is None:
-        raise InvalidRequestError(f"{served.name} has no chat template; use --raw")
+        raise InvalidRequestError(f"{served.no_chat}; use --raw")
     messages = [{"role": "system", "content": settings.system}] if settings.system else []
     messages.append({"role": "user", "content": settings.prompt})
     return prompt_tokens(served.model, served.template, messages)

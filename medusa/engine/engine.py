@@ -247,6 +247,9 @@ class Engine:
         plan = self._scheduler.schedule()  # 1 admit, reuse cached prefixes, give out the rows
         result = self._runner.run(plan)  # 2 prefill, 3 decode, 4 verify
         self._scheduler.settle(result)
+        if result.spoilt and not self._scheduler.running:
+            self._scheduler.abort()
+            self._context.clear(overwrite=True)
         drafted = plan_drafts(self._drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
         if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:

@@ -18,6 +18,7 @@ class FailureKind(StrEnum):
     """Whose fault it was that a generation failed."""
 
     STOPPED = "stopped"  # the engine was closed
+    NOT_NUMBERS = "not_numbers"  # what the model computed is none
     INTERNAL = "internal"  # an unexpected error, which the log tells in full
 
 

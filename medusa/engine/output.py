@@ -21,7 +21,7 @@ from medusa.engine.events import (
     Usage,
 )
 from medusa.engine.requests import GenerationRequest
-from medusa.errors import EngineStoppedError
+from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.draw import log_softmax
 from medusa.text.pieces import TextStream
 
@@ -56,6 +56,16 @@ def token_logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
         ids = ids[np.argsort(-logprobs[ids], kind="stable")]
         best = tuple((int(i), float(logprobs[i])) for i in ids)
     return TokenLogprob(token, float(logprobs[token]), best)
+
+
+def _failure(error: Exception) -> tuple[FailureKind, str]:
+    match error:
+        case EngineStoppedError():
+            return FailureKind.STOPPED, str(error)
+        case NotNumbersError():
+            return FailureKind.NOT_NUMBERS, str(error)
+        case _:
+            return FailureKind.INTERNAL, f"{type(error).__name__}: {error}"
 
 
 @dataclass
@@ -173,9 +183,7 @@ class Output:
 
     def fail(self, error: Exception) -> None:
         """Tell the owner of an error; he may be gone, so this never raises."""
-        stopped = isinstance(error, EngineStoppedError)
-        kind = FailureKind.STOPPED if stopped else FailureKind.INTERNAL
-        message = str(error) if stopped else f"{type(error).__name__}: {error}"
+        kind, message = _failure(error)
         try:
             self._send(Failed(self._request.id, kind, message))
         except Exception:

@@ -74,6 +74,7 @@ class StepResult:
     plan: StepPlan
     verified: list[Verified] = field(default_factory=list)  # of every tree
     failed: set[Slot] = field(default_factory=set)  # whose sequences an error ended
+    spoilt: set[Slot] = field(default_factory=set)  # of these, whose logits were no numbers
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     score_seconds: float = 0.0

@@ -100,6 +100,17 @@ class PrefixCache:
             victim.reuse(0)
         return self.free_cells >= cells
 
+    def drop_spoilt(self, slot: Slot) -> None:
+        """Drop an idle slot's tokens and those of idle slots that share cells with it.
+
+        Running ones that share cells go on: their own logits tell whether those are good.
+        """
+        cells = slot.cells
+        for each in self._slots:
+            shares = distinct([each.cells, cells]) < len(each.cells) + len(cells)
+            if each.is_idle and shares:
+                each.reuse(0)
+
     def touch(self, slot: Slot) -> None:
         """Note that a slot's cells are of use now: they give way last."""
         self._ticks += 1

@@ -9,6 +9,8 @@ import numpy as np
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.plan import Chunk, StepPlan, StepResult, Verified
 from medusa.engine.sequence import Sequence
+from medusa.engine.slot import Slot
+from medusa.errors import NotNumbersError
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context, Outputs
 from medusa.speculation.tree import TokenTree
@@ -97,8 +99,7 @@ class StepRunner:
                 if sequence.is_complete:
                     sequence.deliver()
             except Exception as error:
-                result.failed.add(chunk.slot)
-                _fail(sequence, error)
+                _fail(chunk.slot, error, result)
         result.score_seconds = time.perf_counter() - began
 
     def _verify(self, plan: StepPlan, outputs: Outputs, result: StepResult) -> None:
@@ -116,8 +117,7 @@ class StepRunner:
                     path = _accept(sequence, tree, logits, hidden)
                     sequence.deliver()
                 except Exception as error:
-                    result.failed.add(slot)
-                    _fail(sequence, error)
+                    _fail(slot, error, result)
             newest = None if hidden is None else hidden[path[-1]]
             result.verified.append(Verified(slot, sequence, tree, path, newest))
 
@@ -147,6 +147,9 @@ def _accept(
     return path
 
 
-def _fail(sequence: Sequence, error: Exception) -> None:
+def _fail(slot: Slot, error: Exception, result: StepResult) -> None:
     log.error("a request failed; the others go on", exc_info=error)
-    sequence.output.fail(error)
+    result.failed.add(slot)
+    if isinstance(error, NotNumbersError):
+        result.spoilt.add(slot)
+    slot.sequence.output.fail(error)

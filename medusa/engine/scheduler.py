@@ -109,6 +109,8 @@ class Scheduler:
         for slot in self.running:
             if slot in result.failed or slot.sequence.is_complete:
                 self._finish(slot)
+        for slot in result.spoilt:
+            self._cache.drop_spoilt(slot)
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.

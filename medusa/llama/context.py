@@ -154,6 +154,11 @@ class Context:
         """The first position of a sequence that all layers still remember; -1 if it has none."""
         return int(self._lib.llama_memory_seq_pos_min(self._memory, seq))
 
-    def clear(self) -> None:
-        """Drop every cell."""
-        self._lib.llama_memory_clear(self._memory, False)
+    def clear(self, *, overwrite: bool = False) -> None:
+        """Drop every cell.
+
+        Args:
+            overwrite: what they hold, too. Attention by matrix products weighs the values of cells
+                that it must not see with zero, and NaN stays NaN.
+        """
+        self._lib.llama_memory_clear(self._memory, overwrite)

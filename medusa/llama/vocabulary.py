@@ -1,6 +1,7 @@
 """The tokens of a model: their bytes, their kinds, and texts made of them."""
 
 import ctypes
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -48,6 +49,23 @@ class Vocabulary:
         is_control = self._lib.llama_vocab_is_control
         return frozenset(t for t in range(self.n_vocab) if is_control(self._vocab, t))
 
+    @cached_property
+    def control_spellings(self) -> dict[str, bool]:
+        """How tokens that steer the model are spelled; True: even plain text is read as the token.
+
+        llama.cpp does that with user-defined tokens, which steer where they look <|like this|>.
+        """
+        spellings: dict[str, bool] = {}
+        control = self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        for token, piece in enumerate(self.pieces):
+            attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
+            spelling = piece.decode("utf-8", "replace")
+            if attributes & control:
+                spellings[spelling] = False
+            elif attributes & self._lib.LLAMA_TOKEN_ATTR_USER_DEFINED and _STEERS.match(spelling):
+                spellings[spelling] = True
+        return spellings
+
     @property
     def bos_token(self) -> int:
         """Id of the beginning-of-sequence token, -1 when the vocabulary has none."""
@@ -70,7 +88,8 @@ class Vocabulary:
 
         Args:
             text: any text; lone surrogates are encoded as they are.
-            add_special: put BOS/EOS around the text if the model is set up to do so.
+            add_special: put BOS/EOS around the text if the model is set up to do so. A BOS that
+                the text begins with is enough.
             parse_special: read special tokens such as <|im_start|> as tokens, not as text.
 
         Raises:
@@ -84,11 +103,25 @@ class Vocabulary:
                 self._vocab, raw, len(raw), buffer, capacity, add_special, parse_special
             )
             if count >= 0:
-                return list(buffer[:count])
+                twice = add_special and self.adds_bos and buffer[:2] == [self.bos_token] * 2
+                return list(buffer[twice:count])
             if count == _OVERFLOW:
                 break
             capacity = -count
         raise InvalidRequestError(f"llama.cpp cannot tokenise this text of {len(raw)} bytes")
+
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        """The text of a prompt's tokens, in UTF-8 if they are whole characters.
+
+        Without what tokenising puts in front of a text: BOS, and SentencePiece's space.
+        """
+        bos = int(self.adds_bos and list(tokens[:1]) == [self.bos_token])
+        text = b"".join(self.pieces[token] for token in tokens[bos:])
+        return text.removeprefix(b" ") if self._adds_space else text
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        return self.pieces[self.tokenize("a", add_special=False)[0]].startswith(b" ")
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of a token list; bytes that are not UTF-8 become U+FFFD."""
@@ -107,6 +140,8 @@ class Vocabulary:
             size = -length
         raise ModelLoadError(f"llama.cpp cannot spell token {token}")
 
+
+_STEERS = re.compile(r"<\|.+\|>$", re.DOTALL)
 
 _OVERFLOW = -(2**31)
 """More tokens or bytes than an int32 counts."""

@@ -3,10 +3,12 @@
 Temperature, then top-k, top-p and min-p on the resulting distribution, as in vLLM and Hugging Face.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
+from medusa.errors import NotNumbersError
 from medusa.sampling.params import SamplingParams
 
 _BLOCK = 256
@@ -16,9 +18,28 @@ _SHORTLIST_THRESHOLDS = (1e-2, 1e-4, 1e-7, 0.0)
 """Weights, relative to the best token's, above which top-k looks for its tokens, in turn."""
 
 
+def checked_peak(largest: float) -> float:
+    """The largest logit of a row as it is, if it shows that all of them are numbers.
+
+    A maximum is NaN where any logit is, and -inf where all are.
+
+    Raises:
+        NotNumbersError: it does not.
+    """
+    if not math.isfinite(largest):
+        raise NotNumbersError(
+            "the model's logits are not numbers; its file is damaged, or what computes it is broken"
+        )
+    return largest
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities of one row. Shapes: [n_vocab] float32 -> [n_vocab] float64."""
-    shifted = logits.astype(np.float64) - float(logits.max())
+    """Log probabilities of one row. Shapes: [n_vocab] float32 -> [n_vocab] float64.
+
+    Raises:
+        NotNumbersError: see `checked_peak`.
+    """
+    shifted = logits.astype(np.float64) - checked_peak(float(logits.max()))
     return shifted - np.log(np.exp(shifted).sum())
 
 
@@ -34,8 +55,13 @@ def candidates(
     Returns:
         Token ids [n] and their probabilities relative to the likeliest token's [n] float32. In
         descending order where top-k or top-p sorted them, else ascending by id.
+
+    Raises:
+        NotNumbersError: see `checked_peak`.
     """
-    weights = np.subtract(logits, logits.max(), out=scratch)
+    largest = logits.max()
+    checked_peak(float(largest))
+    weights = np.subtract(logits, largest, out=scratch)
     weights /= np.float32(params.temperature)
     np.exp(weights, out=weights)
     ids = _all_ids(len(weights))

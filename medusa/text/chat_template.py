@@ -1,24 +1,17 @@
 """Chat templates: from messages to the prompt the model was trained on.
 
-Templates are Jinja, as Hugging Face defines them, and come with the model, so they run sandboxed.
+Templates are Jinja, as Hugging Face defines them, and come with the model: `medusa.text.renderer`
+runs them where they can do no harm.
 """
 
-import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, Protocol
-
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from medusa.errors import InvalidRequestError
-
-Message = Mapping[str, Any]
-
-_MARK = "<the user's words>"
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise InvalidRequestError(message, field="messages")
+from medusa.text.control_tokens import ControlTokens, Marks, strings
+from medusa.text.prompt import Piece, Prompt, Tokenizer
+from medusa.text.rendering import RenderingError, RenderingProcess
+from medusa.text.template_needs import WORDS, Message, find_needs
 
 
 class ChatTemplate:
@@ -28,46 +21,54 @@ class ChatTemplate:
         source: Jinja source.
         bos: text of the BOS token, "" if none.
         eos: text of the EOS token, "" if none.
-        bos_is_added: the tokenizer puts BOS in front by itself, so the template's own is taken off.
+        control: how the model's control tokens are spelled, see `ControlTokens`.
 
     Raises:
-        InvalidRequestError: the source is not valid Jinja.
+        InvalidRequestError: the source is not valid Jinja, or loses what a user says.
     """
 
-    def __init__(self, source: str, *, bos: str = "", eos: str = "", bos_is_added: bool = False):
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        env.globals["raise_exception"] = _raise_exception
-        env.globals["strftime_now"] = lambda fmt: datetime.datetime.now().strftime(fmt)
+    def __init__(
+        self, source: str, *, bos: str = "", eos: str = "", control: Mapping[str, bool] = {}
+    ):
+        self._source = source
+        self._constants = {"bos_token": bos, "eos_token": eos}
+        self._control = ControlTokens(control)
         try:
-            self._template = env.from_string(source)
-        except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"the model's chat template is invalid: {error}") from error
-        self._bos = bos
-        self._eos = eos
-        self._bos_is_added = bos_is_added
+            self._process = RenderingProcess(source)
+            self._needs = find_needs(lambda variables: self._render(variables, True))
+        except RenderingError as error:
+            raise InvalidRequestError(f"the chat template cannot be used: {error}") from error
+
+    def close(self) -> None:
+        """End the process that renders."""
+        self._process.close()
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The prompt text for a conversation.
+        """The prompt text for a conversation; see `prompt`."""
+        return self.prompt(messages, add_generation_prompt=add_generation_prompt).text
+
+    def prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
+        """The prompt for a conversation, in which control tokens are the template's alone.
+
+        Args:
+            messages: as OpenAI's API has them; content is a string, a list of text parts, or None.
+            add_generation_prompt: whether it ends where the assistant's turn has begun.
 
         Raises:
             InvalidRequestError: the template refuses these messages.
         """
+        variables = self._needs.variables(messages)
+        words = [text for text in strings(variables) if self._control.concern(text)]
         try:
-            text = self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self._bos,
-                eos_token=self._eos,
-            )
-        except jinja2.TemplateError as error:
+            if not words:
+                return Prompt((Piece(self._render(variables, add_generation_prompt)),))
+            marks = Marks.absent_from("".join([*strings(variables), self._source]))
+            marked = marks.put(variables, self._control)
+            return marks.prompt(self._render(marked, add_generation_prompt), self._control)
+        except RenderingError as error:
             raise InvalidRequestError(
                 f"the model's chat template refuses these messages: {error}", field="messages"
             ) from error
-        if self._bos_is_added and self._bos:
-            text = text.removeprefix(self._bos)
-        return text
 
     def user_opening(self, messages: Sequence[Message]) -> str:
         """The text after which a model that has learnt this template writes the next user turn.
@@ -75,19 +76,14 @@ class ChatTemplate:
         Raises:
             InvalidRequestError: the template refuses these messages.
         """
-        turn = {"role": "user", "content": _MARK}
+        turn = {"role": "user", "content": WORDS}
         text = self.render([*messages, turn], add_generation_prompt=False)
-        return text[: text.rindex(_MARK)]
+        return text[: text.rindex(WORDS)]
 
-
-class Tokenizer(Protocol):
-    """What turns a prompt into tokens, as `medusa.llama.model.Model` does."""
-
-    def tokenize(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
-    ) -> list[int]:
-        """Token ids of a text."""
-        ...
+    def _render(self, variables: Mapping[str, Any], add_generation_prompt: bool) -> str:
+        return self._process.render(
+            {**variables, **self._constants, "add_generation_prompt": add_generation_prompt}
+        )
 
 
 def prompt_tokens(
@@ -98,4 +94,4 @@ def prompt_tokens(
     Raises:
         InvalidRequestError: the template refuses these messages.
     """
-    return tuple(tokenizer.tokenize(template.render(messages), parse_special=True))
+    return tuple(template.prompt(messages).tokens(tokenizer))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from medusa.sampling.params import SamplingParams
-from medusa.text.chat_template import ChatTemplate, Message, prompt_tokens
+from medusa.text.chat_template import ChatTemplate, prompt_tokens
+from medusa.text.template_needs import Message
 
 ANSWER_TOKENS = 256
 TURN_TOKENS = 64

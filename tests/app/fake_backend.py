@@ -1,7 +1,7 @@
 """A backend without a model: tokens are bytes, and answers are what the test says."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,7 @@ class FakeBackend:
     before_text: Callable[[], None] = lambda: None
     info: ModelInfo = FAKE
     pieces: Sequence[bytes] = tuple(bytes([byte]) for byte in range(256))
+    control_tokens: Collection[int] = ()
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -122,6 +123,9 @@ class FakeBackend:
 
     async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return await self.tokenize(texts, add_special=True, parse_special=True)
+
+    def prompt_text(self, tokens: Sequence[int]) -> bytes:
+        return bytes(tokens)
 
     async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         if not self.has_template:

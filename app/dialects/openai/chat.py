@@ -66,15 +66,11 @@ class ChatMessage(BaseModel):
                 "must be a string or a list of text parts; other kinds of content are not supported"
             ) from None
 
-    def for_template(self) -> dict[str, str]:
-        """The message as chat templates expect it."""
-        content = self.content
-        if not isinstance(content, str):
-            content = "".join(part.text for part in content)
-        role = "system" if self.role == "developer" else self.role
-        message = {"role": role, "content": content}
-        if self.name is not None:
-            message["name"] = self.name
+    def for_template(self) -> dict[str, Any]:
+        """The message as Hugging Face's chat templates know it."""
+        message = self.model_dump(exclude_none=True)
+        if self.role == "developer":
+            message["role"] = "system"
         return message
 
 

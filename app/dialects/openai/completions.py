@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Request
@@ -14,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.backend import Backend, spell
+from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.openai.common import (
     MAX_CHOICES,
@@ -29,7 +30,12 @@ from app.dialects.openai.common import (
     total_usage,
 )
 from app.dialects.openai.errors import DONE, OPENAI
-from app.dialects.openai.logprobs import CompletionLogprobs, completion_logprobs
+from app.dialects.openai.logprobs import (
+    CompletionLogprobs,
+    TextOffsets,
+    completion_logprobs,
+    prompt_parts,
+)
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
@@ -129,20 +135,29 @@ async def create_completion(body: CompletionBody, request: Request) -> Any:
     return await generate(request, OPENAI, body, CompletionJob.parse)
 
 
+@dataclass(frozen=True)
+class PromptText:
+    """A prompt to continue."""
+
+    tokens: Sequence[int]
+    text: bytes
+
+
 class CompletionJob:
     """The generations that one body asks for: `per_prompt` in a row for each of its prompts."""
 
     def __init__(
-        self, body: CompletionBody, backend: Backend, prompts: Sequence[Sequence[int]]
+        self, body: CompletionBody, backend: Backend, prompts: Sequence[PromptText]
     ) -> None:
         self._body = body
         self._prompts = prompts
         self._pieces = backend.pieces
+        self._hidden = backend.control_tokens
         self._identity = new_identity("cmpl", backend.info.name)
         needs_logprobs = body.is_ranked and body.logprobs is None
         self.requests = [
             body.request(
-                prompt,
+                prompt.tokens,
                 choice,
                 max_tokens=body.max_tokens,
                 logprobs=0 if needs_logprobs else body.logprobs,
@@ -161,7 +176,12 @@ class CompletionJob:
         """
         texts = [prompt for prompt in body.prompts if isinstance(prompt, str)]
         tokens = iter(await backend.prompt_tokens(texts))
-        prompts = [p if isinstance(p, list) else next(tokens) for p in body.prompts]
+        prompts = [
+            PromptText(p, backend.prompt_text(p) if body.echo else b"")
+            if isinstance(p, list)
+            else PromptText(next(tokens), p.encode("utf-8", "surrogatepass"))
+            for p in body.prompts
+        ]
         return cls(body, backend, prompts)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
@@ -184,11 +204,10 @@ class CompletionJob:
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
         usages: dict[int, Usage] = {}
-        offsets = [0] * len(self.requests)
+        echoes = [self._echo(index) for index in range(len(self.requests))]
+        offsets = [TextOffsets(len(echo)) for echo in echoes]
         if self._body.echo:
-            for index in range(len(self.requests)):
-                echo = self._echo(index)
-                offsets[index] = len(echo)
+            for index, echo in enumerate(echoes):
                 yield self._frame(CompletionChoice(text=echo, index=index))
         async for index, event in events:
             match event:
@@ -197,7 +216,6 @@ class CompletionJob:
                     yield self._frame(CompletionChoice(text="", index=index, logprobs=scores))
                 case Delta(text=text, logprobs=entries):
                     scored = self._logprobs(entries, offsets[index])
-                    offsets[index] += sum(map(len, scored.tokens)) if scored else 0
                     yield self._frame(CompletionChoice(text=text, index=index, logprobs=scored))
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
@@ -216,7 +234,7 @@ class CompletionJob:
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)
-        logprobs = self._logprobs(generated.logprobs, len(echo))
+        logprobs = self._logprobs(generated.logprobs, TextOffsets(len(echo)))
         if logprobs is not None and generated.prompt_logprobs:
             logprobs = self._prompt_logprobs(index, generated.prompt_logprobs) + logprobs
         return CompletionChoice(
@@ -226,23 +244,28 @@ class CompletionJob:
             finish_reason=finish_reason(generated),
         )
 
-    def _prompt_of(self, index: int) -> Sequence[int]:
+    def _prompt_of(self, index: int) -> PromptText:
         return self._prompts[index // self._body.per_prompt]
 
     def _echo(self, index: int) -> str:
-        return spell(self._pieces, self._prompt_of(index)) if self._body.echo else ""
+        return self._prompt_of(index).text.decode("utf-8", "replace") if self._body.echo else ""
 
     def _prompt_logprobs(
         self, index: int, entries: Sequence[TokenLogprob | None]
     ) -> CompletionLogprobs:
         prompt, with_top = self._prompt_of(index), bool(self._body.logprobs)
-        return completion_logprobs(self._pieces, prompt, entries, 0, with_top)
+        parts = prompt_parts(self._pieces, prompt.tokens, prompt.text)
+        offsets = TextOffsets().of(parts)
+        return completion_logprobs(self._pieces, prompt.tokens, entries, offsets, with_top)
 
-    def _logprobs(self, entries: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs | None:
+    def _logprobs(
+        self, entries: Sequence[TokenLogprob], offsets: TextOffsets
+    ) -> CompletionLogprobs | None:
         if self._body.logprobs is None:
             return None
         tokens, with_top = [entry.token for entry in entries], bool(self._body.logprobs)
-        return completion_logprobs(self._pieces, tokens, entries, offset, with_top)
+        starts = offsets.of(b"" if t in self._hidden else self._pieces[t] for t in tokens)
+        return completion_logprobs(self._pieces, tokens, entries, starts, with_top)
 
 
 def mean_logprob(generated: Generated) -> float:

@@ -19,6 +19,7 @@ from medusa.errors import (
     ContextLengthError,
     EngineStoppedError,
     InvalidRequestError,
+    NotNumbersError,
     QueueFullError,
 )
 
@@ -66,6 +67,8 @@ class OpenAI(Dialect):
                 return _error(503, str(error), "server_error", code="model_failed")
             case EngineStoppedError():
                 return _error(503, str(error), "server_error", code="shutting_down", headers=RETRY)
+            case NotNumbersError():
+                return _error(500, str(error), "server_error", code="not_numbers")
             case _:
                 message = (
                     f"the request failed inside the server ({type(error).__name__}); "

@@ -1,11 +1,15 @@
 """Log probabilities in the two shapes that OpenAI's APIs have for them."""
 
+import codecs
+import re
 from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
 
 from app.backend import spell
 from medusa.engine.events import TokenLogprob
+
+_SPACES = re.compile(rb"\s*")
 
 
 class TopLogprob(BaseModel):
@@ -49,11 +53,52 @@ class CompletionLogprobs(BaseModel):
         )
 
 
+class TextOffsets:
+    """Where in a text the parts begin that it comes in, in characters.
+
+    A part that begins inside of a character is where that character is.
+
+    Args:
+        start: characters before the first part.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        self._count = start
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, parts: Iterable[bytes]) -> list[int]:
+        """The offset of each part, all of which follow the earlier ones."""
+        offsets = []
+        for part in parts:
+            offsets.append(self._count)
+            self._count += len(self._decoder.decode(part))
+        return offsets
+
+
+def prompt_parts(pieces: Sequence[bytes], tokens: Sequence[int], text: bytes) -> list[bytes]:
+    """What each of a prompt's tokens stands for in its text.
+
+    That is nothing for a BOS that was put in front. Spaces that were, here or behind a control
+    token, are left out, and spaces that the tokenizer left out are in.
+    """
+    parts, end = [], 0
+    for token in tokens:
+        begin = end
+        word = next(_SPACES.finditer(text, begin)).end()
+        for form in (pieces[token], pieces[token].removeprefix(b" ")):
+            found = next((at for at in (begin, word) if text.startswith(form, at)), None)
+            if found is not None:
+                end = found + len(form)
+                break
+        parts.append(text[begin:end])
+    return parts
+
+
 def completion_logprobs(
     pieces: Sequence[bytes],
     tokens: Sequence[int],
     entries: Sequence[TokenLogprob | None],
-    offset: int,
+    offsets: list[int],
     with_top: bool,
 ) -> CompletionLogprobs:
     """The completions shape.
@@ -62,20 +107,15 @@ def completion_logprobs(
         pieces: the bytes of each token of the vocabulary.
         tokens: the tokens of `entries`, which an entry of None does not tell.
         entries: their log probabilities; None for the first token of a prompt.
-        offset: characters of text before the first token.
+        offsets: characters of text before each token.
         with_top: whether alternatives were asked for.
     """
-    texts = [spell(pieces, [token]) for token in tokens]
-    offsets = []
-    for text in texts:
-        offsets.append(offset)
-        offset += len(text)
     tops = [
         {spell(pieces, [token]): logprob for token, logprob in entry.top} if entry else None
         for entry in entries
     ]
     return CompletionLogprobs(
-        tokens=texts,
+        tokens=[spell(pieces, [token]) for token in tokens],
         token_logprobs=[entry.logprob if entry else None for entry in entries],
         top_logprobs=tops if with_top else None,
         text_offset=offsets,

@@ -110,3 +110,13 @@ def test_a_busy_slot_is_no_source_where_nothing_is_shared() -> None:
     cache, slots = cache_of(100, list(range(20)), [], can_share=False)
     slots[0].start(sequence(range(30)))
     assert cache.match(key(*range(25)))[1] == 0
+
+
+def test_spoilt_cells_are_dropped_by_all_who_are_idle() -> None:
+    cache, slots = cache_of(100, [1] * 10, [1] * 4, [1] * 4, [2] * 10)
+    spoilt, sharer, runner, other = slots
+    for slot in (sharer, runner):
+        slot.share(spoilt, 4)
+    runner.start(sequence([1] * 6))
+    cache.drop_spoilt(spoilt)
+    assert [len(slot.tokens) for slot in (spoilt, sharer, runner, other)] == [0, 0, 4, 10]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from medusa.errors import NotNumbersError
 from medusa.sampling.draw import candidates, draw, log_softmax
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
@@ -129,3 +130,24 @@ def test_forbidden_tokens_are_never_chosen() -> None:
 @given(row=rows)
 def test_log_softmax_sums_to_one(row: np.ndarray) -> None:
     assert np.exp(log_softmax(row)).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, None])
+def test_logits_that_are_no_numbers_are_refused(temperature: float, bad: float | None) -> None:
+    row = np.full(1000, -np.inf, np.float32)
+    if bad is not None:
+        row = np.random.default_rng(0).standard_normal(1000, np.float32)
+        row[500] = bad
+    params = SamplingParams(temperature=temperature, top_k=20)
+    with pytest.raises(NotNumbersError, match="not numbers"):
+        Sampler(params, []).sample(row)
+    with pytest.raises(NotNumbersError, match="not numbers"):
+        log_softmax(row)
+
+
+def test_tokens_that_a_model_never_says_are_no_error() -> None:
+    row = np.full(1000, -np.inf, np.float32)
+    row[3] = 1.0
+    for temperature in (0.0, 1.0):
+        assert Sampler(SamplingParams(temperature=temperature), []).sample(row) == 3

@@ -76,7 +76,11 @@ def test_no_carriage_return_is_sent(path: str, body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [(FailureKind.STOPPED, "shutting_down"), (FailureKind.INTERNAL, "internal_error")],
+    [
+        (FailureKind.STOPPED, "shutting_down"),
+        (FailureKind.NOT_NUMBERS, "not_numbers"),
+        (FailureKind.INTERNAL, "internal_error"),
+    ],
 )
 def test_an_error_in_a_stream_is_its_last_chunk(kind: FailureKind, code: str) -> None:
     backend = FakeBackend([Script(["One"], failure=kind)])
