@@ -8,10 +8,12 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
+from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS
 from medusa.llama.runtime import gpu_offload_available
 from medusa.llama.threads import default_threads
+from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
@@ -27,6 +29,7 @@ class LoadedModel:
     heads: Heads | None
     engine: Engine
     template: ChatTemplate | None
+    grammars: GrammarCompiler
 
     def close(self) -> None:
         """Stop the engine and free the model."""
@@ -71,7 +74,8 @@ def open_model(
     except Exception:
         model.close()
         raise
-    return LoadedModel(name or path.stem, model, loaded_heads, engine, template)
+    grammars = GrammarCompiler(lambda: grammar_tokenizer(model))
+    return LoadedModel(name or path.stem, model, loaded_heads, engine, template, grammars)
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:
