@@ -1,6 +1,6 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +9,8 @@ from medusa.engine.events import EventSink
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
+from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.grammars.spec import GrammarSpec
 
 MAX_CHARACTERS = 1_000_000
 """Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
@@ -104,6 +106,13 @@ class Backend(Protocol):
             InvalidRequestError: the template refuses these messages, or they are too long.
         """
 
+    async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
+        """What holds each of a request's generations to a grammar.
+
+        Raises:
+            InvalidRequestError: the grammar is wrong, not supported or too complex.
+        """
+
     def close(self) -> None:
         """Stop; requests that are unfinished fail."""
 
@@ -182,6 +191,10 @@ class LocalBackend:
             return prompt.tokens(self.loaded.model)
 
         return await self._threads.run(tokens)
+
+    async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
+        """See Backend."""
+        return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
 
     def close(self) -> None:
         """See Backend."""

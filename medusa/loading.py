@@ -11,10 +11,12 @@ from medusa.engine.memory import MemoryRules
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
+from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS
 from medusa.llama.runtime import gpu_offload_available
 from medusa.llama.threads import default_threads
+from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
@@ -32,6 +34,7 @@ class LoadedModel:
     heads: Heads | None
     engine: Engine
     template: ChatTemplate | None
+    grammars: GrammarCompiler
     no_chat: str | None = None
     """Why there is no template."""
 
@@ -81,7 +84,15 @@ def open_model(
     except Exception:
         model.close()
         raise
-    return LoadedModel(name or path.stem, model, loaded_heads, engine, template, no_chat)
+    return LoadedModel(
+        name or path.stem,
+        model,
+        loaded_heads,
+        engine,
+        template,
+        GrammarCompiler(lambda: grammar_tokenizer(model)),
+        no_chat,
+    )
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:

@@ -25,6 +25,7 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
                 hidden=verified.hidden,
                 max_leaves=verified.slot.labels.max_leaves,
                 max_depth=verified.sequence.remaining - 1,
+                constraint=verified.sequence.sampler.constraint,
             )
             for verified in survivors
         ]

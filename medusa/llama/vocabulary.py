@@ -22,11 +22,11 @@ class Vocabulary:
 
     def __init__(self, llama_cpp: Any, model: Any) -> None:
         self._lib = llama_cpp
-        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self.vocab_handle = llama_cpp.llama_model_get_vocab(model)
         none = llama_cpp.LLAMA_VOCAB_TYPE_NONE  # llama.cpp aborts when asked to tokenise with it
-        if not self._vocab or llama_cpp.llama_vocab_type(self._vocab) == none:
+        if not self.vocab_handle or llama_cpp.llama_vocab_type(self.vocab_handle) == none:
             raise ModelLoadError("the model has no vocabulary")
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self.vocab_handle)
 
     @cached_property
     def pieces(self) -> list[bytes]:
@@ -41,13 +41,13 @@ class Vocabulary:
     def eog_tokens(self) -> frozenset[int]:
         """Tokens that end a generation (EOS, EOT and the like)."""
         is_eog = self._lib.llama_vocab_is_eog
-        return frozenset(t for t in range(self.n_vocab) if is_eog(self._vocab, t))
+        return frozenset(t for t in range(self.n_vocab) if is_eog(self.vocab_handle, t))
 
     @cached_property
     def control_tokens(self) -> frozenset[int]:
         """Tokens that steer the model and are not part of the text it writes."""
         is_control = self._lib.llama_vocab_is_control
-        return frozenset(t for t in range(self.n_vocab) if is_control(self._vocab, t))
+        return frozenset(t for t in range(self.n_vocab) if is_control(self.vocab_handle, t))
 
     @cached_property
     def control_spellings(self) -> dict[str, bool]:
@@ -58,7 +58,7 @@ class Vocabulary:
         spellings: dict[str, bool] = {}
         control = self._lib.LLAMA_TOKEN_ATTR_CONTROL | self._lib.LLAMA_TOKEN_ATTR_UNKNOWN
         for token, piece in enumerate(self.pieces):
-            attributes = self._lib.llama_vocab_get_attr(self._vocab, token)
+            attributes = self._lib.llama_vocab_get_attr(self.vocab_handle, token)
             spelling = piece.decode("utf-8", "replace")
             if attributes & control:
                 spellings[spelling] = False
@@ -69,17 +69,17 @@ class Vocabulary:
     @property
     def bos_token(self) -> int:
         """Id of the beginning-of-sequence token, -1 when the vocabulary has none."""
-        return int(self._lib.llama_vocab_bos(self._vocab))
+        return int(self._lib.llama_vocab_bos(self.vocab_handle))
 
     @property
     def eos_token(self) -> int:
         """Id of the end-of-sequence token, -1 when the vocabulary has none."""
-        return int(self._lib.llama_vocab_eos(self._vocab))
+        return int(self._lib.llama_vocab_eos(self.vocab_handle))
 
     @property
     def adds_bos(self) -> bool:
         """Whether tokenising with special tokens puts BOS in front."""
-        return bool(self._lib.llama_vocab_get_add_bos(self._vocab))
+        return bool(self._lib.llama_vocab_get_add_bos(self.vocab_handle))
 
     def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = False
@@ -100,7 +100,7 @@ class Vocabulary:
         for _ in range(2):  # the second time with the room that llama.cpp asked for
             buffer = (self._lib.llama_token * capacity)()
             count = self._lib.llama_tokenize(
-                self._vocab, raw, len(raw), buffer, capacity, add_special, parse_special
+                self.vocab_handle, raw, len(raw), buffer, capacity, add_special, parse_special
             )
             if count >= 0:
                 twice = add_special and self.adds_bos and buffer[:2] == [self.bos_token] * 2
@@ -132,7 +132,7 @@ class Vocabulary:
         size = 64
         for _ in range(2):  # the second time with the room that llama.cpp asked for
             buffer = ctypes.create_string_buffer(size)
-            length = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+            length = self._lib.llama_token_to_piece(self.vocab_handle, token, buffer, size, 0, True)
             if length >= 0:
                 return buffer.raw[:length]
             if length == _OVERFLOW:

@@ -1,14 +1,18 @@
 """What a request's text must look like, token by token: the seam for grammars and schemas."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from medusa.errors import MedusaError
 
 
-class NothingAllowedError(MedusaError):
+class ConstraintFailedError(MedusaError):
+    """A constraint cannot go on."""
+
+
+class NothingAllowedError(ConstraintFailedError):
     """A constraint, with the tokens that are forbidden anyway, leaves no token to choose."""
 
 
@@ -24,5 +28,13 @@ class TokenConstraint(Protocol):
         ...
 
     def forced(self) -> Sequence[int]:
-        """Tokens that must come next, one after the other; may be empty."""
+        """Tokens that must come next, one after the other; may be empty, even where one must."""
+        ...
+
+    def allows(self, token: int) -> bool:
+        """Whether a token may come next."""
+        ...
+
+    def fork(self) -> Self:
+        """One that looks ahead from here, while this one stays."""
         ...

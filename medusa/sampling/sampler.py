@@ -34,7 +34,7 @@ class Sampler:
         constraint: TokenConstraint | None = None,
     ) -> None:
         self.params = params
-        self._constraint = constraint
+        self.constraint = constraint
         self._rng = np.random.Generator(np.random.Philox(params.seed))
         self._scratch: np.ndarray | None = None
         self._generated: Counter[int] = Counter()
@@ -71,8 +71,8 @@ class Sampler:
             ids, weights = candidates(adjusted, self.params, self._scratch)
             token = int(ids[draw(weights, self._rng.random())])
         self._generated[token] += 1
-        if self._constraint is not None:
-            self._constraint.accept(token)
+        if self.constraint is not None:
+            self.constraint.accept(token)
         return token
 
     def _adjust(self, logits: np.ndarray) -> np.ndarray:
@@ -83,10 +83,10 @@ class Sampler:
         row[self._bias_ids] += self._bias
         if self._penalises:
             self._penalise(row, self._generated)
-        if self._constraint is not None:
-            self._constraint.mask(row)
+        if self.constraint is not None:
+            self.constraint.mask(row)
         row[self._forbidden] = -np.inf
-        if self._constraint is not None and row.max() == -np.inf:
+        if self.constraint is not None and row.max() == -np.inf:
             raise NothingAllowedError(
                 "no token may come next: what the constraint allows is forbidden otherwise, or "
                 "it allows nothing"

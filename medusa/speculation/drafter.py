@@ -57,6 +57,14 @@ class _Step:
     def __post_init__(self) -> None:
         self.drafts = [[] for _ in self.requests]
 
+    def is_sure(self, index: int) -> bool:
+        """Whether what comes next in a request is as good as known."""
+        constraint = self.requests[index].constraint
+        if constraint is not None and constraint.forced():
+            return True
+        drafts = self.drafts[index]
+        return any(chance >= _SURE for draft in drafts for chance in draft.guesses(ROOT).values())
+
 
 class Drafter:
     """Proposes what a step verifies. Never raises: what fails in here costs guesses only.
@@ -159,7 +167,7 @@ class Drafter:
                 self._ask(source, step, everybody)
         for source in sources:
             if source.optional and (step.explores or self._gain >= LEAST_GAIN):
-                doubtful = [index for index in everybody if not _is_sure(step.drafts[index])]
+                doubtful = [index for index in everybody if not step.is_sure(index)]
                 if doubtful:
                     plain = [list(drafts) for drafts in step.drafts] if step.explores else []
                     self._ask(source, step, doubtful)
@@ -207,6 +215,7 @@ class Drafter:
                 request.tokens[-1],
                 TreeLimits(self._max_nodes, request.max_leaves, request.max_depth),
                 own,
+                request.constraint,
             )
             for request, own in zip(step.requests, drafts, strict=True)
         ]
@@ -216,7 +225,3 @@ class Drafter:
         total = guarded + self._fuse.failures + self._cost_fuse.failures
         new, self._reported = total - self._reported, total
         return new
-
-
-def _is_sure(drafts: Sequence[Draft]) -> bool:
-    return any(chance >= _SURE for draft in drafts for chance in draft.guesses(ROOT).values())

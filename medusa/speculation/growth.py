@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from medusa.sampling.constraints import TokenConstraint
 from medusa.speculation.cost import StepCost
 from medusa.speculation.sources.source import ROOT, Draft
 from medusa.speculation.tree import TokenTree, TreeLimits
@@ -15,6 +16,9 @@ from medusa.speculation.tree import TokenTree, TreeLimits
 LEAST_GAIN = 1.05
 """A step with guesses should seem that much faster: under load, where they are worth little, what
 the estimate leaves out decides (requests end apart, and the last ones run in small batches)."""
+
+_LIKELIEST = 0.99
+"""Chance of a guess that only a constraint's bans make certain."""
 
 _Candidate = tuple[float, int, int, int]
 """A node that may be added: negative chance, age, parent, token. The likeliest comes first, of
@@ -28,6 +32,7 @@ class TreeRequest:
     root: int  # the newest accepted token
     limits: TreeLimits
     drafts: Sequence[Draft] = ()  # where two guess the same token, the later one's word goes first
+    constraint: TokenConstraint | None = None  # on what comes after the root
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,13 @@ class TreeGrowth:
         self._parents: list[int] = []
         self._depths: list[int] = []
         self._drafts: list[list[tuple[Draft, int]]] = []  # that go on below a node, and where
+        self._constraints: list[TokenConstraint | None] = []  # on what comes below a node
         self._inner: set[int] = set()
         self._n_leaves = 1
         self._candidates: list[_Candidate] = []  # a heap; its first fits into the limits
         self._age = 0
-        self._add(request.root, -1, 0, 1.0, [(draft, ROOT) for draft in request.drafts])
+        drafts = [(draft, ROOT) for draft in request.drafts]
+        self._add(request.root, -1, 0, 1.0, drafts, request.constraint)
 
     @property
     def chance(self) -> float:
@@ -146,7 +153,11 @@ class TreeGrowth:
             for draft, place in self._drafts[parent]
             if (below := draft.follow(place, token)) is not None
         ]
-        self._add(token, parent, self._depths[parent] + 1, -negative_chance, drafts)
+        constraint = self._constraints[parent]
+        if constraint is not None:
+            constraint = constraint.fork()
+            constraint.accept(token)
+        self._add(token, parent, self._depths[parent] + 1, -negative_chance, drafts, constraint)
 
     def tree(self, n_nodes: int | None = None) -> TokenTree:
         """What has grown so far, or its first nodes beside the root."""
@@ -154,16 +165,23 @@ class TreeGrowth:
         return TokenTree(tuple(self._tokens[:end]), tuple(self._parents[:end]))
 
     def _add(
-        self, token: int, parent: int, depth: int, chance: float, drafts: list[tuple[Draft, int]]
+        self,
+        token: int,
+        parent: int,
+        depth: int,
+        chance: float,
+        drafts: list[tuple[Draft, int]],
+        constraint: TokenConstraint | None,
     ) -> None:
         node = len(self._tokens)
         self._tokens.append(token)
         self._parents.append(parent)
         self._depths.append(depth)
         self._drafts.append(drafts)
+        self._constraints.append(constraint)
         candidates = self._candidates
         if depth < self._limits.max_depth:
-            for child, conditional in _merged(drafts).items():
+            for child, conditional in _lawful(_merged(drafts), constraint).items():
                 if 0.0 < conditional <= 1.0:
                     self._age += 1
                     heapq.heappush(candidates, (-chance * conditional, self._age, node, child))
@@ -189,6 +207,26 @@ def _merged(drafts: list[tuple[Draft, int]]) -> Mapping[int, float]:
         guesses = draft.guesses(place)
         merged = _agreed(merged, guesses) if merged else guesses
     return merged
+
+
+def _lawful(
+    guesses: Mapping[int, float], constraint: TokenConstraint | None
+) -> Mapping[int, float]:
+    """What a constraint leaves of guesses, or what it forces.
+
+    Each is as much likelier as the forbidden ones were; certain is only what is forced.
+    """
+    if constraint is None:
+        return guesses
+    forced = constraint.forced()
+    if forced:
+        return {forced[0]: 1.0}
+    lawful = {token: chance for token, chance in guesses.items() if constraint.allows(token)}
+    possible = 1.0 - (sum(guesses.values()) - sum(lawful.values()))
+    return {
+        token: min(chance / possible, _LIKELIEST) if possible > chance else _LIKELIEST
+        for token, chance in lawful.items()
+    }
 
 
 def _agreed(earlier: Mapping[int, float], later: Mapping[int, float]) -> Mapping[int, float]:

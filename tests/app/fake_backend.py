@@ -20,6 +20,8 @@ from medusa.engine.events import (
 )
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
+from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.grammars.spec import GrammarSpec
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,9 @@ class FakeBackend:
         text = "".join(f"<{message['role']}>{message['content']}" for message in messages)
         (tokens,) = await self.tokenize([text], add_special=True, parse_special=True)
         return tokens
+
+    async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
+        raise InvalidRequestError("this backend knows no grammars")
 
     def close(self) -> None:
         for thread in self.threads:

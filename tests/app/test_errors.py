@@ -77,7 +77,7 @@ def test_contradictions_are_explained(server: Server, change: dict[str, Any]) ->
         ),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": "auto"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
         ({"functions": []}, "functions"),
     ],
 )

@@ -1,6 +1,6 @@
 """POST /v1/chat/completions: answer conversations."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
@@ -34,6 +34,7 @@ from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
+from medusa.sampling.constraints import TokenConstraint
 
 router = OPENAI.router()
 
@@ -74,14 +75,6 @@ class ChatMessage(BaseModel):
         return message
 
 
-class ResponseFormat(BaseModel):
-    """Only plain text is supported."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text"]
-
-
 class ChatBody(GenerationBody):
     """A request to answer a conversation."""
 
@@ -92,7 +85,6 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    response_format: ResponseFormat | None = None
     tools: None = Field(None, description="Not supported.")
     tool_choice: Literal["none"] | None = None
 
@@ -187,7 +179,13 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Any:
 class ChatJob:
     """The `n` generations of one conversation."""
 
-    def __init__(self, body: ChatBody, backend: Backend, prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        body: ChatBody,
+        backend: Backend,
+        prompt: Sequence[int],
+        constraint: Callable[[], TokenConstraint] | None,
+    ) -> None:
         self._body = body
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
@@ -197,6 +195,7 @@ class ChatJob:
                 choice,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+                constraint=constraint,
             )
             for choice in range(body.n)
         ]
@@ -206,10 +205,12 @@ class ChatJob:
         """Render and tokenise the conversation.
 
         Raises:
-            InvalidRequestError: the model has no chat template, or it refuses these messages.
+            InvalidRequestError: the model has no chat template, it refuses these messages, or what
+                the answer is to look like cannot be kept to.
         """
+        constraint = await body.constraint(backend)
         messages = [message.for_template() for message in body.messages]
-        return cls(body, backend, await backend.chat_tokens(messages))
+        return cls(body, backend, await backend.chat_tokens(messages), constraint)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -15,9 +15,13 @@ from pydantic import (
     model_validator,
 )
 
+from app.backend import Backend
+from app.dialects.openai.formats import FormatFields
 from medusa.engine.client import Generated
 from medusa.engine.events import FinishReason, Usage
 from medusa.engine.requests import GenerationRequest
+from medusa.errors import InvalidRequestError
+from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
 MAX_LOGPROBS = 20
@@ -49,7 +53,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(BaseModel):
+class GenerationBody(FormatFields):
     """What every generating endpoint takes. Unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid")
@@ -103,6 +107,25 @@ class GenerationBody(BaseModel):
             raise ValueError("stream_options needs stream to be true")
         return self
 
+    async def constraint(self, backend: Backend) -> Callable[[], TokenConstraint] | None:
+        """What its answers must look like, ready to be kept to.
+
+        Raises:
+            InvalidRequestError: the grammar is wrong, not supported or too complex, or it is to go
+                on after its end.
+        """
+        found = self.grammar_spec()
+        if found is None:
+            return None
+        field, spec = found
+        if self.ignore_eos:
+            raise InvalidRequestError(f"{field} and ignore_eos contradict each other", field=field)
+        try:
+            return await backend.constraint(spec)
+        except InvalidRequestError as error:
+            error.field = field
+            raise
+
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a usage chunk."""
@@ -116,6 +139,7 @@ class GenerationBody(BaseModel):
         max_tokens: int | None,
         logprobs: int | None,
         prompt_logprobs: int | None = None,
+        constraint: Callable[[], TokenConstraint] | None = None,
     ) -> GenerationRequest:
         """What the backend is to run for the choice with this index; each has a seed of its own."""
         return GenerationRequest(
@@ -136,6 +160,7 @@ class GenerationBody(BaseModel):
             ignore_eos=self.ignore_eos,
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
+            constraint=constraint,
         )
 
 

@@ -1,7 +1,7 @@
 """POST /v1/completions: continue prompts."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -39,6 +39,7 @@ from app.dialects.openai.logprobs import (
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
+from medusa.sampling.constraints import TokenConstraint
 
 router = OPENAI.router()
 
@@ -147,7 +148,11 @@ class CompletionJob:
     """The generations that one body asks for: `per_prompt` in a row for each of its prompts."""
 
     def __init__(
-        self, body: CompletionBody, backend: Backend, prompts: Sequence[PromptText]
+        self,
+        body: CompletionBody,
+        backend: Backend,
+        prompts: Sequence[PromptText],
+        constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
         self._prompts = prompts
@@ -162,6 +167,7 @@ class CompletionJob:
                 max_tokens=body.max_tokens,
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
+                constraint=constraint,
             )
             for prompt in prompts
             for choice in range(body.per_prompt)
@@ -172,8 +178,10 @@ class CompletionJob:
         """Tokenise the prompts.
 
         Raises:
-            InvalidRequestError: one is too long.
+            InvalidRequestError: one is too long, or what the answers are to look like cannot be
+                kept to.
         """
+        constraint = await body.constraint(backend)
         texts = [prompt for prompt in body.prompts if isinstance(prompt, str)]
         tokens = iter(await backend.prompt_tokens(texts))
         prompts = [
@@ -182,7 +190,7 @@ class CompletionJob:
             else PromptText(next(tokens), p.encode("utf-8", "surrogatepass"))
             for p in body.prompts
         ]
-        return cls(body, backend, prompts)
+        return cls(body, backend, prompts, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""

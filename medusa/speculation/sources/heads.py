@@ -65,7 +65,8 @@ class HeadsSource(DraftSource):
         for request, proposals in zip(requests, ask_heads(self._heads, requests), strict=True):
             guessed = _Guessed(proposals.tokens.tolist(), proposals.probs.tolist())
             drafts.append(self._draft(guessed))
-            self._open[request.key] = guessed
+            if request.constraint is None:  # whose bans would count as wrong guesses
+                self._open[request.key] = guessed
         return drafts
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:

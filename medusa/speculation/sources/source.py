@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from medusa.sampling.constraints import TokenConstraint
+
 ROOT = 0
 """The place of every draft at which a tree begins."""
 
@@ -22,6 +24,7 @@ class DraftRequest:
     """[n_embd] float32, the state that the newest token was sampled from, if heads are to guess."""
     max_leaves: int
     max_depth: int
+    constraint: TokenConstraint | None = None  # on what comes after the newest token
 
 
 class Draft(Protocol):

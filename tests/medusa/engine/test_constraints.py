@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -22,8 +23,8 @@ from tests.medusa.engine.conftest import GREEDY
 class Even:
     """Only even tokens, and 42 after each that 10 divides."""
 
-    def __init__(self) -> None:
-        self._last = 1
+    def __init__(self, last: int = 1) -> None:
+        self._last = last
 
     def mask(self, row: np.ndarray) -> None:
         row[1::2] = -np.inf
@@ -35,6 +36,12 @@ class Even:
 
     def forced(self) -> list[int]:
         return [42] if self._last % 10 == 0 else []
+
+    def allows(self, token: int) -> bool:
+        return token == 42 if self.forced() else token % 2 == 0
+
+    def fork(self) -> Self:
+        return type(self)(self._last)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])

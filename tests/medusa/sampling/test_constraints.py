@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ rows = hnp.arrays(np.float32, st.integers(2, 400), elements=st.floats(-20, 20, w
 class InTurns:
     """Even tokens first, then odd ones, and so on."""
 
-    def __init__(self) -> None:
-        self.accepted: list[int] = []
+    def __init__(self, accepted: Sequence[int] = ()) -> None:
+        self.accepted = list(accepted)
 
     def mask(self, row: np.ndarray) -> None:
         row[1 - len(self.accepted) % 2 :: 2] = -np.inf
@@ -27,6 +28,12 @@ class InTurns:
 
     def forced(self) -> Sequence[int]:
         return ()
+
+    def allows(self, token: int) -> bool:
+        return token % 2 == len(self.accepted) % 2
+
+    def fork(self) -> Self:
+        return type(self)(self.accepted)
 
 
 @given(row=rows, temperature=st.sampled_from([0.0, 0.7, 5.0]), top_k=st.sampled_from([0, 3]))

@@ -1,10 +1,14 @@
 import heapq
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa.speculation.growth import TreeGrowth
 from medusa.speculation.tree import TokenTree, TreeLimits
 from tests.medusa.speculation.drafts import (
     ROOMY,
@@ -19,6 +23,7 @@ from tests.medusa.speculation.drafts import (
     guesses,
     limits,
     paths,
+    request_of,
 )
 
 
@@ -149,3 +154,64 @@ def test_without_guesses_nothing_grows() -> None:
     growth = growth_of(ROOMY)
     assert growth.chance == 0
     assert growth.tree() == TokenTree.root_only(ROOT)
+
+
+@dataclass
+class Alternating:
+    """Even tokens, then odd ones, and so on; after a 7, only 40 and then 41."""
+
+    last: int = ROOT
+
+    def mask(self, row: np.ndarray) -> None:
+        raise AssertionError("growing needs no masks")
+
+    def accept(self, token: int) -> None:
+        assert self.allows(token)
+        self.last = token
+
+    def forced(self) -> Sequence[int]:
+        return {7: (40, 41), 40: (41,)}.get(self.last, ())
+
+    def allows(self, token: int) -> bool:
+        forced = self.forced()
+        return token == forced[0] if forced else (token + self.last) % 2 == 1
+
+    def fork(self) -> "Alternating":
+        return replace(self)
+
+
+def under_a_constraint(guesses: Guesses, limits: TreeLimits = ROOMY) -> TreeGrowth:
+    request = replace(request_of(limits, guesses), constraint=Alternating())
+    return TreeGrowth(request)
+
+
+def test_what_a_constraint_forbids_is_never_a_node_and_its_chance_goes_to_the_others() -> None:
+    growth = under_a_constraint(Guesses([[3, 6, 5]], [[0.3, 0.5, 0.1]], chained=False))
+    assert growth.chance == pytest.approx(0.3 / 0.5)
+    grow_fully(growth)
+    assert paths(growth.tree()) == [(3,), (5,)]
+
+
+def test_what_a_constraint_forces_is_certain_and_goes_on_where_the_guesses_end() -> None:
+    growth = under_a_constraint(Guesses([[7, 3], [8, 2]], [[0.6, 0.2], [0.5, 0.4]], False))
+    added = grow_fully(growth)
+    assert sorted(paths(growth.tree())) == [(3,), (3, 2), (3, 8), (7,), (7, 40), (7, 40, 41)]
+    assert added[:3] == pytest.approx([0.6, 0.6, 0.6])
+
+
+def test_a_guess_that_only_bans_make_certain_is_not_verified_at_any_price() -> None:
+    growth = under_a_constraint(Guesses([[3, 6]], [[0.25, 0.75]], chained=False))
+    assert 0.9 < growth.chance < 1.0
+
+
+@given(guesses=guesses(), limits=limits)
+def test_every_path_of_a_constrained_tree_is_lawful(guesses: Guesses, limits: TreeLimits) -> None:
+    growth = under_a_constraint(guesses, limits)
+    grow_fully(growth)
+    tree = growth.tree()
+    assert tree.n_drafts <= limits.max_nodes
+    assert len(tree.leaves) <= limits.max_leaves
+    for path in paths(tree):
+        walker = Alternating()
+        for token in path:
+            walker.accept(token)

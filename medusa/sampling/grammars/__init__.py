@@ -1,0 +1,1 @@
+"""Constraints from grammars: JSON schemas, regular expressions, choices, Lark and GBNF."""

@@ -1,0 +1,119 @@
+"""From a grammar's source to constraints, checked and cached.
+
+https://github.com/guidance-ai/llguidance does the work: Earley parsing over derivatives of regular
+expressions, with the vocabulary as a trie.
+"""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import any_to_lark
+
+from medusa.errors import InvalidRequestError
+from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.grammars.constraint import GrammarConstraint
+from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
+
+MAX_SOURCE = 100_000
+"""Characters of the longest source that is read."""
+
+_CACHED = 64
+"""Grammars that are kept compiled; a few hundred KB each."""
+
+_LIMITS = LLParserLimits(
+    initial_lexer_fuel=1_000_000,  # 20 ms
+    step_lexer_fuel=100_000,  # 7 ms in the engine's thread, with a cold cache
+    step_max_items=50_000,  # 3 ms
+    max_lexer_states=50_000,  # 2 kB each
+    max_grammar_size=200_000,
+)
+
+
+class GrammarCompiler:
+    """Compiles grammars for one vocabulary. Any thread may call.
+
+    Args:
+        tokenizer: makes the vocabulary as llguidance needs it, which takes a second for a large
+            one; called when the first grammar comes.
+    """
+
+    def __init__(self, tokenizer: Callable[[], LLTokenizer]) -> None:
+        self._make_tokenizer = tokenizer
+        self._tokenizer: LLTokenizer | None = None
+        self._matchers: OrderedDict[GrammarSpec, LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
+        """What makes constraints that begin at the grammar's start.
+
+        Raises:
+            InvalidRequestError: the grammar is wrong, uses what is not supported, or is too
+                complex; the message names what.
+        """
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = self._make_tokenizer()
+            tokenizer = self._tokenizer
+            matcher = self._matchers.get(spec)
+        if matcher is None:
+            matcher = _matcher(tokenizer, spec)
+        with self._lock:
+            self._matchers[spec] = matcher
+            self._matchers.move_to_end(spec)
+            while len(self._matchers) > _CACHED:
+                self._matchers.popitem(last=False)
+        return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token)
+
+
+def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:
+    if len(spec.source) > MAX_SOURCE:
+        raise InvalidRequestError(
+            f"a {spec.kind} of {len(spec.source):,} characters is too long; at most "
+            f"{MAX_SOURCE:,} are read"
+        )
+    try:
+        grammar = _grammar(spec)
+    except ValueError as error:
+        raise InvalidRequestError(f"not a valid {spec.kind}: {error}") from error
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
+    if matcher.is_error():
+        raise InvalidRequestError(f"not a supported {spec.kind}: {_reason(matcher.get_error())}")
+    return matcher
+
+
+def _grammar(spec: GrammarSpec) -> str:
+    """A source in llguidance's language.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    match spec.kind:
+        case GrammarKind.JSON_SCHEMA:
+            # On one line, as Python's json has it: all punctuation is forced then, and a model
+            # cannot go astray in white space. A schema's `x-guidance` may say otherwise.
+            return LLMatcher.grammar_from_json_schema(
+                spec.source,
+                defaults={
+                    "item_separator": ", ",
+                    "key_separator": ": ",
+                    "whitespace_flexible": False,
+                },
+            )
+        case GrammarKind.REGEX:
+            return LLMatcher.grammar_from_regex(spec.source)
+        case GrammarKind.CHOICE:
+            choices = json.loads(spec.source)
+            return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, choices)))
+        case GrammarKind.GRAMMAR:
+            try:
+                return LLMatcher.grammar_from_lark(any_to_lark(spec.source))
+            except Exception as error:  # of whatever kind
+                raise ValueError(str(error)) from error
+
+
+def _reason(error: str) -> str:
+    """The words for a client in what llguidance says."""
+    return error.strip().split("\n\n")[0]

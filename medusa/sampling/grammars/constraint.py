@@ -1,0 +1,85 @@
+"""A grammar as a constraint on tokens."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from llguidance import LLMatcher
+
+from medusa.sampling.constraints import ConstraintFailedError
+
+
+class GrammarConstraint:
+    """Where in a grammar's text a request is.
+
+    What the grammar forces is written in the tokens that the model's tokenizer would cut it into,
+    also where others would spell the same: forced text is decoded at once then.
+
+    Args:
+        matcher: at the same place; taken over.
+        end_token: what ends a text that is complete.
+        forced: what must come next, as far as it is known.
+    """
+
+    def __init__(self, matcher: LLMatcher, end_token: int, forced: Sequence[int] = ()) -> None:
+        self._matcher = matcher
+        self._end_token = end_token
+        self._forced = deque(forced)
+        self._looked = bool(forced)  # for what is forced at this place
+
+    def mask(self, row: np.ndarray) -> None:
+        """See TokenConstraint.
+
+        Raises:
+            ConstraintFailedError: the grammar is too complex at this place.
+        """
+        forced = self.forced()
+        if forced:
+            token = forced[0]
+            kept = row[token]
+            row[:] = -np.inf
+            row[token] = kept
+            return
+        bits = np.zeros((len(row) + 31) // 32, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        self._check()
+        allowed = np.unpackbits(bits.view(np.uint8), count=len(row), bitorder="little")
+        np.copyto(row, -np.inf, where=allowed.view(np.bool_) == np.False_)
+
+    def accept(self, token: int) -> None:
+        """See TokenConstraint.
+
+        Raises:
+            ConstraintFailedError: the grammar does not allow the token.
+        """
+        if self._forced:
+            expected = self._forced.popleft()
+            if token != expected:
+                self._forced.clear()
+        self._looked = bool(self._forced)
+        self._matcher.consume_token(token)
+        self._check()
+
+    def forced(self) -> Sequence[int]:
+        """See TokenConstraint."""
+        if not self._looked:
+            self._looked = True
+            if self._matcher.is_stopped():
+                self._forced.append(self._end_token)
+            else:
+                self._forced.extend(self._matcher.compute_ff_tokens())
+        return self._forced
+
+    def allows(self, token: int) -> bool:
+        """See TokenConstraint."""
+        forced = self.forced()
+        return token == forced[0] if forced else self._matcher.validate_tokens([token]) == 1
+
+    def fork(self) -> Self:
+        """See TokenConstraint."""
+        return type(self)(self._matcher.deep_copy(), self._end_token, self._forced)
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise ConstraintFailedError(self._matcher.get_error())

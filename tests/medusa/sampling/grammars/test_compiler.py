@@ -1,0 +1,167 @@
+import json
+import re
+from collections.abc import Iterator
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medusa.errors import InvalidRequestError
+from medusa.llama.grammar_tokenizer import grammar_tokenizer
+from medusa.llama.model import Model
+from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
+from medusa.sampling.grammars.compiler import MAX_SOURCE, GrammarCompiler
+from medusa.sampling.grammars.spec import GrammarSpec
+from tests.app.tiny_model import write_tiny_model
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "tags": {"type": "array", "items": {"enum": ["red", "green"]}, "maxItems": 3},
+        "born": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"},
+        "next": {"anyOf": [{"type": "null"}, {"const": "a \u00e9 \u4e2d"}]},
+    },
+    "required": ["name", "age", "tags", "born", "next"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    path = tmp_path_factory.mktemp("grammars") / "tiny.gguf"
+    write_tiny_model(path, "gpt-2")
+    model = Model(path)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def compiler(tiny: Model) -> GrammarCompiler:
+    return GrammarCompiler(lambda: grammar_tokenizer(tiny))
+
+
+def allowed(constraint: TokenConstraint, n_vocab: int) -> list[int]:
+    row = np.zeros(n_vocab, np.float32)
+    constraint.mask(row)
+    return np.flatnonzero(row == 0).tolist()
+
+
+def write(model: Model, constraint: TokenConstraint, seed: int) -> str:
+    """A random text under a constraint, checked at every token."""
+    rng = np.random.default_rng(seed)
+    tokens: list[int] = []
+    while True:
+        choices = allowed(constraint, model.n_vocab)
+        assert choices, model.detokenize(tokens)
+        forced = list(constraint.forced())
+        if forced:
+            assert choices == forced[:1]
+        others = set(rng.integers(0, model.n_vocab, 5).tolist())
+        assert all(constraint.allows(token) == (token in choices) for token in others)
+        token = int(rng.choice(choices))
+        assert constraint.allows(token)
+        if token in model.eog_tokens:
+            return model.detokenize(tokens)
+        ahead = constraint.fork()
+        ahead.accept(token)
+        constraint.accept(token)
+        assert list(ahead.forced()) == list(constraint.forced())
+        tokens.append(token)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_texts_under_a_schema_validate(tiny: Model, compiler: GrammarCompiler, seed: int) -> None:
+    text = write(tiny, compiler.compile(GrammarSpec.json_schema(PERSON))(), seed)
+    jsonschema.validate(json.loads(text), PERSON)
+    assert text.startswith('{"name": "')
+
+
+@pytest.mark.parametrize(
+    ("spec", "pattern"),
+    [
+        (GrammarSpec.regex("[a-c]{2,5}-[0-9]+x"), "[a-c]{2,5}-[0-9]+x"),
+        (GrammarSpec.choice(["yes", "no", 'a "b" \\ \n']), r'yes|no|a "b" \\ \n'),
+        (GrammarSpec.grammar('start: "a" b\nb: /[0-9]{1,3}/'), r"a\d{1,3}"),
+        (GrammarSpec.grammar('root ::= "x" [yz] "!"?'), r"x[yz]!?"),
+        (GrammarSpec.json_schema({"enum": [1, "two", None]}), r'1|"two"|null'),
+    ],
+)
+def test_texts_match_what_was_asked_for(
+    tiny: Model, compiler: GrammarCompiler, spec: GrammarSpec, pattern: str
+) -> None:
+    make = compiler.compile(spec)
+    for seed in range(8):
+        assert re.fullmatch(pattern, write(tiny, make(), seed))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (GrammarSpec.json_schema({"not": {"type": "string"}}), r'Unimplemented keys: \["not"\]'),
+        (GrammarSpec.json_schema({"contains": {}, "type": "array"}), "contains"),
+        (GrammarSpec.json_schema({"type": "strng"}), "strng"),
+        (GrammarSpec.json_schema({"$ref": "http://x.example/s.json"}), r"x\.example"),
+        (GrammarSpec.json_schema({"$ref": "#/$defs/gone"}), "gone"),
+        (GrammarSpec.regex("(a"), "unclosed group"),
+        (GrammarSpec.regex("(?=a)b"), "look-ahead"),
+        (GrammarSpec.grammar("start: c"), "unknown name"),
+        (GrammarSpec.grammar('root ::= ("yes" | no'), r"Expected '\)'"),
+        (GrammarSpec.grammar('x ::= "a"'), "root"),
+        (GrammarSpec.regex("a" * (MAX_SOURCE + 1)), "too long"),
+    ],
+)
+def test_what_cannot_be_kept_to_is_named(
+    compiler: GrammarCompiler, spec: GrammarSpec, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        compiler.compile(spec)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"anyOf": [{"const": i * j} for i in range(10)]} for j in range(12)]},
+        {"type": "string", "pattern": "^(([a-z]+)+)+$"},
+        {"type": "string", "pattern": "(.{1,5000}x){3}", "minLength": 10**9},
+        {"anyOf": [{"required": [f"k{i}"], "properties": {f"k{i}": {}}} for i in range(300)]},
+    ],
+)
+def test_hostile_schemas_cost_an_error_at_most(
+    tiny: Model, compiler: GrammarCompiler, schema: dict[str, object]
+) -> None:
+    try:
+        constraint = compiler.compile(GrammarSpec.json_schema(schema))()
+        for _ in range(20):
+            constraint.accept(allowed(constraint, tiny.n_vocab)[-1])
+    except (InvalidRequestError, ConstraintFailedError):
+        pass
+
+
+def test_a_token_that_is_not_allowed_is_an_error(tiny: Model, compiler: GrammarCompiler) -> None:
+    constraint = compiler.compile(GrammarSpec.choice(["yes"]))()
+    with pytest.raises(ConstraintFailedError):
+        constraint.accept(tiny.tokenize("n")[0])
+
+
+def test_the_end_is_forced_once_nothing_else_may_come(
+    tiny: Model, compiler: GrammarCompiler
+) -> None:
+    constraint = compiler.compile(GrammarSpec.choice(["yes"]))()
+    for token in tiny.tokenize("yes"):
+        constraint.accept(token)
+    assert list(constraint.forced()) == [tiny.eos_token]
+
+
+def test_a_grammar_is_compiled_once_and_its_constraints_are_apart(
+    tiny: Model, compiler: GrammarCompiler
+) -> None:
+    spec = GrammarSpec.choice(["ab", "cd"])
+    first, second = compiler.compile(spec)(), compiler.compile(spec)()
+    first.accept(tiny.tokenize("c")[0])
+    assert not first.allows(tiny.tokenize("a")[0])
+    assert second.allows(tiny.tokenize("a")[0])
