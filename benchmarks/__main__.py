@@ -9,6 +9,7 @@ from benchmarks.quants import quants
 from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
+from benchmarks.structured import structured
 from benchmarks.throughput import throughput
 from benchmarks.vicuna7b import vicuna7b
 
@@ -17,6 +18,7 @@ cli.command()(kernels)
 cli.command()(step)
 cli.command()(speculation)
 cli.command()(exactness)
+cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
 cli.command()(serving)

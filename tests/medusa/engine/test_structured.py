@@ -7,6 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from benchmarks.schemas import random_cases
+from medusa.engine import client
 from medusa.engine.config import EngineConfig
 from medusa.engine.events import FinishReason
 from medusa.engine.requests import GenerationRequest
@@ -41,7 +43,7 @@ def loaded(
     loaded.close()
 
 
-WRITTEN: dict[str, list[int]] = {}
+WRITTEN: dict[str, object] = {}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -86,3 +88,32 @@ def test_a_text_cut_short_by_its_length_says_so(loaded: LoadedModel) -> None:
     run = generate(loaded.engine, [request])[0]
     assert run.finished.reason is FinishReason.LENGTH
     assert '{"full_name": "'.startswith(run.text)
+
+
+@pytest.mark.slow
+def test_five_hundred_random_schemas_are_kept_to(loaded: LoadedModel) -> None:
+    """Without guesses and one at a time only some of them, since that takes its time."""
+    guesses = loaded.engine.config.draft_nodes > 0
+    cases = random_cases(63 if guesses else 5)
+    requests = [
+        GenerationRequest(
+            tuple(loaded.model.tokenize(case.prompt)),
+            SamplingParams(temperature=1, seed=seed),
+            120,
+            constraint=loaded.grammars.compile(GrammarSpec.json_schema(case.schema)),
+        )
+        for seed, case in enumerate(cases)
+    ]
+    together = client.generate(loaded.engine, requests, parallel=8)
+    ended = 0
+    for case, answer in zip(cases, together, strict=True):
+        if answer.reason is FinishReason.STOP:
+            ended += 1
+            jsonschema.validate(json.loads(answer.text), case.schema)
+    assert ended > len(cases) / 2
+    if runtime.load().kernels.active:
+        few = range(0, 40, 4)
+        alone = client.generate(loaded.engine, [requests[index] for index in few], parallel=1)
+        assert [each.tokens for each in alone] == [together[index].tokens for index in few]
+        for seed, answer in enumerate(together[:40]):
+            assert answer.tokens == WRITTEN.setdefault(f"random {seed}", answer.tokens)
