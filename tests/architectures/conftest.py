@@ -1,7 +1,8 @@
 """Tiny models, written and loaded once for each run of the tests."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType as Format
@@ -22,6 +23,11 @@ class Subject:
 
     model: Model
     numerics: Numerics
+    swa_full: bool = True
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        return self.numerics.engine_options | {"swa_full": self.swa_full}
 
     def evaluate(self, request: GenerationRequest) -> Expected:
         return evaluate(self.model, request, self.numerics)
@@ -58,10 +64,11 @@ def subject_of(tiny: TinyModels) -> Subjects:
     made: dict[str, Subject] = {}
 
     def make(name: str) -> Subject:
+        name, short, _ = name.partition("-short")
         if name not in made:
             exact = not depends_on_the_batch(tiny(name, AS_SERVED.weights))
             numerics = AS_SERVED if exact else IN_F32
             made[name] = Subject(tiny(name, numerics.weights), numerics)
-        return made[name]
+        return replace(made[name], swa_full=not short)
 
     return make
