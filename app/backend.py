@@ -29,6 +29,10 @@ class ModelInfo:
     n_params: int
     size_bytes: int
     n_heads: int  # Medusa heads
+    architecture: str
+    memory: str  # how it remembers: attention, sliding windows of so many tokens, ...
+    vocabulary: str  # kind of tokenizer
+    limits: tuple[str, ...]  # what is not done for it though it is for others
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,10 @@ class LocalBackend:
             n_params=model.n_params,
             size_bytes=model.size_bytes,
             n_heads=loaded.heads.header.n_heads if loaded.heads else 0,
+            architecture=model.capabilities.architecture,
+            memory=model.capabilities.description,
+            vocabulary=model.capabilities.vocabulary,
+            limits=model.capabilities.limits,
         )
         self._threads = DeepThreads()
 

@@ -1,6 +1,7 @@
 """From files to something that answers: model, heads, engine and chat template together."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
+from medusa.llama import footprint, free_memory
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS
 from medusa.llama.runtime import gpu_offload_available
@@ -16,6 +18,8 @@ from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ def open_model(
         observer: called in the engine's thread after every step.
 
     Raises:
-        ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
+        ModelLoadError: a file cannot be loaded, the model cannot be served or has no room in
+            memory, or the heads do not fit it.
         InvalidRequestError: the chat template is none.
         OSError: the chat template's file cannot be read.
     """
     config = config or EngineConfig()
+    check_room(path, config, gpu_layers)
     model = load_model(path, gpu_layers)
     try:
         n_threads = config.n_threads or default_threads()
@@ -84,9 +90,38 @@ def load_model(path: Path, gpu_layers: int | None = None) -> Model:
     Raises:
         ModelLoadError: it cannot be loaded.
     """
-    if gpu_layers is None:
-        gpu_layers = ALL_LAYERS if gpu_offload_available() else 0
-    return Model(path, gpu_layers=gpu_layers)
+    return Model(path, gpu_layers=_layers(gpu_layers))
+
+
+def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> None:
+    """Ask whether a model can be served in the memory there is, before its weights are read.
+
+    Args:
+        path: the model's GGUF.
+        config: of the engine that is to run it.
+        gpu_layers: as for `load_model`.
+
+    Raises:
+        ModelLoadError: it cannot, for that or another reason.
+    """
+    preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
+    try:
+        needs = footprint.of_model(preview, config.decided(preview.n_ctx_train).context_params)
+    finally:
+        preview.close()
+    free = free_memory.of_host()
+    refusal = needs.refusal(free, free_memory.of_gpus())
+    if refusal is not None:
+        raise ModelLoadError(f"there is no room for {path}: {refusal}")
+    warning = needs.warning(free)
+    if warning is not None:
+        log.warning("%s: %s", path, warning)
+
+
+def _layers(gpu_layers: int | None) -> int:
+    if gpu_layers is not None:
+        return gpu_layers
+    return ALL_LAYERS if gpu_offload_available() else 0
 
 
 def load_template(model: Model, source: str) -> ChatTemplate:

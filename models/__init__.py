@@ -5,6 +5,7 @@ beside the catalogue; others are converted from the Hub into a cache folder.
 """
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -152,7 +153,8 @@ def _entry(name: str, *, description: str, **source: Any) -> CatalogueEntry:
 def resolve(name_or_path: str) -> ModelFiles:
     """Find the files of a catalogue name or of a path to a GGUF.
 
-    Beside a GGUF given by path, `NAME.medusa.gguf` is taken as its heads where it exists.
+    Beside a GGUF given by path, `NAME.medusa.gguf` is taken as its heads where it exists; NAME is
+    the same for a file and for the parts of a split one.
 
     Raises:
         ModelNotFoundError: says what to do.
@@ -166,8 +168,9 @@ def resolve(name_or_path: str) -> ModelFiles:
         return ModelFiles(entry.name, entry.model_path, entry.heads_path)
     path = Path(name_or_path).expanduser()
     if path.is_file():
-        heads = path.with_suffix(".medusa.gguf")
-        return ModelFiles(path.stem, path, heads if heads.is_file() else None)
+        name = re.sub(r"-\d{5}-of-\d{5}$", "", path.stem)
+        beside = (path.with_name(f"{stem}.medusa.gguf") for stem in (path.stem, name))
+        return ModelFiles(name, path, next(filter(Path.is_file, beside), None))
     known = ", ".join(catalogue())
     raise ModelNotFoundError(
         f"{name_or_path!r} is neither a GGUF file nor a catalogue name (known: {known})"

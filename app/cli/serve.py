@@ -127,8 +127,11 @@ def describe(served: LoadedModel) -> list[str]:
             f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
         )
     offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
+    limits = model.capabilities.limits
     return [
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
+        f"memory:   {model.capabilities.description}",
+        *([f"limits:   {'; '.join(limits)}"] if limits else []),
         f"heads:    {heads_text}",
         f"drafts:   {_describe_drafts(served)}",
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",

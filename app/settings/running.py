@@ -46,6 +46,14 @@ class ModelSettings(ComputeSettings):
     cache_type: Annotated[
         CacheType, Opt(help="Number format of the KV cache: f32, f16 or q8_0.", variable=True)
     ] = EngineConfig.cache_type
+    swa_full: Annotated[
+        bool,
+        Opt(
+            help="Models with sliding windows: keep all cells of these layers too. Off: less "
+            "memory for long contexts, but no trees of guesses, and fewer prefixes are reused.",
+            variable=True,
+        ),
+    ] = EngineConfig.swa_full
     heads: Annotated[
         str,
         Opt(
@@ -109,6 +117,7 @@ class ModelSettings(ComputeSettings):
             lookup=self.lookup,
             tree_shape=tree_shape,
             cache_type=self.cache_type,
+            swa_full=self.swa_full,
         )
 
 

@@ -1,7 +1,7 @@
-"""What a model can do, asked once when it is loaded: what is served fully, with limits, or not.
+"""What a model can do, asked once when it is opened: what is served fully, with limits, or not.
 
-llama.cpp answers most of it by functions of llama.h; what those do not tell stands in the file's
-metadata.
+llama.cpp answers most of it by functions of llama.h. What those do not tell follows from the
+architecture's name, as in `llama_model::create_memory` of its src/llama-model.cpp.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,32 @@ class Memory(StrEnum):
     NONE = "none"
 
 
+_EMBEDDING = frozenset(
+    {
+        "bert",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "neo-bert",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "eurobert",
+        "gemma-embedding",
+        "llama-embed",
+    }
+)
+_AUDIO = frozenset({"wavtokenizer-dec", "qwen3tts", "pockettts"})
+_DRAFT_ONLY = frozenset({"eagle3", "dflash", "gemma4-assistant"})
+_ONE_SEQUENCE = frozenset({"deepseek4", "minimax-m3"})
+"""Their sparse attention compresses or selects blocks of a cache that only one sequence may use."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a model is, as far as it matters to serving.
 
-    n_swa is the length of the sliding windows in tokens, 0 without.
+    n_swa is the length of the sliding windows in tokens, 0 without; n_embd and n_embd_out are the
+    widths that lm_head reads and that llama.cpp gives out as hidden states.
     """
 
     architecture: str
@@ -36,6 +57,10 @@ class Capabilities:
     is_causal: bool
     pooling: str | None  # of an embedding model
     rotary: str  # kind of position embedding
+    vocabulary: str  # kind of tokenizer
+    has_end: bool  # whether any token ends an answer
+    n_embd: int
+    n_embd_out: int
 
     @property
     def can_branch(self) -> bool:
@@ -48,22 +73,61 @@ class Capabilities:
         return self.can_branch
 
     @property
+    def gives_hidden_states(self) -> bool:
+        """Whether the input of lm_head can be had, which is what Medusa heads read."""
+        return self.n_embd_out == self.n_embd
+
+    @property
+    def description(self) -> str:
+        """How the model remembers, in a few words."""
+        return f"{self.memory} of {self.n_swa:,} tokens" if self.n_swa else str(self.memory)
+
+    @property
     def refusal(self) -> str | None:
         """Why the model cannot generate text here and what to use instead; None: it can."""
+        name = self.architecture
         if self.is_diffusion:
-            return "a diffusion model does not write from left to right; use llama-diffusion-cli"
-        if self.pooling is not None or not self.is_causal:
-            return "an embedding model cannot generate text; use llama-server --embeddings"
+            return (
+                f"{name} is a diffusion model, which does not write from left to right; use "
+                "llama-diffusion-cli of llama.cpp"
+            )
+        if name in _AUDIO:
+            return f"{name} makes sound, not text; use llama-tts of llama.cpp"
+        if name in _DRAFT_ONLY:
+            return (
+                f"{name} only drafts for another model; serve that one, with Medusa heads or "
+                "lookup, or use llama-server with --model-draft"
+            )
         if self.has_encoder or not self.has_decoder:
-            return "a model with an encoder is not supported; use llama-cli or a decoder-only model"
+            return (
+                f"{name} has an encoder, which is not supported; use a model that only decodes, or "
+                "llama-cli of llama.cpp"
+            )
+        if name in _EMBEDDING or self.pooling is not None or not self.is_causal:
+            return (
+                f"{name} is an embedding or ranking model here and cannot generate text; use "
+                "llama-server with --embeddings or --reranking"
+            )
+        if name in _ONE_SEQUENCE:
+            return (
+                f"{name}'s sparse attention needs a KV cache for each sequence, and here all share "
+                "one; use llama-server"
+            )
         return None
 
     @property
     def limits(self) -> tuple[str, ...]:
         """What is not done for this model though it is for others, one phrase each."""
-        if self.can_truncate:
-            return ()
-        return ("no drafts", "cached prefixes are reused only where they go on")
+        limits = []
+        if not self.can_truncate:
+            limits += ["no drafts", "cached prefixes are reused only where they go on"]
+        if not self.gives_hidden_states:
+            limits.append("no Medusa heads")
+        if "mrope" in self.rotary:
+            limits.append("text only, no images")
+        if not self.has_end:
+            limits.append("no token ends an answer: set max_tokens or stop")
+        return tuple(limits)
 
 
 def of_model(llama_cpp: Any, handle: Any, metadata: Callable[[str], str | None]) -> Capabilities:
@@ -71,21 +135,16 @@ def of_model(llama_cpp: Any, handle: Any, metadata: Callable[[str], str | None])
 
     Args:
         llama_cpp: the module of llama.cpp's C functions.
-        handle: a llama_model.
+        handle: a llama_model, with or without its weights.
         metadata: the value of a scalar GGUF metadata key, as text.
     """
     architecture = metadata("general.architecture") or "unknown"
+    vocab = llama_cpp.llama_model_get_vocab(handle)
     n_swa = int(llama_cpp.llama_model_n_swa(handle))
-    if llama_cpp.llama_model_is_recurrent(handle):
-        memory = Memory.RECURRENT
-    elif llama_cpp.llama_model_is_hybrid(handle):
-        memory = Memory.HYBRID
-    else:
-        memory = Memory.WINDOWED if n_swa else Memory.ATTENTION
     pooling = metadata(f"{architecture}.pooling_type")
     return Capabilities(
         architecture=architecture,
-        memory=memory,
+        memory=_memory(llama_cpp, handle, architecture, n_swa),
         n_swa=n_swa,
         has_encoder=bool(llama_cpp.llama_model_has_encoder(handle)),
         has_decoder=bool(llama_cpp.llama_model_has_decoder(handle)),
@@ -93,7 +152,22 @@ def of_model(llama_cpp: Any, handle: Any, metadata: Callable[[str], str | None])
         is_causal=metadata(f"{architecture}.attention.causal") != "false",
         pooling=_POOLING.get(pooling or "", pooling),
         rotary=_ROTARY.get(int(llama_cpp.llama_model_rope_type(handle)), "unknown"),
+        vocabulary=_VOCABULARY.get(int(llama_cpp.llama_vocab_type(vocab)), "unknown"),
+        has_end=max(llama_cpp.llama_vocab_eos(vocab), llama_cpp.llama_vocab_eot(vocab)) >= 0,
+        n_embd=int(llama_cpp.llama_model_n_embd(handle)),
+        n_embd_out=int(llama_cpp.llama_model_n_embd_out(handle)),
     )
+
+
+def _memory(llama_cpp: Any, handle: Any, architecture: str, n_swa: int) -> Memory:
+    if llama_cpp.llama_model_is_recurrent(handle):
+        return Memory.RECURRENT
+    if llama_cpp.llama_model_is_hybrid(handle):
+        return Memory.HYBRID
+    without = architecture in _EMBEDDING or architecture == "wavtokenizer-dec"
+    if without or llama_cpp.llama_model_is_diffusion(handle):
+        return Memory.NONE
+    return Memory.WINDOWED if n_swa else Memory.ATTENTION
 
 
 _POOLING: dict[str, str | None] = {
@@ -109,3 +183,6 @@ _POOLING: dict[str, str | None] = {
 
 _ROTARY = {-1: "none", 0: "norm", 2: "neox", 8: "mrope", 24: "vision", 40: "imrope"}
 """llama_rope_type."""
+
+_VOCABULARY = {0: "none", 1: "spm", 2: "bpe", 3: "wpm", 4: "ugm", 5: "rwkv", 6: "plamo2"}
+"""llama_vocab_type."""

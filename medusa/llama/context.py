@@ -73,11 +73,12 @@ class Context:
         c.no_perf = True
         c.type_k = c.type_v = getattr(llama_cpp, f"GGML_TYPE_{params.cache_type.name}")
         c.flash_attn_type = _flash_attention(params.flash_attention)
-        handle = llama_cpp.llama_init_from_model(model.handle, c)
+        with runtime.keep_log() as log:
+            handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
             raise ModelLoadError(
                 f"llama.cpp could not create a context of n_ctx {params.n_ctx} and n_seq_max "
-                f"{params.n_seq_max}; lower them if memory is short"
+                f"{params.n_seq_max}: {log.cause}; lower them if memory is short"
             )
         self._memory = llama_cpp.llama_get_memory(handle)
         if not self._memory:

@@ -16,7 +16,7 @@ import numpy as np
 
 from medusa.llama.gguf_files import Kind
 
-BASE, CPU = "libggml-base.so.0", "libggml-cpu.so.0"
+BASE, CPU, REGISTRY = "libggml-base.so.0", "libggml-cpu.so.0", "libggml.so.0"
 """The libraries' names."""
 
 ALIGNMENT = 32
@@ -77,10 +77,16 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
     "ggml_backend_graph_compute": (_INT, _POINTER, _POINTER),
     "ggml_backend_free": (None, _POINTER),
+    "ggml_backend_dev_type": (_INT, _POINTER),
+    "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
 }
 _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_cpu_init": (_POINTER,),
     "ggml_backend_cpu_set_n_threads": (None, _POINTER, _INT),
+}
+_REGISTRY_FUNCTIONS: dict[str, tuple[object, ...]] = {
+    "ggml_backend_dev_count": (_SIZE,),
+    "ggml_backend_dev_get": (_POINTER, _SIZE),
 }
 
 
@@ -105,8 +111,11 @@ def functions() -> SimpleNamespace:
     Raises:
         GgmlUnavailableError: no ggml, or another than this module knows.
     """
-    base = _functions(folder() / BASE, _BASE_FUNCTIONS)
-    return SimpleNamespace(**base, **_functions(folder() / CPU, _CPU_FUNCTIONS))
+    libraries = {BASE: _BASE_FUNCTIONS, CPU: _CPU_FUNCTIONS, REGISTRY: _REGISTRY_FUNCTIONS}
+    found: dict[str, object] = {}
+    for name, signatures in libraries.items():
+        found |= _functions(folder() / name, signatures)
+    return SimpleNamespace(**found)
 
 
 def _functions(path: Path, signatures: dict[str, tuple[object, ...]]) -> dict[str, object]:

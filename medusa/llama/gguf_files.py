@@ -1,5 +1,6 @@
 """GGUF files: reading them with errors that say what is wrong, writing them tensor by tensor."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,31 @@ def quantise(kind: Kind, values: np.ndarray) -> np.ndarray:
     return gguf.quantize(values, kind)
 
 
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+"""How llama.cpp names the parts of a split GGUF (llama_split_path)."""
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """The files of a GGUF, of which a split one is known by its first; they need not exist.
+
+    Raises:
+        ModelLoadError: it is a later part of a split one.
+    """
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return (path,)
+    count = int(match["count"])
+    found = tuple(
+        path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf")
+        for number in range(1, count + 1)
+    )
+    if path != found[0]:
+        raise ModelLoadError(
+            f"{path} is part {int(match['number'])} of a split GGUF; give its first: {found[0]}"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor as it lies in a file."""
@@ -56,20 +82,21 @@ class StoredTensor:
 
 
 class GgufFile:
-    """A GGUF's metadata and its tensors, memory-mapped.
+    """A GGUF's metadata and its tensors, memory-mapped; of a split one, the tensors of all parts.
 
     Raises:
-        ModelLoadError: the file cannot be read as GGUF, or ends too early.
+        ModelLoadError: a file cannot be read as GGUF, or ends too early.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, LookupError, OverflowError) as error:
-            raise ModelLoadError(f"cannot read {path} as GGUF: {error}") from error
-        self._fields = reader.fields
-        self.tensors = {t.name: StoredTensor(t.tensor_type, t.data) for t in reader.tensors}
+        readers = [_reader(part) for part in parts(path)]
+        self._fields = readers[0].fields
+        self.tensors = {
+            tensor.name: StoredTensor(tensor.tensor_type, tensor.data)
+            for reader in readers
+            for tensor in reader.tensors
+        }
 
     def tensor(self, name: str) -> StoredTensor:
         """One of the tensors.
@@ -113,6 +140,13 @@ class GgufFile:
             return self._fields[key].contents()
         except (ValueError, LookupError) as error:
             raise ModelLoadError(f"{self.path}: cannot read the metadata {key}: {error}") from error
+
+
+def _reader(path: Path) -> gguf.GGUFReader:
+    try:
+        return gguf.GGUFReader(path)
+    except (OSError, ValueError, LookupError, OverflowError) as error:
+        raise ModelLoadError(f"cannot read {path} as GGUF: {error}") from error
 
 
 @dataclass(frozen=True)

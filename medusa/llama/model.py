@@ -3,9 +3,10 @@
 import ctypes
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from medusa.errors import ModelLoadError
-from medusa.llama import capabilities, processor, runtime
+from medusa.llama import capabilities, gguf_files, processor, runtime
 from medusa.llama.vocabulary import Vocabulary
 
 
@@ -13,37 +14,30 @@ class Model(Vocabulary):
     """Weights and vocabulary of a GGUF file.
 
     Args:
-        path: the GGUF file.
+        path: the GGUF file; of a split one, the first part.
         gpu_layers: layers to keep on the GPU; -1 means all, 0 none.
+        weights: False opens the file without reading them, to ask what the model is and what it
+            would take; nothing can be computed with it then.
 
     Raises:
-        ModelLoadError: the file is missing, not a GGUF, of an unknown architecture, or without a
-            vocabulary.
+        ModelLoadError: the file or a part of it is missing, it is not a GGUF, of an unknown
+            architecture or without a vocabulary, or the model cannot generate text here.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int = 0) -> None:
-        if not path.is_file():
-            raise ModelLoadError(f"model file not found: {path}")
-        llama_cpp = runtime.load().llama_cpp
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
-        # Our kernels read weights in the plain layout.
-        ours = runtime.load().kernels.active
-        params.use_extra_bufts = not ours and not processor.tiles_are_doubtful()
-        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-        if not handle:
-            raise ModelLoadError(
-                f"llama.cpp could not load {path}; is it a GGUF of a supported architecture?"
-            )
+    def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
+        self.path = path
+        self.gpu_layers = gpu_layers
+        self._lib = llama_cpp = runtime.load().llama_cpp
+        self.handle = handle = _load(path, gpu_layers, weights)
         try:
+            refusal = self.capabilities.refusal
+            if refusal is not None:
+                raise ModelLoadError(refusal)
             super().__init__(llama_cpp, handle)
         except ModelLoadError as error:
-            llama_cpp.llama_model_free(handle)
+            self.close()
             raise ModelLoadError(f"{path}: {error}") from None
-        self.path = path
-        self.handle = handle
-        self.gpu_layers = gpu_layers
-        self.n_embd: int = llama_cpp.llama_model_n_embd(handle)
+        self.n_embd: int = self.capabilities.n_embd
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.n_layer: int = llama_cpp.llama_model_n_layer(handle)
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
@@ -78,3 +72,25 @@ class Model(Vocabulary):
         buffer = ctypes.create_string_buffer(4096)
         length = self._lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+
+def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
+    """A llama_model of the file."""
+    parts = gguf_files.parts(path)
+    missing = [str(part) for part in parts if not part.is_file()]
+    if missing:
+        of_split = f" (of the {len(parts)} parts of a split GGUF)" if len(parts) > 1 else ""
+        raise ModelLoadError(f"model file not found: {', '.join(missing)}{of_split}")
+    llama_cpp, kernels = runtime.load().llama_cpp, runtime.load().kernels
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = gpu_layers
+    # Our kernels read weights in the plain layout.
+    params.use_extra_bufts = not kernels.active and not processor.tiles_are_doubtful()
+    if not weights:
+        params.no_alloc = True
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+    with runtime.keep_log() as log:
+        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if not handle:
+        raise ModelLoadError(f"llama.cpp could not load {path}: {log.cause}")
+    return handle

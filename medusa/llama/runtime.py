@@ -7,7 +7,11 @@ vendors.
 import ctypes
 import functools
 import logging
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from medusa.llama import kernels
@@ -15,6 +19,39 @@ from medusa.llama import kernels
 log = logging.getLogger("medusa.llama")
 
 _LOG_LEVELS = {3: logging.WARNING, 4: logging.ERROR}
+_kept = threading.local()  # .log: what `keep_log` of this thread gave out
+
+
+@dataclass
+class Log:
+    """What llama.cpp said for a while, in its order: (level of `logging`, message)."""
+
+    lines: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def cause(self) -> str:
+        """The first error, without the name of the function that told it."""
+        errors = (message for level, message in self.lines if level == logging.ERROR)
+        first = next(errors, "llama.cpp does not say why")
+        return re.sub(r"^\w+: (error loading model: )?", "", first)
+
+    @property
+    def messages(self) -> list[str]:
+        """All that was said."""
+        return [message for _, message in self.lines]
+
+
+@contextmanager
+def keep_log() -> Iterator[Log]:
+    """Keep what llama.cpp says in this thread; its errors are for the caller to tell then."""
+    outer: Log | None = getattr(_kept, "log", None)
+    _kept.log = log = Log()
+    try:
+        yield log
+    finally:
+        _kept.log = outer
+        if outer is not None:
+            outer.lines += log.lines
 
 
 @dataclass(frozen=True)
@@ -35,8 +72,14 @@ def load() -> Runtime:
     @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
     def forward_log(level: int, text: bytes, _user_data: object) -> None:
         message = text.decode("utf-8", "replace").rstrip()
-        if message:
-            log.log(_LOG_LEVELS.get(level, logging.DEBUG), "%s", message)
+        if not message:
+            return
+        severity = _LOG_LEVELS.get(level, logging.DEBUG)
+        kept: Log | None = getattr(_kept, "log", None)
+        if kept is not None:
+            kept.lines.append((severity, message))
+            severity = logging.DEBUG
+        log.log(severity, "%s", message)
 
     llama_cpp.llama_log_set(forward_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()

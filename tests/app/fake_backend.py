@@ -52,7 +52,18 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
         yield Finished(request.id, script.reason, usage, end)
 
 
-FAKE = ModelInfo("fake", max_context=1000, n_vocab=256, n_params=7, size_bytes=14, n_heads=0)
+FAKE = ModelInfo(
+    "fake",
+    max_context=1000,
+    n_vocab=256,
+    n_params=7,
+    size_bytes=14,
+    n_heads=0,
+    architecture="llama",
+    memory="attention",
+    vocabulary="bpe",
+    limits=(),
+)
 
 
 @dataclass

@@ -67,11 +67,11 @@ def test_nothing_given_is_what_the_engine_does_by_itself() -> None:
 
 def test_what_is_given_reaches_the_engine() -> None:
     sizes = ("-np", "3", "-c", "999", "-t", "2", "--max-queue", "5", "--max-stall", "40")
-    guesses = ("--no-lookup", "--draft-nodes", "7", "--cache-type", "q8_0")
+    guesses = ("--no-lookup", "--draft-nodes", "7", "--cache-type", "q8_0", "--no-swa-full")
     config = chosen(*sizes, *guesses).engine_config()
     assert (config.n_slots, config.n_ctx, config.n_threads) == (3, 999, 2)
     assert (config.lookup, config.draft_nodes, config.cache_type) == (False, 7, "q8_0")
-    assert (config.max_queue, config.max_stall) == (5, 0.04)
+    assert (config.max_queue, config.max_stall, config.swa_full) == (5, 0.04, False)
 
 
 @pytest.mark.parametrize("settings", ALL)

@@ -25,6 +25,10 @@ class ModelCard(BaseModel):
     n_params: int
     size_bytes: int
     medusa_heads: int
+    architecture: str
+    memory: str
+    vocabulary: str
+    limits: list[str]
 
 
 class ModelList(BaseModel):
@@ -54,4 +58,8 @@ def _card(host: ModelHost) -> ModelCard:
         n_params=info.n_params,
         size_bytes=info.size_bytes,
         medusa_heads=info.n_heads,
+        architecture=info.architecture,
+        memory=info.memory,
+        vocabulary=info.vocabulary,
+        limits=list(info.limits),
     )

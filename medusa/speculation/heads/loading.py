@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from medusa.errors import HeadsMismatchError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.ggml import GgmlUnavailableError
 from medusa.llama.model import Model
@@ -19,8 +20,15 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
 
     Raises:
         ModelLoadError: the file cannot be read, or something in it is not as it should be.
-        HeadsMismatchError: the heads were made for another base model.
+        HeadsMismatchError: the heads were made for another base model, or it can have none.
     """
+    can = model.capabilities
+    if not can.gives_hidden_states:
+        raise HeadsMismatchError(
+            f"{can.architecture} can have no Medusa heads: they read the input of lm_head, "
+            f"{can.n_embd} wide, and llama.cpp gives {can.n_embd_out} numbers instead; "
+            "use --heads none"
+        )
     weights = read_heads(path)
     base = BaseWeights(model.path)
     weights.header.check_fits(

@@ -1,14 +1,27 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.kv_labels import GuardedLabels, SlotLabels
 from medusa.speculation.tree import TokenTree
 from tests.medusa.speculation.test_tree import parent_lists
 
 LEAVES = 4
+WINDOW = 3
+
+Masked = Callable[[int, int], bool]
+
+
+def slides(position: int, reader: int) -> bool:
+    """LLAMA_SWA_TYPE_STANDARD of `llama_hparams::is_masked_swa`."""
+    return reader - position >= WINDOW
+
+
+def is_chunked(position: int, reader: int) -> bool:
+    """LLAMA_SWA_TYPE_CHUNKED."""
+    return position < reader // WINDOW * WINDOW
 
 
 class FakeCache:
@@ -41,6 +54,30 @@ class FakeCache:
         return [t for _, t in seen]
 
 
+class GreedyCache(FakeCache):
+    """One that gives away every cell that llama.cpp might (`llama_kv_cache::find_slot`).
+
+    Args:
+        is_masked: whether the token at the second position cannot see the first any more.
+    """
+
+    def __init__(self, is_masked: Masked) -> None:
+        super().__init__()
+        self._is_masked = is_masked
+
+    def give_away(self) -> None:
+        """As before a decode. Who loses a cell loses all that are older."""
+        lost: dict[int, int] = {}
+        for position, _, labels in self.cells:
+            if len(labels) == 1:
+                (seq,) = labels
+                newest = max(p for p, _, others in self.cells if seq in others)
+                if self._is_masked(position, newest + 1):
+                    lost[seq] = max(lost.get(seq, 0), position)
+        for seq, newest in lost.items():
+            self.remove_sequence(seq, 0, newest + 1)
+
+
 class TwoSlots(RuleBasedStateMachine):
     """Random use of two slots that share a cache, checked after every step."""
 
@@ -51,15 +88,21 @@ class TwoSlots(RuleBasedStateMachine):
         self.texts: list[list[int]] = [[], []]
         self.next_token = 0
 
+    def _before_decode(self) -> None:
+        """What happens before the cells of a step are chosen."""
+
     def _fresh(self) -> int:
         self.next_token += 1
         return self.next_token
 
     @rule(slot=st.integers(0, 1), count=st.integers(1, 4))
     def prefill(self, slot: int, count: int) -> None:
+        self._before_decode()
+        ids = self.slots[slot].prefill_ids()
+        assert all(self.cache.text(seq) == self.texts[slot] for seq in ids), "they must be alike"
         for _ in range(count):
             token = self._fresh()
-            self.cache.add(len(self.texts[slot]), token, [self.slots[slot].primary])
+            self.cache.add(len(self.texts[slot]), token, ids)
             self.texts[slot].append(token)
         self.slots[slot].extend(count)
 
@@ -68,6 +111,7 @@ class TwoSlots(RuleBasedStateMachine):
         tree = TokenTree(tuple(self._fresh() for _ in parents), parents)
         if len(tree.leaves) > LEAVES:
             return
+        self._before_decode()
         labels, text = self.slots[slot], self.texts[slot]
         labels.prepare(len(tree.leaves))
         ids = labels.node_ids(tree)
@@ -121,7 +165,35 @@ class TwoSlots(RuleBasedStateMachine):
         assert {token for _, token, _ in self.cache.cells} == held
 
 
+class TwoGuardedSlots(TwoSlots):
+    """The same with windows, on a cache that gives away all it may: nobody must notice."""
+
+    @initialize(is_masked=st.sampled_from([slides, is_chunked]))
+    def start(self, is_masked: Masked) -> None:
+        super().start()
+        self.cache = self.greedy = GreedyCache(is_masked)
+        self.slots = [GuardedLabels(self.cache, slot * LEAVES, LEAVES, WINDOW) for slot in range(2)]
+
+    def _before_decode(self) -> None:
+        for slot in self.slots:
+            slot.guard()
+        self.greedy.give_away()
+
+
 TestTwoSlots = TwoSlots.TestCase
+TestTwoGuardedSlots = TwoGuardedSlots.TestCase
+
+
+def test_guards_are_lazy() -> None:
+    """A label operation scans the whole cache: there is one in a window's length."""
+    cache = FakeCache()
+    copies = []
+    cache.copy_sequence = lambda *place: copies.append(place)  # type: ignore[method-assign]
+    labels = GuardedLabels(cache, 0, 2, window=10)
+    for _ in range(95):
+        labels.guard()
+        labels.settle(TokenTree.root_only(7), [0])
+    assert copies == [(0, 1, start, start + 10) for start in range(0, 90, 10)]
 
 
 @given(parents=parent_lists())

@@ -1,16 +1,18 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.engine.memory import MemoryRules
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.slot import Slot
-from tests.medusa.engine.scheduling import make_slots
+from tests.medusa.engine.scheduling import make_slots, sequence
 
 
-def cache_of(n_cells: int, *texts: list[int]) -> tuple[PrefixCache, list[Slot]]:
+def cache_of(n_cells: int, *texts: list[int], **rules: Any) -> tuple[PrefixCache, list[Slot]]:
     """Idle slots that hold these texts, the first one least recently used."""
     slots = make_slots(len(texts))
-    cache = PrefixCache(slots, MemoryRules(1, n_cells))
+    cache = PrefixCache(slots, MemoryRules(1, n_cells, **rules))
     for slot, text in zip(slots, texts, strict=True):
         slot.prefilled(text)
         cache.touch(slot)
@@ -81,3 +83,30 @@ def test_room_is_made_least_recently_used_first() -> None:
     assert cache.make_room(20)
     assert [len(slot.tokens) for slot in slots] == [10, 0, 10]
     assert not cache.make_room(41)
+
+
+def test_what_cannot_be_truncated_is_matched_as_a_whole() -> None:
+    cache, slots = cache_of(100, [1, 2, 3], [1, 2, 3, 4, 5], [1], can_truncate=False)
+    assert cache.match(key(1, 2, 3, 4, 9)) == (slots[0], 3)
+    assert cache.match(key(1, 2))[1] == 1
+    assert cache.match(key(2, 2))[1] == 0
+
+
+def test_a_slot_that_cannot_share_runs_on_itself() -> None:
+    cache, slots = cache_of(100, list(range(20)), [99], [], can_share=False)
+    placement = cache.place(key(*range(15), 98), 16)
+    assert placement is not None
+    assert (placement.target, placement.source, placement.reused) == (slots[0], slots[0], 15)
+
+
+def test_a_long_text_is_not_given_up_for_a_short_beginning() -> None:
+    cache, slots = cache_of(100, list(range(20)), [99], [], can_share=False)
+    placement = cache.place(key(*range(5), 98), 6)
+    assert placement is not None
+    assert (placement.target, placement.source, placement.reused) == (slots[2], slots[2], 0)
+
+
+def test_a_busy_slot_is_no_source_where_nothing_is_shared() -> None:
+    cache, slots = cache_of(100, list(range(20)), [], can_share=False)
+    slots[0].start(sequence(range(30)))
+    assert cache.match(key(*range(25)))[1] == 0

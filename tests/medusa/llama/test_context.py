@@ -76,11 +76,11 @@ def test_outputs_that_are_missing_are_an_error(
 ) -> None:
     batch = Batch(4, 1)
     batch.add(1, 0, [0], output=True)
-    assert context.decode(batch).logits.shape[0] == 1
+    assert context.decode(batch, hidden=True).logits.shape[0] == 1
     llama_returns(function, None)
     context.clear()
     with pytest.raises(DecodeError, match=missing):
-        context.decode(batch)
+        context.decode(batch, hidden=True)
 
 
 @pytest.mark.parametrize("count", [-3, -(2**31)])

@@ -1,0 +1,122 @@
+"""What a model and its context would take, asked before any of it is taken.
+
+llama.cpp plans models and contexts without allocating them (`no_alloc`, which its own --fit uses),
+and says in its log what they would take.
+"""
+
+import re
+from dataclasses import dataclass
+
+from medusa.llama import runtime
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ALL_LAYERS, ContextParams
+
+_CACHE = re.compile(r"\bsize = +([\d.]+) MiB \(")
+_BUFFER = re.compile(r"(\S+) +(?:compute|output) buffer size = +([\d.]+) MiB")
+_MARGIN = 0.95
+"""Of what is free, how much is thought of when something smaller is proposed."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What would be taken, in bytes.
+
+    weights are those of the layers, of which gpu_layers of n_layers are to be on GPUs; what is read
+    from the disk by mapping it is no allocation. cache is for n_ctx tokens.
+    """
+
+    weights: int
+    cache: int
+    host_buffers: int
+    gpu_buffers: int
+    n_ctx: int
+    n_layers: int
+    gpu_layers: int
+
+    @property
+    def on_gpu(self) -> int:
+        """On GPUs; at least this much, as tied embeddings are not counted."""
+        share = self.gpu_layers / self.n_layers
+        return int(share * (self.weights + self.cache)) + self.gpu_buffers
+
+    @property
+    def on_host(self) -> int:
+        """Allocated in RAM."""
+        return int((1 - self.gpu_layers / self.n_layers) * self.cache) + self.host_buffers
+
+    @property
+    def mapped(self) -> int:
+        """Weights in RAM, mapped from the file."""
+        return int((1 - self.gpu_layers / self.n_layers) * self.weights)
+
+    def refusal(self, free: int | None, free_on_gpus: int | None) -> str | None:
+        """Why there is no room for it and what would fit; None: there is, as far as is known.
+
+        Args:
+            free: bytes of RAM that can be had; None: unknown.
+            free_on_gpus: bytes free on all GPUs; None: unknown.
+        """
+        if self.gpu_layers and free_on_gpus is not None and self.on_gpu > free_on_gpus:
+            layer = (self.weights + self.cache) / self.n_layers
+            fit = max(0, int((_MARGIN * free_on_gpus - self.gpu_buffers) / layer))
+            return (
+                f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus)} are free; "
+                f"--gpu-layers {fit} would fit, or a smaller --ctx-size or quantisation"
+            )
+        if free is not None and self.on_host > free:
+            n_ctx = int(_MARGIN * self.n_ctx * free / self.on_host) // 256 * 256
+            instead = f"--ctx-size {n_ctx} would fit" if n_ctx else "use a smaller model"
+            return (
+                f"a KV cache of {self.n_ctx:,} tokens and its compute buffers need "
+                f"{_size(self.on_host)} of memory and {_size(free)} are free; {instead}"
+            )
+        return None
+
+    def warning(self, free: int | None) -> str | None:
+        """Why it would run slowly; None: it would not, as far as is known."""
+        if free is None or self.mapped + self.on_host <= free:
+            return None
+        return (
+            f"the weights in RAM take {_size(self.mapped)} and {_size(free)} are free, "
+            f"{_size(self.on_host)} of them for the KV cache and computing: weights will be read "
+            "from the disk again and again, which is slow; a smaller quantisation would fit"
+        )
+
+
+def of_model(preview: Model, params: ContextParams) -> Footprint:
+    """Ask llama.cpp.
+
+    Args:
+        preview: opened without its weights.
+        params: of the context that is to be made.
+
+    Raises:
+        ModelLoadError: llama.cpp would not make the context.
+    """
+    with runtime.keep_log() as log:
+        Context(preview, params).close()
+    cache = sum(_mib(found[1]) for found in map(_CACHE.search, log.messages) if found)
+    buffers = [found.groups() for found in map(_BUFFER.search, log.messages) if found]
+    on_host = [size for name, size in buffers if name == "CPU" or name.endswith("_Host")]
+    on_gpu = [size for name, size in buffers if not (name == "CPU" or name.endswith("_Host"))]
+    embeddings = preview.size_bytes * preview.n_vocab * preview.n_embd // preview.n_params
+    n_layers = preview.n_layer + 1  # the output counts as one
+    wanted = n_layers if preview.gpu_layers == ALL_LAYERS else min(preview.gpu_layers, n_layers)
+    return Footprint(
+        weights=preview.size_bytes - embeddings,
+        cache=cache,
+        host_buffers=sum(map(_mib, on_host)),
+        gpu_buffers=sum(map(_mib, on_gpu)),
+        n_ctx=params.n_ctx,
+        n_layers=n_layers,
+        gpu_layers=wanted if runtime.gpu_offload_available() else 0,
+    )
+
+
+def _mib(number: str) -> int:
+    return int(float(number) * 2**20)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
