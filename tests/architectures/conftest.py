@@ -1,5 +1,6 @@
 """Tiny models, written and loaded once for each run of the tests."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,13 @@ from tests.architectures.comparison import assert_same
 from tests.architectures.models import MODELS
 from tests.architectures.numerics import AS_SERVED, IN_F32, Numerics
 from tests.architectures.reference import Expected, depends_on_the_batch, evaluate
+from tests.architectures.requests import (
+    LONGEST,
+    SHORTEST,
+    continued,
+    random_request,
+    random_tokens,
+)
 from tests.architectures.writer import write_model
 
 
@@ -31,6 +39,17 @@ class Subject:
 
     def evaluate(self, request: GenerationRequest) -> Expected:
         return evaluate(self.model, request, self.numerics)
+
+    def conversations(self, dice: random.Random, count: int) -> list[Expected]:
+        """Turns that mostly go on from an earlier one, cut somewhere now and then."""
+        turns: list[Expected] = []
+        while len(turns) < count:
+            request = random_request(dice, random_tokens(dice, dice.randint(SHORTEST, LONGEST)))
+            if turns and dice.random() < 0.8:
+                before = dice.choice(turns[-6:])
+                request = continued(dice, before.request.prompt, before.answer)
+            turns.append(self.evaluate(request))
+        return turns
 
     def compare(self, expected: Sequence[Expected], actual: Sequence[Generated]) -> None:
         assert_same(self.model, expected, actual, self.numerics.tolerance)
