@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
+from medusa.engine.memory import MemoryRules
 from medusa.engine.report import StepObserver
 from medusa.errors import ModelLoadError
 from medusa.llama import footprint, free_memory
@@ -106,7 +107,9 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
     """
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
-        needs = footprint.of_model(preview, config.decided(preview.n_ctx_train).context_params)
+        decided = config.decided(preview.n_ctx_train, preview.capabilities)
+        rules = MemoryRules.of(preview.capabilities, decided)
+        needs = footprint.of_model(preview, rules.context_params(decided))
     finally:
         preview.close()
     free = free_memory.of_host()

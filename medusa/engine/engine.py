@@ -30,7 +30,6 @@ from medusa.errors import (
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
@@ -66,18 +65,7 @@ class Engine:
         self.config = config = (config or EngineConfig()).decided(model.n_ctx_train, capabilities)
         self._observer = observer
         rules = MemoryRules.of(capabilities, config)
-        self._context = Context(
-            model,
-            ContextParams(
-                n_ctx=config.cells,
-                n_seq_max=config.n_slots * rules.ids,
-                n_batch=config.n_batch,
-                n_threads=config.threads,
-                flash_attention=config.flash_attention,
-                cache_type=config.cache_type,
-                swa_full=config.swa_full,
-            ),
-        )
+        self._context = Context(model, rules.context_params(config))
         batch = Batch(config.n_batch, rules.ids)
         self._drafter = self._make_drafter(heads, batch)
         labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
@@ -195,6 +183,10 @@ class Engine:
                 raise InvalidRequestError(
                     f"token ids must be between 0 and {self.model.n_vocab - 1}", field=field
                 )
+        if request.record_hidden and not self.model.capabilities.gives_hidden_states:
+            raise InvalidRequestError(
+                "this model gives no hidden states beside its logits", field="record_hidden"
+            )
         if request.adapter is not None:
             raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
 

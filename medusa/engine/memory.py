@@ -6,7 +6,7 @@ from typing import Self
 from medusa.engine.config import EngineConfig
 from medusa.errors import ModelLoadError
 from medusa.llama.capabilities import Capabilities, Memory
-from medusa.llama.params import MAX_SEQUENCES
+from medusa.llama.params import MAX_SEQUENCES, ContextParams
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,18 @@ class MemoryRules:
             is_guarded=is_guarded,
             can_truncate=model.can_truncate,
             can_share=not slides,
+        )
+
+    def context_params(self, config: EngineConfig) -> ContextParams:
+        """How the context is set up, for a config that is decided."""
+        return ContextParams(
+            n_ctx=config.cells,
+            n_seq_max=config.n_slots * self.ids,
+            n_batch=config.n_batch,
+            n_threads=config.threads,
+            flash_attention=config.flash_attention,
+            cache_type=config.cache_type,
+            swa_full=config.swa_full,
         )
 
     def usable_prefix(self, common: int, cached: int, first: int) -> int:

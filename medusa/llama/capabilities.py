@@ -38,6 +38,8 @@ _AUDIO = frozenset({"wavtokenizer-dec", "qwen3tts", "pockettts"})
 _DRAFT_ONLY = frozenset({"eagle3", "dflash", "gemma4-assistant"})
 _ONE_SEQUENCE = frozenset({"deepseek4", "minimax-m3"})
 """Their sparse attention compresses or selects blocks of a cache that only one sequence may use."""
+_LOGITS_OR_HIDDEN = frozenset({"lfm2", "lfm2moe"})
+"""Their graph has no logits while hidden states are asked for (src/models/lfm2.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Capabilities:
 
     @property
     def gives_hidden_states(self) -> bool:
-        """Whether the input of lm_head can be had, which is what Medusa heads read."""
-        return self.n_embd_out == self.n_embd
+        """Whether the input of lm_head, which Medusa heads read, can be had beside logits."""
+        return self.n_embd_out == self.n_embd and self.architecture not in _LOGITS_OR_HIDDEN
 
     @property
     def description(self) -> str:

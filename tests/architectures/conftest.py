@@ -35,7 +35,9 @@ class Subject:
 
     @property
     def engine_options(self) -> dict[str, Any]:
-        return self.numerics.engine_options | {"swa_full": self.swa_full}
+        """Of an `EngineConfig`; small batches, for the windows' cells are as many as their rows."""
+        windows = {} if self.swa_full else {"swa_full": False, "n_batch": 64}
+        return self.numerics.engine_options | windows
 
     def evaluate(self, request: GenerationRequest) -> Expected:
         return evaluate(self.model, request, self.numerics)

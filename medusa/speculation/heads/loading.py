@@ -25,9 +25,8 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
     can = model.capabilities
     if not can.gives_hidden_states:
         raise HeadsMismatchError(
-            f"{can.architecture} can have no Medusa heads: they read the input of lm_head, "
-            f"{can.n_embd} wide, and llama.cpp gives {can.n_embd_out} numbers instead; "
-            "use --heads none"
+            f"{can.architecture} can have no Medusa heads: they read the input of lm_head, which "
+            "llama.cpp does not give for this model beside logits; use --heads none"
         )
     weights = read_heads(path)
     base = BaseWeights(model.path)

@@ -19,6 +19,10 @@ LLAMA = Capabilities(
     is_causal=True,
     pooling=None,
     rotary="norm",
+    vocabulary="BPE",
+    has_end=True,
+    n_embd=64,
+    n_embd_out=64,
 )
 GEMMA = replace(LLAMA, architecture="gemma3", memory=Memory.WINDOWED, n_swa=32)
 MAMBA = replace(LLAMA, architecture="mamba", memory=Memory.RECURRENT)
