@@ -29,6 +29,7 @@ class ModelInfo:
     n_params: int
     size_bytes: int
     n_heads: int  # Medusa heads
+    inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class LocalBackend:
             n_params=model.n_params,
             size_bytes=model.size_bytes,
             n_heads=loaded.heads.header.n_heads if loaded.heads else 0,
+            inexact_because=engine.exactness.reasons,
         )
         self._threads = DeepThreads()
 

@@ -28,6 +28,7 @@ from medusa.errors import (
 )
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
+from medusa.llama.exactness import observe
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.threads import with_passing_team
@@ -48,6 +49,9 @@ class Engine:
         heads: Medusa heads that fit it.
         config: sizes and limits.
         observer: called in the engine's thread after every step.
+
+    Attributes:
+        exactness: whether answers depend on company, and why.
 
     Raises:
         ModelLoadError: the context cannot be created.
@@ -76,6 +80,7 @@ class Engine:
             ),
         )
         batch = Batch(config.n_batch, leaves)
+        self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
         self._drafter = self._make_drafter(heads, batch)
         self._scheduler = Scheduler(
             [Slot(SlotLabels(self._context, i * leaves, leaves)) for i in range(config.n_slots)],

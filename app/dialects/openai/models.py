@@ -25,6 +25,8 @@ class ModelCard(BaseModel):
     n_params: int
     size_bytes: int
     medusa_heads: int
+    exact: bool  # no answer depends on what else is computed
+    inexact_because: list[str]
 
 
 class ModelList(BaseModel):
@@ -54,4 +56,6 @@ def _card(host: ModelHost) -> ModelCard:
         n_params=info.n_params,
         size_bytes=info.size_bytes,
         medusa_heads=info.n_heads,
+        exact=not info.inexact_because,
+        inexact_because=list(info.inexact_because),
     )

@@ -5,10 +5,12 @@
 //     ggml_graph_plan       also reserves our part of the work buffer (work_buffer.h)
 //     ggml_graph_compute    starts a run there; without one, everything below is stock
 //     ggml_compute_forward_mul_mat, ggml_compute_forward_flash_attn_ext
+//     ggml_cpu_extra_compute_forward  is asked first for every operation, and sees those that are not ours at all
 //     ggml_barrier          spins, where OpenMP's makes a system call each time
 #include <sched.h>
 
 #include "export.h"
+#include "fallthrough.h"
 #include "match.h"
 #include "work_buffer.h"
 
@@ -61,6 +63,11 @@ Worker worker_of(const ggml::ComputeParams & params) {
     return {params.ith, params.nth, params.threadpool, ggml_barrier};
 }
 
+// While our kernels are enabled at all.
+void note_fallthrough(const ggml::ComputeParams & params, const ggml::Tensor & dst) {
+    if (params.ith == 0 && medusa::enabled.load(std::memory_order_relaxed)) medusa::record_fallthrough(dst);
+}
+
 }  // namespace
 
 EXPORT void ggml_barrier(ggml::ThreadPool * pool) {
@@ -86,7 +93,10 @@ EXPORT int ggml_graph_compute(ggml::Graph * graph, ggml::Plan * plan) {
 EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     RunState * run = medusa::active_run(*params, medusa::kMatMul);
     MatMul mm;
-    if (!run || !medusa::as_mat_mul(*binding.kernels, *dst, mm)) return binding.original.mul_mat(params, dst);
+    if (!run || !medusa::as_mat_mul(*binding.kernels, *dst, mm)) {
+        note_fallthrough(*params, *dst);
+        return binding.original.mul_mat(params, dst);
+    }
     if (params->ith == 0) {
         check_pool(*params);
         medusa::mat_mul_calls.fetch_add(1, std::memory_order_relaxed);
@@ -98,7 +108,17 @@ EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggm
 EXPORT void ggml_compute_forward_flash_attn_ext(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     const RunState * run = medusa::active_run(*params, medusa::kAttention);
     Attention a;
-    if (!run || !medusa::as_attention(*dst, a)) return binding.original.flash_attn_ext(params, dst);
+    if (!run || !medusa::as_attention(*dst, a)) {
+        note_fallthrough(*params, *dst);
+        return binding.original.flash_attn_ext(params, dst);
+    }
     if (params->ith == 0) medusa::attention_calls.fetch_add(1, std::memory_order_relaxed);
     binding.kernels->attention(a, worker_of(*params), *run, static_cast<uint8_t *>(params->wdata));
+}
+
+// For weights in a layout of llama.cpp's own; asked before every operation.
+EXPORT bool ggml_cpu_extra_compute_forward(ggml::ComputeParams * params, ggml::Tensor * dst) {
+    const bool done = binding.original.extra_compute_forward(params, dst);
+    if (done || medusa::is_inexact_elsewhere(*dst)) note_fallthrough(*params, *dst);
+    return done;
 }

@@ -14,6 +14,7 @@ struct Originals {
     void (*barrier)(ggml::ThreadPool *);
     void (*mul_mat)(const ggml::ComputeParams *, ggml::Tensor *);
     void (*flash_attn_ext)(const ggml::ComputeParams *, ggml::Tensor *);
+    bool (*extra_compute_forward)(ggml::ComputeParams *, ggml::Tensor *);
     int (*graph_n_nodes)(ggml::Graph *);
     ggml::Tensor * (*graph_node)(ggml::Graph *, int);
 };
@@ -22,7 +23,7 @@ struct Originals {
 struct Binding {
     Originals original = {};
     const Kernels * kernels = nullptr;
-    int op_mul_mat = -1, op_flash_attn_ext = -1;
+    int op_mul_mat = -1, op_mul_mat_id = -1, op_flash_attn_ext = -1, op_soft_max = -1, op_solve_tri = -1;
 };
 extern Binding binding;
 
