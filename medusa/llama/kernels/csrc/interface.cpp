@@ -46,6 +46,9 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
         !resolve(cpu, "ggml_cpu_extra_compute_forward", binding.original.extra_compute_forward) ||
         !resolve(cpu, "ggml_threadpool_chunk_set", chunk_set) || !resolve(base, "ggml_op_name", op_name) ||
         !resolve(base, "ggml_tensor_overhead", tensor_overhead) ||
+        !resolve(cpu, "ggml_get_type_traits_cpu", binding.original.cpu_type_traits) ||
+        !resolve(base, "ggml_type_size", binding.original.type_size) ||
+        !resolve(base, "ggml_row_size", binding.original.row_size) ||
         !resolve(base, "ggml_graph_n_nodes", binding.original.graph_n_nodes) ||
         !resolve(base, "ggml_graph_node", binding.original.graph_node)) {
         return "a ggml function is missing";

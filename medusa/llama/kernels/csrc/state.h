@@ -15,6 +15,9 @@ struct Originals {
     void (*mul_mat)(const ggml::ComputeParams *, ggml::Tensor *);
     void (*flash_attn_ext)(const ggml::ComputeParams *, ggml::Tensor *);
     bool (*extra_compute_forward)(ggml::ComputeParams *, ggml::Tensor *);
+    const ggml::CpuTypeTraits * (*cpu_type_traits)(int);
+    size_t (*type_size)(int);
+    size_t (*row_size)(int, int64_t);
     int (*graph_n_nodes)(ggml::Graph *);
     ggml::Tensor * (*graph_node)(ggml::Graph *, int);
 };
