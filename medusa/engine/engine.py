@@ -29,6 +29,7 @@ from medusa.errors import (
 )
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
+from medusa.llama.exactness import observe
 from medusa.llama.model import Model
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
@@ -49,6 +50,9 @@ class Engine:
         config: sizes and limits.
         observer: called in the engine's thread after every step.
 
+    Attributes:
+        exactness: whether answers depend on company, and why.
+
     Raises:
         ModelLoadError: the context cannot be created.
     """
@@ -67,6 +71,7 @@ class Engine:
         rules = MemoryRules.of(capabilities, config)
         self._context = Context(model, rules.context_params(config))
         batch = Batch(config.n_batch, rules.ids)
+        self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
         self._drafter = self._make_drafter(heads, batch)
         labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
         self._scheduler = Scheduler(

@@ -12,9 +12,10 @@ from medusa.engine.client import Generated
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from tests.architectures.comparison import assert_same
+from tests.architectures.exactness import exactness_of
 from tests.architectures.models import MODELS
 from tests.architectures.numerics import AS_SERVED, IN_F32, Numerics
-from tests.architectures.reference import Expected, depends_on_the_batch, evaluate
+from tests.architectures.reference import Expected, evaluate
 from tests.architectures.requests import (
     LONGEST,
     SHORTEST,
@@ -87,8 +88,8 @@ def subject_of(tiny: TinyModels) -> Subjects:
     def make(name: str) -> Subject:
         name, short, _ = name.partition("-short")
         if name not in made:
-            exact = not depends_on_the_batch(tiny(name, AS_SERVED.weights))
-            numerics = AS_SERVED if exact else IN_F32
+            exactness = exactness_of(tiny(name, AS_SERVED.weights))
+            numerics = AS_SERVED if exactness.exact else IN_F32
             made[name] = Subject(tiny(name, numerics.weights), numerics)
         return replace(made[name], swa_full=not short)
 

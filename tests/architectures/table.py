@@ -6,8 +6,8 @@ from pathlib import Path
 from medusa.errors import ModelLoadError
 from medusa.llama.model import Model
 from tests.architectures.architecture import Architecture
+from tests.architectures.exactness import exactness_of
 from tests.architectures.models import REFUSED_MODELS, SERVED_MODELS
-from tests.architectures.reference import depends_on_the_batch
 from tests.architectures.writer import write_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
@@ -38,12 +38,12 @@ def _served(architecture: Architecture, folder: Path) -> Sequence[str]:
     path = folder / "tiny.gguf"
     write_model(architecture, path)
     model = Model(path)
-    can = model.capabilities
+    can, exactness = model.capabilities, exactness_of(model)
     row = (
         architecture.families,
         f"`{architecture.name}`",
         "with limits" if can.limits else "fully",
-        "no" if depends_on_the_batch(model) else "yes",
+        "yes" if exactness.exact else f"no: {', '.join(exactness.reasons)}",
         "trees" if can.can_branch else "none",
         "as far as texts agree" if can.can_truncate else "where a text goes on",
     )

@@ -1,0 +1,12 @@
+"""What an engine says of a model's exactness."""
+
+from medusa.engine.config import EngineConfig
+from medusa.engine.engine import Engine
+from medusa.llama.exactness import Exactness
+from medusa.llama.model import Model
+
+
+def exactness_of(model: Model) -> Exactness:
+    engine = Engine(model, config=EngineConfig(n_slots=1, n_ctx=512, n_threads=1, draft_nodes=0))
+    engine.close()
+    return engine.exactness
