@@ -4,9 +4,13 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.llama.exactness import Exactness
 from medusa.llama.model import Model
+from tests.architectures.numerics import AS_SERVED, Numerics
 
 
-def exactness_of(model: Model) -> Exactness:
-    engine = Engine(model, config=EngineConfig(n_slots=1, n_ctx=512, n_threads=1, draft_nodes=0))
+def exactness_of(model: Model, numerics: Numerics = AS_SERVED) -> Exactness:
+    config = EngineConfig(
+        n_slots=1, n_ctx=512, n_threads=1, draft_nodes=0, **numerics.engine_options
+    )
+    engine = Engine(model, config=config)
     engine.close()
     return engine.exactness
