@@ -23,7 +23,7 @@ from tests.architectures.conftest import Subject, Subjects
 from tests.architectures.models import RECURRENT_MODELS
 from tests.architectures.oracle import Oracle
 from tests.architectures.reference import Expected
-from tests.architectures.requests import random_request, random_tokens
+from tests.architectures.requests import random_request, random_requests, random_tokens
 from tests.architectures.test_matrix import random_heads, running
 from tests.architectures.test_windows import answers
 
@@ -133,25 +133,15 @@ def test_what_can_roll_back_is_known(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
-@pytest.mark.parametrize("n_slots", [1, 2, 4])
-@pytest.mark.parametrize("heads", [False, True])
+@pytest.mark.parametrize("n_slots", [1, 3])
 def test_drafts_are_taken_back(
-    subject_of: Subjects,
-    name: str,
-    n_slots: int,
-    heads: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    subject_of: Subjects, name: str, n_slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With heads, that is hidden states, llama.cpp computes one sequence after the other."""
     subject, dice = subject_of(name), random.Random(n_slots)
-    if heads and not subject.model.capabilities.gives_hidden_states:
-        pytest.skip("no heads")
     expected = dialogues(subject, dice, n_slots)
     drafter = Drafter([Oracle(expected, dice)], FixedCost(), max_nodes=8)
     monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
-    loaded = random_heads(subject.model, tmp_path / "heads.gguf") if heads else None
-    with running(subject, loaded, n_slots=n_slots, draft_nodes=8) as engine:
+    with running(subject, n_slots=n_slots, draft_nodes=8) as engine:
         generated = answers(engine, expected, n_slots)
     subject.compare(expected, generated)
     usages = [answer.usage for answer in generated if answer.usage]
@@ -159,6 +149,23 @@ def test_drafts_are_taken_back(
     assert sum(usage.accepted_drafts for usage in usages) >= least
     assert sum(usage.rejected_drafts for usage in usages) >= least
     assert sum(usage.cached_tokens for usage in usages) > 0
+
+
+@pytest.mark.parametrize("name", ROLLING_BACK)
+@pytest.mark.parametrize("heads", [False, True])
+def test_drafts_in_a_crowd(
+    subject_of: Subjects, name: str, heads: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With heads, that is hidden states, llama.cpp computes one sequence after the other."""
+    subject, dice = subject_of(name), random.Random(3)
+    if heads and not subject.model.capabilities.gives_hidden_states:
+        pytest.skip("no heads")
+    expected = [subject.evaluate(request) for request in random_requests(dice, 60)]
+    drafter = Drafter([Oracle(expected, dice)], FixedCost(), max_nodes=12)
+    monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
+    loaded = random_heads(subject.model, tmp_path / "heads.gguf") if heads else None
+    with running(subject, loaded, draft_nodes=12) as engine:
+        subject.compare(expected, answers(engine, expected, len(expected)))
 
 
 @pytest.mark.parametrize("name", ["mamba", *ROLLING_BACK])
