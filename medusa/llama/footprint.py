@@ -5,7 +5,7 @@ and says in its log what they would take.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medusa.llama import runtime
 from medusa.llama.context import Context
@@ -14,6 +14,8 @@ from medusa.llama.params import ALL_LAYERS, ContextParams
 
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \(")
 _BUFFER = re.compile(r"(\S+) +(?:compute|output) buffer size = +([\d.]+) MiB")
+_LONGEST_PLAN = 262_144
+"""Tokens; llama.cpp's plan itself takes some 50 bytes for each."""
 _MARGIN = 0.95
 """Of what is free, how much is thought of when something smaller is proposed."""
 
@@ -62,11 +64,11 @@ class Footprint:
             fit = max(0, int((_MARGIN * free_on_gpus - self.gpu_buffers) / layer))
             return (
                 f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus)} are free; "
-                f"--gpu-layers {fit} would fit, or a smaller --ctx-size or quantisation"
+                f"{fit} GPU layers would fit, or a smaller context size or quantisation"
             )
         if free is not None and self.on_host > free:
             n_ctx = int(_MARGIN * self.n_ctx * free / self.on_host) // 256 * 256
-            instead = f"--ctx-size {n_ctx} would fit" if n_ctx else "use a smaller model"
+            instead = f"a context size of {n_ctx} would fit" if n_ctx else "use a smaller model"
             return (
                 f"a KV cache of {self.n_ctx:,} tokens and its compute buffers need "
                 f"{_size(self.on_host)} of memory and {_size(free)} are free; {instead}"
@@ -94,6 +96,27 @@ def of_model(preview: Model, params: ContextParams) -> Footprint:
     Raises:
         ModelLoadError: llama.cpp would not make the context.
     """
+    if params.n_ctx <= _LONGEST_PLAN:
+        return _plan(preview, params)
+    half, whole = (
+        _plan(preview, replace(params, n_ctx=n_ctx))
+        for n_ctx in (_LONGEST_PLAN // 2, _LONGEST_PLAN)
+    )
+    further = (params.n_ctx - _LONGEST_PLAN) / (_LONGEST_PLAN // 2)
+
+    def at(half: int, whole: int) -> int:
+        return int(whole + further * (whole - half))
+
+    return replace(
+        whole,
+        cache=at(half.cache, whole.cache),
+        host_buffers=at(half.host_buffers, whole.host_buffers),
+        gpu_buffers=at(half.gpu_buffers, whole.gpu_buffers),
+        n_ctx=params.n_ctx,
+    )
+
+
+def _plan(preview: Model, params: ContextParams) -> Footprint:
     with runtime.keep_log() as log:
         Context(preview, params).close()
     cache = sum(_mib(found[1]) for found in map(_CACHE.search, log.messages) if found)

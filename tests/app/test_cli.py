@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.architectures.models import SERVED_MODELS
+from tests.architectures.refused_models import REFUSED_MODELS
+from tests.architectures.writer import write_model
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -145,3 +149,38 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         assert result.returncode == 1
         assert "could not load" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", REFUSED_MODELS)
+def test_a_model_that_cannot_generate_text_is_refused_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / f"{name}.gguf"
+    write_model(REFUSED_MODELS[name], path)
+    for command in (("generate", str(path), "Hi"), ("serve", str(path), "--port", "18099")):
+        result = run(*command)
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"error: {path}: ")
+        assert "; use " in line
+
+
+def test_a_failed_load_tells_llama_cpps_reason_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "cut.gguf"
+    write_model(SERVED_MODELS["llama"], path)
+    path.write_bytes(path.read_bytes()[:-4096])
+    result = run("generate", str(path), "Hi")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "is not within the file bounds" in line
+
+
+def test_a_context_for_which_there_is_no_memory_is_refused_with_the_numbers(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_model(SERVED_MODELS["llama"], path)
+    result = run("generate", "--ctx-size", "1000000000000", str(path), "Hi")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "a context size of " in line

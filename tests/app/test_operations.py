@@ -10,6 +10,7 @@ def test_the_start_says_what_runs_and_how_to_try_it(server: Server) -> None:
     for part in (
         "smollm2-135m-instruct",
         "Q4_1",
+        "memory:   attention",
         "heads:    3 heads (hydra), 8,192 draft tokens",
         "drafts:   up to 16 a step, from heads and lookup",
         "slots:    4",

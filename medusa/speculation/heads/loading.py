@@ -26,7 +26,7 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
     if not can.gives_hidden_states:
         raise HeadsMismatchError(
             f"{can.architecture} can have no Medusa heads: they read the input of lm_head, which "
-            "llama.cpp does not give for this model beside logits; use --heads none"
+            "llama.cpp does not give for this model beside logits"
         )
     weights = read_heads(path)
     base = BaseWeights(model.path)
