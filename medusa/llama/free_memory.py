@@ -74,7 +74,7 @@ def of_gpus() -> int | None:
     if not runtime.gpu_offload_available():
         return None
     try:
-        c = ggml.functions()
+        c = ggml.registry()
     except ggml.GgmlUnavailableError:
         return None
     free: dict[int, int] = {}

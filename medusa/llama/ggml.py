@@ -79,8 +79,6 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
     "ggml_backend_graph_compute": (_INT, _POINTER, _POINTER),
     "ggml_backend_free": (None, _POINTER),
-    "ggml_backend_dev_type": (_INT, _POINTER),
-    "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
 }
 _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_cpu_init": (_POINTER,),
@@ -89,6 +87,8 @@ _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
 _REGISTRY_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_dev_count": (_SIZE,),
     "ggml_backend_dev_get": (_POINTER, _SIZE),
+    "ggml_backend_dev_type": (_INT, _POINTER),
+    "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
 }
 
 
@@ -113,11 +113,18 @@ def functions() -> SimpleNamespace:
     Raises:
         GgmlUnavailableError: no ggml, or another than this module knows.
     """
-    libraries = {BASE: _BASE_FUNCTIONS, CPU: _CPU_FUNCTIONS, REGISTRY: _REGISTRY_FUNCTIONS}
-    found: dict[str, object] = {}
-    for name, signatures in libraries.items():
-        found |= _functions(folder() / name, signatures)
-    return SimpleNamespace(**found)
+    base = _functions(folder() / BASE, _BASE_FUNCTIONS)
+    return SimpleNamespace(**base, **_functions(folder() / CPU, _CPU_FUNCTIONS))
+
+
+@functools.cache
+def registry() -> SimpleNamespace:
+    """The functions about devices, without their prefix, once llama.cpp is loaded.
+
+    Raises:
+        GgmlUnavailableError: no ggml, or another than this module knows.
+    """
+    return SimpleNamespace(**_functions(folder() / REGISTRY, _REGISTRY_FUNCTIONS))
 
 
 def _functions(path: Path, signatures: dict[str, tuple[object, ...]]) -> dict[str, object]:

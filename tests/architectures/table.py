@@ -44,7 +44,7 @@ def _served(architecture: Architecture, folder: Path) -> Sequence[str]:
         f"`{architecture.name}`",
         "with limits" if can.limits else "fully",
         "yes" if exactness.exact else f"no: {', '.join(exactness.reasons)}",
-        "trees" if can.can_branch else "none",
+        "trees" if can.can_branch else "chains" if can.can_roll_back else "none",
         "as far as texts agree" if can.can_truncate else "where a text goes on",
     )
     model.close()
