@@ -5,7 +5,7 @@ the stock ones, through the very call path (graph plan, thread team, operation) 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,24 @@ def mul_mat(kind: Kind, weights: Weights, x: FloatArray, threads: int) -> FloatA
         graph = Graph(cpu, max_nodes=3)
         out = graph.mul_mat(cpu.constant(kind, weights), cpu.constant(Kind.F32, x))
         return _computed(graph, out, (*x.shape[:-1], weights.shape[-2]))
+
+
+def mul_mats(weights: Mapping[Kind, Weights], x: FloatArray, threads: int) -> list[FloatArray]:
+    """Several products of the same columns at once; shapes as in `mul_mat`."""
+    with contextlib.closing(Cpu(threads, max_constants=len(weights) + 1)) as cpu:
+        graph = Graph(cpu, max_nodes=2 * len(weights) + 1)
+        columns = cpu.constant(Kind.F32, x)
+        outputs = [
+            graph.output(graph.mul_mat(cpu.constant(kind, rows), columns))
+            for kind, rows in weights.items()
+        ]
+        graph.allocate()
+        graph.compute()
+        shapes = [(len(x), len(rows)) for rows in weights.values()]
+        return [
+            graph.array(out, shape, np.float32).copy()
+            for out, shape in zip(outputs, shapes, strict=True)
+        ]
 
 
 def mul_mat_swapped(kind: Kind, weights: Weights, x: FloatArray, threads: int) -> FloatArray:

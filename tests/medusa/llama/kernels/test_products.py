@@ -187,4 +187,5 @@ def test_a_product_with_experts_leaves_shared_activations_alone(isa: str) -> Non
         second = graph.output(graph.mul_mat(cpu.constant(kind, weights), rows))
         graph.allocate()
         graph.compute()
-        assert np.array_equal(*(graph.array(t, (40, 64), np.float32) for t in (first, second)))
+        before, after = (graph.array(t, (40, 64), np.float32) for t in (first, second))
+        assert np.array_equal(before, after)
