@@ -85,7 +85,8 @@ def test_drafts(
     if not (can.can_branch or can.can_roll_back):
         pytest.skip("no drafts")
     dice = random.Random(3)
-    expected = [subject.evaluate(request) for request in random_requests(dice, round(40 * share))]
+    count = max(10, round(40 * share))
+    expected = [subject.evaluate(request) for request in random_requests(dice, count)]
     sources: list[DraftSource] = [Oracle(expected, dice)]
     heads = None
     if can.gives_hidden_states:
