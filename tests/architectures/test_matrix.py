@@ -97,8 +97,8 @@ def test_drafts(
         runs = generate(engine, [each.request for each in expected])
     subject.compare(expected, [run.generated for run in runs])
     usages = [run.finished.usage for run in runs]
-    assert sum(usage.accepted_drafts for usage in usages) > len(usages) / 2
-    assert sum(usage.rejected_drafts for usage in usages) > len(usages) / 2
+    assert sum(usage.accepted_drafts for usage in usages) > len(usages) / 8
+    assert sum(usage.rejected_drafts for usage in usages) > len(usages) / 8
 
 
 def test_prefix_reuse(subject_of: Subjects, name: str, share: float) -> None:
