@@ -40,6 +40,7 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m app.settings
+	$(BIN)/python -m tests.architectures
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks step

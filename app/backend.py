@@ -35,6 +35,7 @@ class ModelInfo:
     memory: str  # how it remembers: attention, sliding windows of so many tokens, ...
     vocabulary: str  # kind of tokenizer
     limits: tuple[str, ...]  # what is not done for it though it is for others
+    inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ class LocalBackend:
             memory=model.capabilities.description,
             vocabulary=model.capabilities.vocabulary,
             limits=model.capabilities.limits,
+            inexact_because=engine.exactness.reasons,
         )
         self._threads = DeepThreads()
 

@@ -138,6 +138,7 @@ def describe(served: LoadedModel) -> list[str]:
         f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
         f"kernels:  {f'ours ({kernels.isa})' if kernels.active else 'llama.cpp'}",
+        f"results:  {engine.exactness}",
         *([f"no chat:  {served.no_chat}"] if served.no_chat else []),
     ]
 

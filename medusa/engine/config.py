@@ -98,5 +98,5 @@ class EngineConfig:
             self,
             n_ctx=self.n_ctx or max(_CONTEXT_PER_SLOT * self.n_slots, trained),
             n_threads=self.n_threads or default_threads(),
-            draft_nodes=self.draft_nodes if model.can_truncate else 0,
+            draft_nodes=self.draft_nodes if model.can_truncate or model.can_roll_back else 0,
         )

@@ -24,7 +24,7 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
                 tokens=verified.sequence.tokens,
                 hidden=verified.hidden,
                 max_leaves=verified.slot.labels.max_leaves,
-                max_depth=verified.sequence.remaining - 1,
+                max_depth=min(verified.sequence.remaining - 1, verified.slot.labels.max_depth),
                 constraint=verified.sequence.sampler.constraint,
             )
             for verified in survivors

@@ -29,6 +29,7 @@ from medusa.errors import (
 )
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
+from medusa.llama.exactness import observe
 from medusa.llama.model import Model
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
@@ -38,6 +39,8 @@ log = logging.getLogger("medusa.engine")
 
 _TYPICAL_CONTEXT = 256
 """Tokens in the KV cache when the cost of a decode is measured."""
+_SHORT_CONTEXT = 16
+"""The same where they have to be computed for every decode; states do not grow with them."""
 
 
 class Engine:
@@ -48,6 +51,9 @@ class Engine:
         heads: Medusa heads that fit it.
         config: sizes and limits.
         observer: called in the engine's thread after every step.
+
+    Attributes:
+        exactness: whether answers depend on company, and why.
 
     Raises:
         ModelLoadError: the context cannot be created.
@@ -67,7 +73,8 @@ class Engine:
         rules = MemoryRules.of(capabilities, config)
         self._context = Context(model, rules.context_params(config))
         batch = Batch(config.n_batch, rules.ids)
-        self._drafter = self._make_drafter(heads, batch)
+        self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
+        self._drafter = self._make_drafter(heads, batch, rewinds=rules.can_truncate)
         labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
         self._scheduler = Scheduler(
             [Slot(own) for own in labels],
@@ -195,15 +202,17 @@ class Engine:
         if len(set(ids)) < len(ids) or any(s is not None and not s.output.closed for s in live):
             raise InvalidRequestError("another request has the same id", field="id")
 
-    def _make_drafter(self, heads: Heads | None, batch: Batch) -> Drafter | None:
+    def _make_drafter(self, heads: Heads | None, batch: Batch, *, rewinds: bool) -> Drafter | None:
         config = self.config
         if not config.draft_nodes:
             return None
         room = config.cells - config.n_slots - config.draft_nodes
-        prompt = min(_TYPICAL_CONTEXT, config.n_batch, room)
+        prompt = min(_TYPICAL_CONTEXT if rewinds else _SHORT_CONTEXT, config.n_batch, room)
 
         def make() -> Drafter:
-            with timed_decodes(self._context, batch, prompt, hidden=heads is not None) as measure:
+            with timed_decodes(
+                self._context, batch, prompt, hidden=heads is not None, rewinds=rewinds
+            ) as measure:
                 return Drafter.create(
                     heads,
                     DraftConfig(

@@ -7,6 +7,7 @@ cells of the slot's tokens carry it. The other ids are brought up to date only w
 them, since each label operation scans the whole cache.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -63,6 +64,16 @@ class SlotLabels:
     def max_leaves(self) -> int:
         """Most leaves a tree may have."""
         return len(self._lengths)
+
+    @property
+    def max_depth(self) -> int:
+        """Most guesses in a row that can be taken back."""
+        return sys.maxsize
+
+    @property
+    def can_be_copied(self) -> bool:
+        """Whether another slot may take over the tokens now."""
+        return True
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens only."""
@@ -165,9 +176,60 @@ class GuardedLabels(SlotLabels):
             self.prepare(2)
 
 
+class StateLabels(SlotLabels):
+    """The one label of a model whose state cannot go back further than its snapshots.
+
+    To go back by some tokens names the snapshot from which the next decode starts
+    (`llama_memory_recurrent::seq_rm`); until then llama.cpp would copy another state.
+
+    Args:
+        store: where the labels live.
+        first: the slot's sequence id.
+        rollback: how many tokens of the last decode can be taken back.
+    """
+
+    def __init__(self, store: LabelStore, first: int, rollback: int) -> None:
+        super().__init__(store, first, 1)
+        self._rollback = rollback
+        self._is_rolled_back = False
+
+    @property
+    def max_depth(self) -> int:
+        """As `SlotLabels.max_depth`."""
+        return self._rollback
+
+    @property
+    def can_be_copied(self) -> bool:
+        """As `SlotLabels.can_be_copied`."""
+        return not self._is_rolled_back
+
+    def extend(self, count: int) -> None:
+        """As `SlotLabels.extend`."""
+        super().extend(count)
+        self._is_rolled_back = False
+
+    def settle(self, tree: TokenTree, path: Sequence[int]) -> None:
+        """As `SlotLabels.settle`."""
+        super().settle(tree, path)
+        self._is_rolled_back = len(path) < len(tree)
+
+    def truncate(self, length: int) -> None:
+        """As `SlotLabels.truncate`: all or nothing."""
+        assert length in (0, self.length)
+        super().truncate(length)
+        self._is_rolled_back &= length > 0
+
+    def forget(self) -> None:
+        """As `SlotLabels.forget`."""
+        super().forget()
+        self._is_rolled_back = False
+
+
 def make_labels(store: LabelStore, index: int, rules: MemoryRules) -> SlotLabels:
     """The labels of a slot, by its index."""
     first = index * rules.ids
+    if not rules.can_truncate:
+        return StateLabels(store, first, rules.rollback)
     if rules.is_guarded:
         return GuardedLabels(store, first, rules.ids, rules.window)
     return SlotLabels(store, first, rules.ids)

@@ -8,6 +8,9 @@ from medusa.errors import ModelLoadError
 from medusa.llama.capabilities import Capabilities, Memory
 from medusa.llama.params import MAX_SEQUENCES, ContextParams
 
+_SNAPSHOTS = 3
+"""States kept of each sequence besides the newest. Each takes the memory of one more slot."""
+
 
 @dataclass(frozen=True)
 class MemoryRules:
@@ -16,8 +19,9 @@ class MemoryRules:
     ids is the number of sequence ids that each slot owns, which is the most leaves its tree may
     have. n_cells is how many tokens all slots may hold together. window is the length in tokens of
     the model's sliding windows, 0 without; is_guarded whether the cells that have left a window
-    are kept (`GuardedLabels`). can_truncate is whether a text can lose its end, can_share whether
-    a slot can take over the beginning of another's.
+    are kept (`GuardedLabels`). can_truncate is whether a text can lose its end, rollback how many
+    tokens of the last decode can be taken back though it cannot. can_share is whether a slot can
+    take over the beginning of another's.
     """
 
     ids: int
@@ -25,6 +29,7 @@ class MemoryRules:
     window: int = 0
     is_guarded: bool = False
     can_truncate: bool = True
+    rollback: int = 0
     can_share: bool = True
 
     @classmethod
@@ -56,6 +61,7 @@ class MemoryRules:
             window=model.n_swa,
             is_guarded=is_guarded,
             can_truncate=model.can_truncate,
+            rollback=min(_SNAPSHOTS, config.draft_nodes) if model.can_roll_back else 0,
             can_share=not slides,
         )
 
@@ -68,6 +74,7 @@ class MemoryRules:
             n_threads=config.threads,
             flash_attention=config.flash_attention,
             cache_type=config.cache_type,
+            n_rs_seq=self.rollback,
             swa_full=config.swa_full,
         )
 

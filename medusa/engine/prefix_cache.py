@@ -74,7 +74,7 @@ class PrefixCache:
         """
         source, reused = self.match(key)
         for target in self._targets(source, reused):
-            taken = reused if target is source or self._rules.can_share else 0
+            taken = reused if target is source or self._shares(source) else 0
             victims = self._victims(target, source, taken, n_tokens)
             if victims is not None:
                 return Placement(target, source if taken else target, taken, victims)
@@ -116,10 +116,14 @@ class PrefixCache:
         self._ticks += 1
         slot.last_used = self._ticks
 
+    def _shares(self, source: Slot) -> bool:
+        """Whether others can take over what a slot holds."""
+        return self._rules.can_share and source.labels.can_be_copied
+
     def _usable(self, slot: Slot, key: PrefixKey) -> int:
         """How much of a prefix can be had from a slot."""
         rules = self._rules
-        if slot.adapter != key.adapter or not (rules.can_share or slot.is_idle):
+        if slot.adapter != key.adapter or not (slot.is_idle or self._shares(slot)):
             return 0
         common = common_prefix(slot.tokens, key.tokens)
         first = slot.labels.first_position if rules.window and common else 0

@@ -10,7 +10,7 @@ from medusa.llama.context import Context
 
 @contextmanager
 def timed_decodes(
-    context: Context, batch: Batch, n_prompt: int, *, hidden: bool
+    context: Context, batch: Batch, n_prompt: int, *, hidden: bool, rewinds: bool
 ) -> Iterator[Callable[[int], float]]:
     """A function that decodes so many tokens behind a prompt and returns the seconds it took.
 
@@ -21,10 +21,13 @@ def timed_decodes(
         batch: scratch rows.
         n_prompt: tokens in the KV cache; with them each token costs more.
         hidden: whether hidden states are computed too.
+        rewinds: whether the cache can go back to the prompt; else it is computed anew each time.
     """
-    batch.clear()
-    batch.add_run([0] * n_prompt, 0, [0], output=False)
-    context.prefill(batch)
+
+    def prefill() -> None:
+        batch.clear()
+        batch.add_run([0] * n_prompt, 0, [0], output=False)
+        context.prefill(batch)
 
     def decode(n_tokens: int) -> float:
         batch.clear()
@@ -32,9 +35,14 @@ def timed_decodes(
         began = time.perf_counter()
         context.decode(batch, hidden=hidden)
         seconds = time.perf_counter() - began
-        context.remove_sequence(0, n_prompt)
+        if rewinds:
+            context.remove_sequence(0, n_prompt)
+        else:
+            context.clear()
+            prefill()
         return seconds
 
+    prefill()
     try:
         yield decode
     finally:

@@ -38,6 +38,7 @@ class Scheduler:
 
     def __init__(self, slots: list[Slot], rules: MemoryRules, pacer: PrefillPacer) -> None:
         self.slots = slots
+        self._rolls_back = rules.rollback > 0
         self._waits = rules.can_share and rules.can_truncate
         self._cache = PrefixCache(slots, rules)
         self._pacer = pacer
@@ -81,14 +82,19 @@ class Scheduler:
         self._admit()
         chunks = self._share_prefill(self._make_room())
         completing = {chunk.slot for chunk in chunks if chunk.completes}
+        decoding = [
+            slot
+            for slot in self.running
+            if slot.sequence.finish_reason is None
+            and (slot in completing or not slot.is_prefilling)
+        ]
+        if self._rolls_back:
+            _cut_drafts(decoding, alone=not any(chunk.scored for chunk in chunks))
         return StepPlan(
             prefill=tuple(chunk for chunk in chunks if not chunk.scored),
             scored=tuple(chunk for chunk in chunks if chunk.scored),
             trees=tuple(
-                Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree)
-                for slot in self.running
-                if slot.sequence.finish_reason is None
-                and (slot in completing or not slot.is_prefilling)
+                Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree) for slot in decoding
             ),
         )
 
@@ -219,6 +225,22 @@ class Scheduler:
         slot.release()
         self._cache.touch(slot)
         self._may_admit = True
+
+
+def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
+    """Make the whole decode have as many rows of each sequence.
+
+    Else llama.cpp computes it in several pieces, in the later ones of which it may move the states
+    of the earlier ones, but not their snapshots (`llama_memory_recurrent::find_slot`).
+
+    Args:
+        slots: who decodes, with chains of guesses.
+        alone: whether the decode has no other rows.
+    """
+    n_rows = min((slot.n_rows for slot in slots), default=0) if alone else 1
+    for slot in slots:
+        if slot.draft is not None:
+            slot.draft = slot.draft.first(n_rows)
 
 
 def _missing(slot: Slot, *, scored: bool) -> int:

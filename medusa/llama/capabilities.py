@@ -38,6 +38,10 @@ _AUDIO = frozenset({"wavtokenizer-dec", "qwen3tts", "pockettts"})
 _DRAFT_ONLY = frozenset({"eagle3", "dflash", "gemma4-assistant"})
 _ONE_SEQUENCE = frozenset({"deepseek4", "minimax-m3"})
 """Their sparse attention compresses or selects blocks of a cache that only one sequence may use."""
+_ROLLING_BACK = frozenset(
+    {"lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe"}
+)
+"""Of those in `llm_arch_supports_rs_rollback` the ones that our tests have as well."""
 _LOGITS_OR_HIDDEN = frozenset({"lfm2", "lfm2moe"})
 """Their graph has no logits while hidden states are asked for (src/models/lfm2.cpp)."""
 
@@ -73,6 +77,11 @@ class Capabilities:
     def can_truncate(self) -> bool:
         """Whether the end of a text can be taken back (drafts, partial reuse of prefixes)."""
         return self.can_branch
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether a state can go back by a few tokens, for which snapshots of it are kept."""
+        return self.architecture in _ROLLING_BACK
 
     @property
     def gives_hidden_states(self) -> bool:
@@ -122,7 +131,8 @@ class Capabilities:
         """What is not done for this model though it is for others, one phrase each."""
         limits = []
         if not self.can_truncate:
-            limits += ["no drafts", "cached prefixes are reused only where they go on"]
+            drafts = "drafts of a few tokens in a row" if self.can_roll_back else "no drafts"
+            limits += [drafts, "cached prefixes are reused only where they go on"]
         if not self.gives_hidden_states:
             limits.append("no Medusa heads")
         if "mrope" in self.rotary:

@@ -69,6 +69,7 @@ class Context:
         c.n_threads = c.n_threads_batch = params.n_threads
         c.embeddings = True
         c.kv_unified = True
+        c.n_rs_seq = params.n_rs_seq
         c.swa_full = params.swa_full
         c.no_perf = True
         c.type_k = c.type_v = getattr(llama_cpp, f"GGML_TYPE_{params.cache_type.name}")
@@ -84,6 +85,7 @@ class Context:
         if not self._memory:
             llama_cpp.llama_free(handle)
             raise ModelLoadError(f"{model.path} keeps no memory of its context")
+        assert llama_cpp.llama_n_rs_seq(handle) == params.n_rs_seq, "llama.cpp keeps no snapshots"
         self.handle = handle
         self._embeddings = True
         self._logits = _OutputBuffer(model.n_vocab)
@@ -143,7 +145,8 @@ class Context:
         """Take the label `seq` off its cells at positions [start, end); -1 means to the end.
 
         Raises:
-            DecodeError: llama.cpp refuses to forget a part of a sequence, as recurrent models do.
+            DecodeError: llama.cpp refuses to forget a part of a sequence, as recurrent models do
+                that keep no snapshots of so many tokens.
         """
         if not self._lib.llama_memory_seq_rm(self._memory, seq, start, end):
             raise DecodeError(

@@ -52,6 +52,8 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_set_input": (None, _POINTER),
     "ggml_set_output": (None, _POINTER),
     "ggml_mul_mat": (_POINTER, *_BINARY),
+    "ggml_mul_mat_id": (_POINTER, *_BINARY, _POINTER),
+    "ggml_permute": (_POINTER, *_UNARY, _INT, _INT, _INT, _INT),
     "ggml_add": (_POINTER, *_BINARY),
     "ggml_silu": (_POINTER, *_UNARY),
     "ggml_rms_norm": (_POINTER, *_UNARY, ctypes.c_float),

@@ -166,8 +166,19 @@ class Graph:
             raise RuntimeError(f"ggml could not compute a graph (status {status})")
 
     def mul_mat(self, weights: Tensor, x: Tensor) -> Tensor:
-        """[k, m], [k, n] -> [m, n]."""
+        """[k, m], [k, n] -> [m, n], for each of a batch in further dimensions."""
         return Tensor(functions().mul_mat(self._context, weights, x))
+
+    def mul_mat_id(self, weights: Tensor, x: Tensor, ids: Tensor) -> Tensor:
+        """Each token with experts of its own.
+
+        [k, m, experts], [k, used or 1, tokens], [used, tokens] int32 -> [m, used, tokens].
+        """
+        return Tensor(functions().mul_mat_id(self._context, weights, x, ids))
+
+    def swap(self, x: Tensor) -> Tensor:
+        """[width, a, b] -> [width, b, a], a view."""
+        return Tensor(functions().permute(self._context, x, 0, 2, 1, 3))
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         """`b` may be one row for all of `a`'s."""

@@ -28,4 +28,5 @@ class ContextParams:
     n_threads: int
     flash_attention: bool | None = None  # None: llama.cpp decides, on with our CPU kernels
     cache_type: CacheType = CacheType.F16
+    n_rs_seq: int = 0  # snapshots of a sequence's state, one for each token that can be taken back
     swa_full: bool = True  # sliding windows keep the cells of all tokens, not the newest only

@@ -75,6 +75,10 @@ class TokenTree:
         """For each node the indices into `leaves` of all leaves at or below it, ascending."""
         return self._form.leaf_sets
 
+    def first(self, count: int) -> "TokenTree":
+        """The tree of the first `count` nodes, the root included."""
+        return TokenTree(self.tokens[:count], self.parents[:count])
+
     def child(self, node: int, token: int) -> int | None:
         """The child of `node` that guesses `token`, if there is one."""
         for child in range(node + 1, len(self.tokens)):

@@ -1,7 +1,9 @@
 """Tiny models, written and loaded once for each run of the tests."""
 
+import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType as Format
@@ -10,9 +12,17 @@ from medusa.engine.client import Generated
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from tests.architectures.comparison import assert_same
+from tests.architectures.exactness import exactness_of
 from tests.architectures.models import MODELS
 from tests.architectures.numerics import AS_SERVED, IN_F32, Numerics
-from tests.architectures.reference import Expected, depends_on_the_batch, evaluate
+from tests.architectures.reference import Expected, evaluate
+from tests.architectures.requests import (
+    LONGEST,
+    SHORTEST,
+    continued,
+    random_request,
+    random_tokens,
+)
 from tests.architectures.writer import write_model
 
 
@@ -22,9 +32,27 @@ class Subject:
 
     model: Model
     numerics: Numerics
+    swa_full: bool = True
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Of an `EngineConfig`; small batches, for the windows' cells are as many as their rows."""
+        windows = {} if self.swa_full else {"swa_full": False, "n_batch": 64}
+        return self.numerics.engine_options | windows
 
     def evaluate(self, request: GenerationRequest) -> Expected:
         return evaluate(self.model, request, self.numerics)
+
+    def conversations(self, dice: random.Random, count: int) -> list[Expected]:
+        """Turns that mostly go on from an earlier one, cut somewhere now and then."""
+        turns: list[Expected] = []
+        while len(turns) < count:
+            request = random_request(dice, random_tokens(dice, dice.randint(SHORTEST, LONGEST)))
+            if turns and dice.random() < 0.8:
+                before = dice.choice(turns[-6:])
+                request = continued(dice, before.request.prompt, before.answer)
+            turns.append(self.evaluate(request))
+        return turns
 
     def compare(self, expected: Sequence[Expected], actual: Sequence[Generated]) -> None:
         assert_same(self.model, expected, actual, self.numerics.tolerance)
@@ -58,10 +86,11 @@ def subject_of(tiny: TinyModels) -> Subjects:
     made: dict[str, Subject] = {}
 
     def make(name: str) -> Subject:
+        name, short, _ = name.partition("-short")
         if name not in made:
-            exact = not depends_on_the_batch(tiny(name, AS_SERVED.weights))
-            numerics = AS_SERVED if exact else IN_F32
+            exactness = exactness_of(tiny(name, AS_SERVED.weights))
+            numerics = AS_SERVED if exactness.exact else IN_F32
             made[name] = Subject(tiny(name, numerics.weights), numerics)
-        return made[name]
+        return replace(made[name], swa_full=not short)
 
     return make

@@ -38,7 +38,7 @@ class Oracle(DraftSource):
         for depth in range(_DEPTH):
             level = dice.sample(range(N_VOCAB), _WIDTH)
             if depth < len(right) and right[depth] not in level and dice.random() < _RIGHT:
-                level[dice.randrange(_WIDTH)] = right[depth]
+                level[dice.choice([0, 0, 1, 2])] = right[depth]
             levels.append(level)
         chances = [[0.4, 0.3, 0.2]] * _DEPTH
         return Guesses(levels, chances, chained=dice.random() < 0.3).draft()

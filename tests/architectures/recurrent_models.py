@@ -117,7 +117,7 @@ RECURRENT_MODELS = {
     ),
     "qwen35": Architecture(
         "qwen35",
-        "Qwen 3.5",
+        "Qwen 3.5, text only",
         COMMON | head_sizes(256) | _DELTA_NET | {"rope.dimension_sections": [11, 11, 10, 0]},
         _qwen_next(
             feed_forward(), {"ssm_beta.weight": (N_EMBD, 2), "ssm_alpha.weight": (N_EMBD, 2)}

@@ -71,12 +71,12 @@ def evaluate(model: Model, request: GenerationRequest, numerics: Numerics = AS_S
     return Expected(request, tokens, rows[:-1], np.array(chosen_from), text, reason)
 
 
-def depends_on_the_batch(model: Model) -> bool:
+def depends_on_the_batch(model: Model, numerics: Numerics = AS_SERVED) -> bool:
     """Whether any logit is another one when its token is decoded alone than with others."""
     dice = random.Random(0)
     for _ in range(_TRIES):
         prompt = random_tokens(dice, _LONGEST // 4)
-        together, one_by_one = _Context(model, AS_SERVED), _Context(model, AS_SERVED)
+        together, one_by_one = _Context(model, numerics), _Context(model, numerics)
         rows = together.decode(prompt, 0)
         alone = [one_by_one.decode([token], i)[0] for i, token in enumerate(prompt)]
         together.close()

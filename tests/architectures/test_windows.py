@@ -1,6 +1,6 @@
-"""Sliding windows that keep the newest cells only: less memory, and less is reused.
+"""Sliding windows that keep the newest cells only: less is reused, and never what is gone.
 
-How they work when all cells are kept, which is the default, is in test_matrix.py.
+What else holds of them is in test_matrix.py.
 """
 
 import random
@@ -10,28 +10,10 @@ import pytest
 
 from medusa.engine.client import Generated
 from medusa.engine.engine import Engine
-from medusa.speculation.cost import FixedCost
-from medusa.speculation.drafter import Drafter
-from tests.architectures.conftest import Subject, Subjects
-from tests.architectures.oracle import Oracle
+from tests.architectures.conftest import Subjects
 from tests.architectures.reference import Expected
-from tests.architectures.requests import continued, random_request, random_requests, random_tokens
-from tests.architectures.test_matrix import DRAFT_NODES, running
+from tests.architectures.test_matrix import running
 from tests.conftest import generate
-
-pytestmark = pytest.mark.parametrize("name", ["cohere2", "gemma3"])
-
-
-def conversations(subject: Subject, dice: random.Random, count: int) -> list[Expected]:
-    """Turns that mostly go on from an earlier one, cut somewhere now and then."""
-    turns: list[Expected] = []
-    while len(turns) < count:
-        request = random_request(dice, random_tokens(dice, dice.randint(5, 120)))
-        if turns and dice.random() < 0.8:
-            before = dice.choice(turns[-6:])
-            request = continued(dice, before.request.prompt, before.answer)
-        turns.append(subject.evaluate(request))
-    return turns
 
 
 def answers(engine: Engine, turns: Sequence[Expected], at_once: int) -> list[Generated]:
@@ -45,37 +27,14 @@ def cached_tokens(generated: Sequence[Generated]) -> int:
     return sum(answer.usage.cached_tokens for answer in generated if answer.usage)
 
 
+@pytest.mark.parametrize("name", ["cohere2", "gemma3"])
 def test_what_has_left_the_window_is_not_reused(subject_of: Subjects, name: str) -> None:
     """Two slots share 256 cells of the windowed layers, so that prompts overwrite each other."""
-    subject = subject_of(name)
-    turns = conversations(subject, random.Random(1), 60)
-    options = {"n_slots": 2, "n_ctx": 1024, "n_batch": 64}
-    with running(subject, swa_full=False, **options) as engine:
+    subject = subject_of(f"{name}-short")
+    turns = subject.conversations(random.Random(1), 60)
+    with running(subject, n_slots=2) as engine:
         short = answers(engine, turns, 2)
     subject.compare(turns, short)
-    with running(subject, **options) as engine:
+    with running(subject_of(name), n_slots=2) as engine:
         full = answers(engine, turns, 2)
     assert 0 < cached_tokens(short) < cached_tokens(full)
-
-
-def test_many_at_once(subject_of: Subjects, name: str) -> None:
-    subject = subject_of(name)
-    expected = [subject.evaluate(r) for r in random_requests(random.Random(2), 40)]
-    with running(subject, swa_full=False, n_batch=128) as engine:
-        generated = answers(engine, expected, len(expected))
-    subject.compare(expected, generated)
-
-
-def test_drafts_are_chains(
-    subject_of: Subjects, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subject, dice = subject_of(name), random.Random(3)
-    expected = conversations(subject, dice, 30)
-    drafter = Drafter([Oracle(expected, dice)], FixedCost(), DRAFT_NODES)
-    monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
-    with running(subject, swa_full=False, n_slots=3, draft_nodes=DRAFT_NODES) as engine:
-        generated = answers(engine, expected, 3)
-    subject.compare(expected, generated)
-    usages = [answer.usage for answer in generated if answer.usage]
-    assert sum(usage.accepted_drafts for usage in usages) > len(usages) / 2
-    assert sum(usage.rejected_drafts for usage in usages) > len(usages)

@@ -29,6 +29,8 @@ class ModelCard(BaseModel):
     memory: str
     vocabulary: str
     limits: list[str]
+    exact: bool  # no answer depends on what else is computed
+    inexact_because: list[str]
 
 
 class ModelList(BaseModel):
@@ -62,4 +64,6 @@ def _card(host: ModelHost) -> ModelCard:
         memory=info.memory,
         vocabulary=info.vocabulary,
         limits=list(info.limits),
+        exact=not info.inexact_because,
+        inexact_because=list(info.inexact_because),
     )

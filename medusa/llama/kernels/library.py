@@ -11,9 +11,11 @@ import enum
 import importlib.metadata
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from medusa.llama import ggml
+from medusa.llama.gguf_files import Kind
 
 SUPPORTED_VERSIONS = ("0.3.36",)
 """Releases of llama-cpp-python whose ggml matches csrc/ggml_abi.h."""
@@ -32,6 +34,42 @@ class Enable(enum.IntFlag):
     ATTENTION = 2
     BARRIER = 4
     ALL = 7
+
+
+class Operation(enum.IntEnum):
+    """What may go to llama.cpp's own code; medusa::Operation."""
+
+    PRODUCT = 0
+    EXPERT_PRODUCT = 1
+    ATTENTION = 2
+    UNFUSED_ATTENTION = 3  # a masked softmax between products
+    CHUNKED_STATE = 4  # recurrent states, several tokens at once
+
+
+@dataclass(frozen=True)
+class Fallthrough:
+    """A kind of operation that llama.cpp's own code computed, though the batch may matter to it."""
+
+    operation: Operation
+    kind: Kind  # of the weights or keys
+    size: int  # of a row of weights, or of a head
+    count: int
+    feature: str = ""  # what else is special about an attention
+
+
+_MOST_KINDS = 64
+
+
+class _Entry(ctypes.Structure):
+    """medusa::Fallthrough."""
+
+    _fields_ = [
+        ("operation", ctypes.c_int32),
+        ("type", ctypes.c_int32),
+        ("size", ctypes.c_int64),
+        ("count", ctypes.c_uint64),
+        ("feature", ctypes.c_char_p),
+    ]
 
 
 def check_environment() -> Path:
@@ -68,6 +106,9 @@ class Library:
         self._lib.medusa_kernels_enable.argtypes = [ctypes.c_uint32]
         for name in ("mat_mul_calls", "attention_calls", "unexpected_pools"):
             getattr(self._lib, f"medusa_kernels_{name}").restype = ctypes.c_uint64
+        self._lib.medusa_kernels_fallthrough.restype = ctypes.c_size_t
+        self._lib.medusa_kernels_fallthrough.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self._lib.medusa_kernels_reset_fallthrough.restype = None
 
     def bind(self, folder: Path, isa: str = "") -> None:
         """Load ggml, find the original functions in it, choose kernels (isa: force which)."""
@@ -101,3 +142,16 @@ class Library:
     def unexpected_pools(self) -> int:
         """Thread pools whose layout was not the one that our barrier relies on."""
         return int(self._lib.medusa_kernels_unexpected_pools())
+
+    def fallthrough(self) -> list[Fallthrough]:
+        """What has gone past our code since the last reset, while any of it was enabled."""
+        entries = (_Entry * _MOST_KINDS)()
+        count = self._lib.medusa_kernels_fallthrough(entries, _MOST_KINDS)
+        return [
+            Fallthrough(Operation(e.operation), Kind(e.type), e.size, e.count, e.feature.decode())
+            for e in entries[:count]
+        ]
+
+    def reset_fallthrough(self) -> None:
+        """Forget it."""
+        self._lib.medusa_kernels_reset_fallthrough()

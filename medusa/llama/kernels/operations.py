@@ -5,7 +5,7 @@ the stock ones, through the very call path (graph plan, thread team, operation) 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +16,82 @@ from medusa.llama.graph import Cpu, Graph, Tensor
 FloatArray = npt.NDArray[np.float32]
 HalfArray = npt.NDArray[np.float16]
 
+IntArray = npt.NDArray[np.int32]
+Weights = npt.NDArray[np.uint8]
+"""Rows as their bytes, whatever they stand for."""
+
 QUANTISED = (
     Kind.Q4_0,
     Kind.Q4_1,
     Kind.Q5_0,
     Kind.Q5_1,
     Kind.Q8_0,
+    Kind.Q3_K,
     Kind.Q4_K,
     Kind.Q5_K,
     Kind.Q6_K,
+    Kind.IQ4_NL,
+    Kind.IQ4_XS,
+    Kind.MXFP4,
 )
-"""The formats of weights that our products know."""
+"""The formats of weights that our integer products know."""
+
+FLOATS = (Kind.F32, Kind.F16, Kind.BF16)
 
 
-def mul_mat(kind: Kind, weights: npt.NDArray[np.uint8], x: FloatArray, threads: int) -> FloatArray:
-    """weights: [m, bytes per row], x: [n, k] -> [n, m]."""
+def mul_mat(kind: Kind, weights: Weights, x: FloatArray, threads: int) -> FloatArray:
+    """weights: [..., m, row], x: [..., n, k] -> [..., n, m]; x may have a larger batch."""
     with contextlib.closing(Cpu(threads, max_constants=2)) as cpu:
         graph = Graph(cpu, max_nodes=3)
         out = graph.mul_mat(cpu.constant(kind, weights), cpu.constant(Kind.F32, x))
-        return _computed(graph, out, (len(x), len(weights)))
+        return _computed(graph, out, (*x.shape[:-1], weights.shape[-2]))
+
+
+def mul_mats(weights: Mapping[Kind, Weights], x: FloatArray, threads: int) -> list[FloatArray]:
+    """Several products of the same columns at once; shapes as in `mul_mat`."""
+    with contextlib.closing(Cpu(threads, max_constants=len(weights) + 1)) as cpu:
+        graph = Graph(cpu, max_nodes=2 * len(weights) + 1)
+        columns = cpu.constant(Kind.F32, x)
+        outputs = [
+            graph.output(graph.mul_mat(cpu.constant(kind, rows), columns))
+            for kind, rows in weights.items()
+        ]
+        graph.allocate()
+        graph.compute()
+        shapes = [(len(x), len(rows)) for rows in weights.values()]
+        return [
+            graph.array(out, shape, np.float32).copy()
+            for out, shape in zip(outputs, shapes, strict=True)
+        ]
+
+
+def mul_mat_swapped(kind: Kind, weights: Weights, x: FloatArray, threads: int) -> FloatArray:
+    """weights: [b, m, row], x: [n, b, k], read with the first two swapped -> [b, n, m]."""
+    with contextlib.closing(Cpu(threads, max_constants=2)) as cpu:
+        graph = Graph(cpu, max_nodes=4)
+        columns = graph.swap(cpu.constant(Kind.F32, x))
+        out = graph.mul_mat(cpu.constant(kind, weights), columns)
+        return _computed(graph, out, (x.shape[1], x.shape[0], weights.shape[-2]))
+
+
+def mul_mat_id(
+    kind: Kind, weights: Weights, x: FloatArray, ids: IntArray, threads: int
+) -> FloatArray:
+    """weights: [experts, m, row], x: [tokens, used or 1, k], ids: [tokens, used].
+
+    Returns:
+        [tokens, used, m].
+    """
+    with contextlib.closing(Cpu(threads, max_constants=3)) as cpu:
+        graph = Graph(cpu, max_nodes=4)
+        constants = cpu.constant(kind, weights), cpu.constant(Kind.F32, x)
+        out = graph.mul_mat_id(*constants, cpu.constant(Kind.I32, ids))
+        return _computed(graph, out, (*ids.shape, weights.shape[-2]))
 
 
 @contextlib.contextmanager
 def repeated_mul_mat(
-    kind: Kind, weights: npt.NDArray[np.uint8], x: FloatArray, matrices: int, threads: int
+    kind: Kind, weights: Weights, x: FloatArray, matrices: int, threads: int
 ) -> Iterator[Callable[[], None]]:
     """A function that computes x times several copies of weights; shapes as in `mul_mat`."""
     with contextlib.closing(Cpu(threads, max_constants=matrices + 1)) as cpu:

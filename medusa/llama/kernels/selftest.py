@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from medusa.llama import ggml
-from medusa.llama.gguf_files import Kind
+from medusa.llama.gguf_files import Kind, block_size
 
 from . import operations
 from .library import Enable, Library
-from .operations import QUANTISED, FloatArray
+from .operations import FLOATS, QUANTISED, FloatArray
 
 MAT_MUL_TOLERANCE = 0.01
 """Largest difference to stock, in standard deviations of the result: stock keeps block scales of
@@ -19,6 +19,9 @@ activations in f16, we in f32."""
 
 K_QUANT_TOLERANCE = 0.12
 """Stock quantises activations for K-quants in blocks of 256, we in blocks of 32."""
+
+DOTTED = Kind.Q2_K
+"""One of the types that go through ggml's own dot product."""
 
 ATTENTION_TOLERANCE = 0.05
 """Stock sums values in f16."""
@@ -38,30 +41,54 @@ class Check:
 def run(library: Library) -> list[Check]:
     """All checks. Leaves the library switched off."""
     rng = np.random.default_rng(20240119)
-    checks = [_mat_mul(library, kind, rng) for kind in QUANTISED]
+    checks = _mat_muls(library, rng)
+    checks.append(_experts(library, rng))
     checks += [_attention(library, dim, rng) for dim in (64, 128)]
     checks.append(_barrier(library, rng))
     library.enable(Enable(0))
     return checks
 
 
-def _mat_mul(library: Library, kind: Kind, rng: np.random.Generator) -> Check:
+def _mat_muls(library: Library, rng: np.random.Generator) -> list[Check]:
+    """All types in one graph: a graph takes longer than its products."""
     m, n, k = 41, 5, 512
-    weights = ggml.quantise(kind, rng.standard_normal((m, k), dtype=np.float32))
+    values = rng.standard_normal((m, k), dtype=np.float32)
+    kinds = (*QUANTISED, *FLOATS, DOTTED)
+    weights = {kind: ggml.quantise(kind, values) for kind in kinds}
     x = rng.standard_normal((n, k), dtype=np.float32)
-    tolerance = K_QUANT_TOLERANCE if kind >= Kind.Q4_K else MAT_MUL_TOLERANCE
 
     library.enable(Enable(0))
-    stock = operations.mul_mat(kind, weights, x, 1)
+    stock = operations.mul_mats(weights, x, 1)
     library.enable(Enable.MAT_MUL | Enable.ATTENTION)
     before = library.mat_mul_calls
-    ours = operations.mul_mat(kind, weights, x, THREADS)
+    ours = operations.mul_mats(weights, x, THREADS)
+    called = library.mat_mul_calls == before + len(kinds)
+    alone = operations.mul_mats(weights, x[n - 1 :], 1)
+    checks = []
+    for kind, theirs, product, row in zip(kinds, stock, ours, alone, strict=True):
+        tolerance = K_QUANT_TOLERANCE if block_size(kind) == 256 else MAT_MUL_TOLERANCE
+        limit, exact = tolerance * float(theirs.std()), np.array_equal(product[n - 1 :], row)
+        checks.append(_check(f"mul_mat {kind.name}", theirs, product, limit, called, exact))
+    return checks
+
+
+def _experts(library: Library, rng: np.random.Generator) -> Check:
+    kind, experts, m, tokens, k = Kind.Q4_0, 4, 24, 3, 128
+    values = rng.standard_normal((experts * m, k), dtype=np.float32)
+    weights = ggml.quantise(kind, values).reshape(experts, m, -1)
+    x = rng.standard_normal((tokens, 1, k), dtype=np.float32)
+    ids = np.array([[0, 3], [3, 2], [3, 0]], np.int32)
+
+    library.enable(Enable(0))
+    stock = operations.mul_mat_id(kind, weights, x, ids, 1)
+    library.enable(Enable.MAT_MUL | Enable.ATTENTION)
+    before = library.mat_mul_calls
+    ours = operations.mul_mat_id(kind, weights, x, ids, THREADS)
     called = library.mat_mul_calls > before
-    alone = operations.mul_mat(kind, weights, x[n - 1 :], 1)
-    exact = np.array_equal(ours[n - 1 :], alone)
-    return _check(
-        f"mul_mat {kind.name}", stock, ours, tolerance * float(stock.std()), called, exact
-    )
+    alone = operations.mul_mat_id(kind, weights, x[2:], ids[2:], 1)
+    exact = np.array_equal(ours[2:], alone)
+    limit = MAT_MUL_TOLERANCE * float(stock.std())
+    return _check("experts", stock, ours, limit, called, exact)
 
 
 def _attention(library: Library, dim: int, rng: np.random.Generator) -> Check:

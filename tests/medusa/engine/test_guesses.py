@@ -87,7 +87,7 @@ def test_measuring_the_cost_leaves_no_trace(model: Model) -> None:
         return decoded
 
     before = logits()
-    with timed_decodes(context, batch, n_prompt=64, hidden=True) as measure:
+    with timed_decodes(context, batch, n_prompt=64, hidden=True, rewinds=True) as measure:
         cost = MeasuredCost.measure(measure, 20)
     np.testing.assert_array_equal(logits(), before)
     context.close()

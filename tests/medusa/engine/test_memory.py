@@ -67,6 +67,14 @@ def test_states_are_as_many_as_slots() -> None:
     assert rules(MAMBA) == MemoryRules(ids=1, n_cells=8 * 4096, can_truncate=False)
 
 
+def test_snapshots_are_kept_for_drafts_only() -> None:
+    qwen = replace(JAMBA, architecture="qwen35")
+    assert rules(qwen) == replace(rules(JAMBA), rollback=3)
+    assert rules(qwen).context_params(EIGHT.decided(8192, qwen)).n_rs_seq == 3
+    assert rules(qwen, replace(EIGHT, draft_nodes=2)).rollback == 2
+    assert rules(qwen, replace(EIGHT, draft_nodes=0)).rollback == 0
+
+
 def test_too_many_slots_for_guards_are_refused() -> None:
     config = EngineConfig(n_slots=200, n_ctx=4096, draft_nodes=1)
     assert rules(LLAMA, config).ids == 1

@@ -3,10 +3,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa.engine.kv_labels import StateLabels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.slot import Slot
+from medusa.speculation.tree import TokenTree
 from tests.medusa.engine.scheduling import make_slots, sequence
+from tests.medusa.engine.test_kv_labels import FakeCache
 
 
 def cache_of(n_cells: int, *texts: list[int], **rules: Any) -> tuple[PrefixCache, list[Slot]]:
@@ -90,6 +93,24 @@ def test_what_cannot_be_truncated_is_matched_as_a_whole() -> None:
     assert cache.match(key(1, 2, 3, 4, 9)) == (slots[0], 3)
     assert cache.match(key(1, 2))[1] == 1
     assert cache.match(key(2, 2))[1] == 0
+
+
+def test_a_state_that_was_rolled_back_is_not_copied() -> None:
+    """llama.cpp would copy the state from before it went back."""
+    slots = [Slot(StateLabels(FakeCache(), index, rollback=3)) for index in range(2)]
+    cache = PrefixCache(slots, MemoryRules(1, 100, can_truncate=False, rollback=3))
+    source, other = slots
+    source.prefilled([1, 2, 3])
+    source.settle(TokenTree((4, 5, 6), (-1, 0, 1)), [0, 1])
+    wanted = key(1, 2, 3, 4, 5, 6)
+    assert cache.match(wanted) == (source, 5)  # to go on there itself
+    source.start(sequence([1, 2, 3, 4, 5, 9]))
+    assert cache.match(wanted)[1] == 0
+    source.settle(TokenTree.root_only(6), [0])
+    assert cache.match(key(1, 2, 3, 4, 5, 6, 7)) == (source, 6)
+    placement = cache.place(key(1, 2, 3, 4, 5, 6, 7), 8)
+    assert placement is not None
+    assert placement.target is other
 
 
 def test_a_slot_that_cannot_share_runs_on_itself() -> None:

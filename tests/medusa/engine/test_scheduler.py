@@ -2,10 +2,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.engine.config import HEADROOM
+from medusa.engine.kv_labels import StateLabels
+from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.policy import MAX_PASSES
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
+from medusa.engine.slot import Slot
+from medusa.speculation.tree import TokenTree
 from tests.medusa.engine.scheduling import (
     end,
     make_scheduler,
@@ -15,6 +19,7 @@ from tests.medusa.engine.scheduling import (
     sequence,
     slot_of,
 )
+from tests.medusa.engine.test_kv_labels import FakeCache
 
 
 def cached(wanted: Sequence) -> int:
@@ -278,3 +283,17 @@ def test_claims_never_exceed_the_cache_and_everybody_gets_a_turn(
             break
     assert done == len(sizes)
     assert not scheduler.waiting
+
+
+def test_states_with_snapshots_are_decoded_in_chains_of_equal_length() -> None:
+    slots = [Slot(StateLabels(FakeCache(), index, rollback=3)) for index in range(3)]
+    rules = MemoryRules(1, 1000, can_truncate=False, rollback=3)
+    scheduler = Scheduler(slots, rules, PrefillPacer(1.0, largest=10_000))
+    scheduler.add([sequence([1, 2, 3]), sequence([4, 5, 6])])
+    play(scheduler)
+    chain = TokenTree((7, 8, 9, 10), (-1, 0, 1, 2))
+    slots[0].draft, slots[1].draft = chain, chain.first(2)
+    assert [len(candidates.tree) for candidates in scheduler.schedule().trees] == [2, 2]
+    scheduler.add([sequence([1, 2, 3], prompt_logprobs=0)])
+    slots[0].draft = slots[1].draft = chain
+    assert [len(candidates.tree) for candidates in scheduler.schedule().trees] == [1, 1, 1]

@@ -38,3 +38,9 @@ def test_leaf_sets_are_the_leaves_below_each_node(parents: tuple[int, ...]) -> N
                 above.append(parents[above[-1]])
             assert (index in tree.leaf_sets[node]) == (node in above)
     assert tree.leaf_sets[0] == tuple(range(len(tree.leaves)))
+
+
+def test_the_first_nodes_are_a_tree() -> None:
+    tree = TokenTree((5, 6, 7, 8), (-1, 0, 0, 1))
+    assert tree.first(3) == TokenTree((5, 6, 7), (-1, 0, 0))
+    assert tree.first(1) == TokenTree.root_only(5)

@@ -95,7 +95,7 @@ INLINE float quantize_block(const float * x, int8_t * q, int * sums) {
 }
 
 // Quantises items [begin, end) of the columns x blocks grid into place. Padding columns count as columns of zeros.
-inline void quantize(const Activations & act, const float * src, int64_t stride, int64_t begin, int64_t end) {
+inline void quantize(const Activations & act, const medusa::Rows<const float> & src, int64_t begin, int64_t end) {
     const Format & f = act.format;
     for (int64_t item = begin; item < end; item++) {
         const int64_t column = item / act.blocks, block = item % act.blocks;
@@ -112,7 +112,7 @@ inline void quantize(const Activations & act, const float * src, int64_t stride,
             continue;
         }
         int sums[2];
-        *d = quantize_block(src + column * stride + 32 * block, q, sums);
+        *d = quantize_block(src[column] + 32 * block, q, sums);
         if (f.has_min) {
             *(float *) correction = *d * float(sums[0] + sums[1]);
         } else if (f.groups == 1) {

@@ -18,10 +18,25 @@ enum Type : int32_t {
     kQ5_0 = 6,
     kQ5_1 = 7,
     kQ8_0 = 8,
+    kQ3_K = 11,
     kQ4_K = 12,
     kQ5_K = 13,
     kQ6_K = 14,
+    kIQ4_NL = 20,
+    kIQ4_XS = 23,
+    kI32 = 26,
+    kBF16 = 30,
+    kMXFP4 = 39,
 };
+
+// How libggml-cpu multiplies rows of a type; its dot products take columns in another type.
+struct CpuTypeTraits {
+    void (*from_float)(const float * values, void * row, int64_t count);
+    void (*vec_dot)(int count, float * sum, size_t, const void * row, size_t, const void * column, size_t, int pairs);
+    Type vec_dot_type;
+    int64_t nrows;
+};
+static_assert(sizeof(CpuTypeTraits) == 32);
 
 struct Tensor {
     Type type;

@@ -5,16 +5,20 @@
 //     ggml_graph_plan       also reserves our part of the work buffer (work_buffer.h)
 //     ggml_graph_compute    starts a run there; without one, everything below is stock
 //     ggml_compute_forward_mul_mat, ggml_compute_forward_flash_attn_ext
+//     ggml_cpu_extra_compute_forward  is asked before every operation: products with experts
 //     ggml_barrier          spins, where OpenMP's makes a system call each time
 #include <sched.h>
 
+#include "dot_products.h"
 #include "export.h"
+#include "fallthrough.h"
 #include "match.h"
 #include "work_buffer.h"
 
 using medusa::Attention;
 using medusa::binding;
 using medusa::MatMul;
+using medusa::Products;
 using medusa::RunState;
 using medusa::Worker;
 
@@ -61,6 +65,36 @@ Worker worker_of(const ggml::ComputeParams & params) {
     return {params.ith, params.nth, params.threadpool, ggml_barrier};
 }
 
+void compute_mat_mul(const ggml::ComputeParams & params, RunState & run, const ggml::Tensor & dst, MatMul & mm) {
+    if (params.ith == 0) {
+        check_pool(params);
+        medusa::mat_mul_calls.fetch_add(1, std::memory_order_relaxed);
+    }
+    find_neighbours(run, &dst, mm);
+    const size_t bytes = binding.kernels->mat_mul_scratch(mm.type, mm.n, mm.k);
+    binding.kernels->mat_mul(mm, worker_of(params), run, medusa::mat_mul_scratch(run, bytes));
+}
+
+void compute_products(const ggml::ComputeParams & params, RunState & run, const ggml::Tensor & dst, Products & p) {
+    if (params.ith == 0) {
+        check_pool(params);
+        medusa::mat_mul_calls.fetch_add(1, std::memory_order_relaxed);
+    }
+    uint8_t * scratch = medusa::mat_mul_scratch(run, medusa::products_scratch(p));
+    medusa::find_groups(dst, p);
+    switch (p.method) {
+        case medusa::Method::kFloats: return binding.kernels->float_products(p, worker_of(params));
+        case medusa::Method::kPacked: binding.kernels->packed_products(p, worker_of(params), scratch); break;
+        case medusa::Method::kDots: medusa::dot_products(p, worker_of(params), scratch); break;
+    }
+    if (params.ith == 0) run.shared_source = nullptr;  // overwritten
+}
+
+// While our kernels are enabled at all.
+void note_fallthrough(const ggml::ComputeParams & params, const ggml::Tensor & dst) {
+    if (params.ith == 0 && medusa::enabled.load(std::memory_order_relaxed)) medusa::record_fallthrough(dst);
+}
+
 }  // namespace
 
 EXPORT void ggml_barrier(ggml::ThreadPool * pool) {
@@ -86,19 +120,39 @@ EXPORT int ggml_graph_compute(ggml::Graph * graph, ggml::Plan * plan) {
 EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     RunState * run = medusa::active_run(*params, medusa::kMatMul);
     MatMul mm;
-    if (!run || !medusa::as_mat_mul(*binding.kernels, *dst, mm)) return binding.original.mul_mat(params, dst);
-    if (params->ith == 0) {
-        check_pool(*params);
-        medusa::mat_mul_calls.fetch_add(1, std::memory_order_relaxed);
+    Products p;
+    if (run && medusa::as_mat_mul(*binding.kernels, *dst, mm)) {
+        compute_mat_mul(*params, *run, *dst, mm);
+    } else if (run && medusa::as_products(*binding.kernels, *dst, p)) {
+        compute_products(*params, *run, *dst, p);
+    } else {
+        note_fallthrough(*params, *dst);
+        binding.original.mul_mat(params, dst);
     }
-    find_neighbours(*run, dst, mm);
-    binding.kernels->mat_mul(mm, worker_of(*params), *run, medusa::mat_mul_scratch(*run, mm));
 }
 
 EXPORT void ggml_compute_forward_flash_attn_ext(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     const RunState * run = medusa::active_run(*params, medusa::kAttention);
     Attention a;
-    if (!run || !medusa::as_attention(*dst, a)) return binding.original.flash_attn_ext(params, dst);
+    if (!run || !medusa::as_attention(*dst, a)) {
+        note_fallthrough(*params, *dst);
+        return binding.original.flash_attn_ext(params, dst);
+    }
     if (params->ith == 0) medusa::attention_calls.fetch_add(1, std::memory_order_relaxed);
     binding.kernels->attention(a, worker_of(*params), *run, static_cast<uint8_t *>(params->wdata));
+}
+
+// Asked before every operation. Stock computes here what has weights in a layout of its own; we compute what has no
+// function that could be replaced, and see what is not ours at all.
+EXPORT bool ggml_cpu_extra_compute_forward(ggml::ComputeParams * params, ggml::Tensor * dst) {
+    const bool done = binding.original.extra_compute_forward(params, dst);
+    const bool experts = dst->op == binding.op_mul_mat_id;
+    RunState * run = experts && !done ? medusa::active_run(*params, medusa::kMatMul) : nullptr;
+    Products p;
+    if (run && medusa::as_products(*binding.kernels, *dst, p)) {
+        compute_products(*params, *run, *dst, p);
+        return true;
+    }
+    if (done || experts || medusa::is_inexact_elsewhere(*dst)) note_fallthrough(*params, *dst);
+    return done;
 }

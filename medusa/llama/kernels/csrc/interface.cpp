@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "export.h"
+#include "fallthrough.h"
 #include "state.h"
 
 using medusa::binding;
@@ -17,6 +18,8 @@ std::atomic<uint64_t> mat_mul_calls{0}, attention_calls{0}, unexpected_pools{0};
 }  // namespace medusa
 
 namespace {
+
+constexpr int kOperations = 101;  // of ggml
 
 // The function of this name in the library behind handle itself, not ours.
 template <class F> bool resolve(void * handle, const char * name, F & function) {
@@ -40,8 +43,12 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
         !resolve(cpu, "ggml_barrier", binding.original.barrier) ||
         !resolve(cpu, "ggml_compute_forward_mul_mat", binding.original.mul_mat) ||
         !resolve(cpu, "ggml_compute_forward_flash_attn_ext", binding.original.flash_attn_ext) ||
+        !resolve(cpu, "ggml_cpu_extra_compute_forward", binding.original.extra_compute_forward) ||
         !resolve(cpu, "ggml_threadpool_chunk_set", chunk_set) || !resolve(base, "ggml_op_name", op_name) ||
         !resolve(base, "ggml_tensor_overhead", tensor_overhead) ||
+        !resolve(cpu, "ggml_get_type_traits_cpu", binding.original.cpu_type_traits) ||
+        !resolve(base, "ggml_type_size", binding.original.type_size) ||
+        !resolve(base, "ggml_row_size", binding.original.row_size) ||
         !resolve(base, "ggml_graph_n_nodes", binding.original.graph_n_nodes) ||
         !resolve(base, "ggml_graph_node", binding.original.graph_node)) {
         return "a ggml function is missing";
@@ -50,11 +57,20 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
     if (!binding.kernels) return "no kernels for this processor";
     constexpr size_t kObjectHeader = 32;
     if (tensor_overhead() != kObjectHeader + sizeof(ggml::Tensor)) return "ggml_tensor has another size";
-    for (int i = 0; i < 200 && (binding.op_mul_mat < 0 || binding.op_flash_attn_ext < 0); i++) {
-        if (!std::strcmp(op_name(i), "MUL_MAT")) binding.op_mul_mat = i;
-        if (!std::strcmp(op_name(i), "FLASH_ATTN_EXT")) binding.op_flash_attn_ext = i;
+    const struct {
+        const char * name;
+        int & number;
+    } operations[] = {
+        {"MUL_MAT", binding.op_mul_mat},     {"MUL_MAT_ID", binding.op_mul_mat_id},
+        {"SOFT_MAX", binding.op_soft_max},   {"FLASH_ATTN_EXT", binding.op_flash_attn_ext},
+        {"SOLVE_TRI", binding.op_solve_tri},
+    };
+    for (const auto & operation : operations) {
+        for (int i = 0; i < kOperations && operation.number < 0; i++) {
+            if (!std::strcmp(op_name(i), operation.name)) operation.number = i;
+        }
+        if (operation.number < 0) return "ggml has other operations";
     }
-    if (binding.op_mul_mat < 0 || binding.op_flash_attn_ext < 0) return "ggml has other operations";
     alignas(64) char pool[1024] = {};
     chunk_set(reinterpret_cast<ggml::ThreadPool *>(pool), 0x5A5A5A5A);
     if (reinterpret_cast<ggml::ThreadPool *>(pool)->current_chunk != 0x5A5A5A5A)
@@ -71,3 +87,9 @@ EXPORT const char * medusa_kernels_isa() { return binding.kernels ? binding.kern
 EXPORT uint64_t medusa_kernels_mat_mul_calls() { return medusa::mat_mul_calls; }
 EXPORT uint64_t medusa_kernels_attention_calls() { return medusa::attention_calls; }
 EXPORT uint64_t medusa_kernels_unexpected_pools() { return medusa::unexpected_pools; }
+
+// Copies what went to stock since the last reset, at most room kinds; returns how many.
+EXPORT size_t medusa_kernels_fallthrough(medusa::Fallthrough * out, size_t room) {
+    return medusa::fallthrough(out, room);
+}
+EXPORT void medusa_kernels_reset_fallthrough() { medusa::reset_fallthrough(); }

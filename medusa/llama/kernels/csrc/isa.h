@@ -1,7 +1,8 @@
 // The kernels of one instruction set; included once by each isa_*.cpp with ISA_NAMESPACE set.
 // Everything below lives in that namespace, so that no code of one instruction set is linked into another.
 #include "attention.h"
-#include "matmul.h"
+#include "float_products.h"
+#include "grouped.h"
 
 namespace ISA_NAMESPACE {
 
@@ -12,8 +13,12 @@ template <class F> auto with_type(ggml::Type type, F && f) {
         case ggml::kQ5_0: return f(Q5_0());
         case ggml::kQ5_1: return f(Q5_1());
         case ggml::kQ8_0: return f(Q8_0());
+        case ggml::kIQ4_NL: return f(IQ4_NL());
+        case ggml::kMXFP4: return f(MXFP4());
+        case ggml::kQ3_K: return f(Q3_K());
         case ggml::kQ4_K: return f(Q4_K());
         case ggml::kQ5_K: return f(Q5_K());
+        case ggml::kIQ4_XS: return f(IQ4_XS());
         default: return f(Q6_K());
     }
 }
@@ -25,8 +30,12 @@ inline bool supports(ggml::Type type) {
         case ggml::kQ5_0:
         case ggml::kQ5_1:
         case ggml::kQ8_0:
+        case ggml::kIQ4_NL:
+        case ggml::kMXFP4:
+        case ggml::kQ3_K:
         case ggml::kQ4_K:
         case ggml::kQ5_K:
+        case ggml::kIQ4_XS:
         case ggml::kQ6_K: return true;
         default: return false;
     }
@@ -40,8 +49,17 @@ inline void mat_mul_any(const MatMul & mm, const Worker & worker, RunState & run
     with_type(mm.type, [&](auto t) { mat_mul<decltype(t)>(mm, worker, run, scratch); });
 }
 
+inline size_t packed_scratch(const Products & p) {
+    return with_type(p.type, [&](auto t) { return grouped_scratch<decltype(t)>(p.n_columns, p.n_groups, p.k); });
+}
+
+inline void packed_products(const Products & p, const Worker & worker, uint8_t * scratch) {
+    with_type(p.type, [&](auto t) { grouped_products<decltype(t)>(p, worker, scratch); });
+}
+
 constexpr medusa::Kernels make_kernels(const char * name) {
-    return {name, supports, mat_mul_scratch, mat_mul_any, attention_scratch, attention};
+    return {name,           supports,          mat_mul_scratch, mat_mul_any, packed_scratch, packed_products,
+            float_products, attention_scratch, attention};
 }
 
 }  // namespace ISA_NAMESPACE

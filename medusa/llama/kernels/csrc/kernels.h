@@ -42,18 +42,51 @@ struct Weights {
     int64_t rows;
 };
 
-// dst[n][m] = sum over k of weights[m][k] * src[n][k]
+// Rows of floats: row i is i * stride floats from data, or places[i] floats where there are places.
+template <class T> struct Rows {
+    T * data;
+    int64_t stride;
+    const int64_t * places = nullptr;
+
+    T * operator[](int64_t i) const { return data + (places ? places[i] : i * stride); }
+    Rows from(int64_t i) const { return places ? Rows{data, 0, places + i} : Rows{data + i * stride, stride}; }
+};
+
+// dst[n][m] = sum over k of weights[m][k] * src[n][k], of one matrix of a type that the kernels know
 struct MatMul {
     ggml::Type type;
     Weights weights;
-    const float * src;   // [n] rows, src_stride floats apart
-    int64_t src_stride;
-    float * dst;         // [n] rows, dst_stride floats apart
-    int64_t dst_stride;
+    Rows<const float> src;
+    Rows<float> dst;
     int64_t n, k;
     const void * source;  // identity of src within one computation
     Weights next;         // of the product to come, worth prefetching; these weights again if there is none
     bool follows;         // whether an earlier product prefetched the start of this one
+};
+
+struct Group {
+    const uint8_t * weights;
+    int64_t begin, end;  // columns
+};
+
+enum class Method {
+    kPacked,  // as MatMul
+    kFloats,  // float_products.h
+    kDots,    // dot_products.h
+};
+
+// All other products: of several matrices of one shape, each with columns of its own (weights with a batch dimension,
+// experts), or of any type. dst[c][m] = sum over k of weights of c's group [m][k] * src[c][k]
+struct Products {
+    Method method;
+    ggml::Type type;
+    int64_t rows, k;  // of each matrix
+    size_t row_bytes;
+    int64_t n_columns;  // of all groups together
+    int64_t n_groups;   // at most, until they are known
+    const Group * groups;
+    Rows<const float> src;
+    Rows<float> dst;
 };
 
 // dst[token][head] = softmax(scale * q . k + mask) v, per stream
@@ -71,6 +104,9 @@ struct Kernels {
     bool (*supports)(ggml::Type);
     size_t (*mat_mul_scratch)(ggml::Type, int64_t n, int64_t k);  // bytes, shared by the threads
     void (*mat_mul)(const MatMul &, const Worker &, RunState &, uint8_t * scratch);
+    size_t (*packed_scratch)(const Products &);  // bytes, shared by the threads, however columns fall into groups
+    void (*packed_products)(const Products &, const Worker &, uint8_t * scratch);
+    void (*float_products)(const Products &, const Worker &);
     size_t (*attention_scratch)(const Attention &, int nth);
     void (*attention)(const Attention &, const Worker &, const RunState &, uint8_t * scratch);
 };

@@ -13,7 +13,7 @@
 #include <type_traits>
 
 #include "activations.h"
-#include "quant_types.h"
+#include "table_types.h"
 #include "scratch.h"
 
 namespace ISA_NAMESPACE {
@@ -171,20 +171,21 @@ template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups
 
 template <class T> class PanelRunner {
 public:
-    PanelRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
-        : mm_(mm), act_(act), share_(share), next_(next),
+    PanelRunner(const medusa::Weights & weights, const medusa::Rows<float> & dst, const Activations & act,
+                const Share & share, const Share & next)
+        : weights_(weights), dst_(dst), act_(act), share_(share), next_(next),
           sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)),
           fused_(fused_kernel<T>(act.tiles(), act.width(0))) {}
 
     // Rows [first, first + kPanel) or, if those do not exist, the last kPanel rows; stores rows >= first.
     void run(int64_t first) {
-        const int64_t start = first + kPanel <= mm_.weights.rows ? first : mm_.weights.rows - kPanel;
-        const uint8_t * rows = mm_.weights.data + start * mm_.weights.row_bytes;
-        const bool last = start + kPanel == mm_.weights.rows;
+        const int64_t start = first + kPanel <= weights_.rows ? first : weights_.rows - kPanel;
+        const uint8_t * rows = weights_.data + start * weights_.row_bytes;
+        const bool last = start + kPanel == weights_.rows;
         const int64_t tiles = act_.tiles(), columns = padded_columns(act_);
         for (int64_t c = 0; c < columns; c++) store_f(sums_ + c * kLanes, zero_f());
-        size_t position = rows - share_.begin + kPanel * mm_.weights.row_bytes;
-        touch(rows, kPanel * mm_.weights.row_bytes);
+        size_t position = rows - share_.begin + kPanel * weights_.row_bytes;
+        touch(rows, kPanel * weights_.row_bytes);
         for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
             const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
             const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
@@ -192,7 +193,7 @@ public:
             const uint8_t * ahead = prefetch_from(position);
             position += kPanel * bytes;
             const uint8_t * from = rows + offset;
-            size_t stride = mm_.weights.row_bytes;
+            size_t stride = weights_.row_bytes;
             if (last && count < T::kUnit) {
                 copy_padded(from, bytes);
                 from = padded_;
@@ -218,13 +219,12 @@ private:
 
     // The last row of the tensor must not be over-read: its last unit is unpacked from a padded copy.
     void copy_padded(const uint8_t * rows, size_t bytes) {
-        for (int r = 0; r < kPanel; r++)
-            std::memcpy(padded_ + r * kPaddedStride, rows + r * mm_.weights.row_bytes, bytes);
+        for (int r = 0; r < kPanel; r++) std::memcpy(padded_ + r * kPaddedStride, rows + r * weights_.row_bytes, bytes);
     }
 
     void store(int64_t start, int skip) {
-        for (int64_t c = 0; c < mm_.n; c++) {
-            float * out = mm_.dst + c * mm_.dst_stride + start;
+        for (int64_t c = 0; c < act_.n; c++) {
+            float * out = dst_[c] + start;
             const float * sum = sums_ + c * kLanes;
             if (skip == 0) {
                 store_f(out, load_f(sum));
@@ -234,7 +234,8 @@ private:
         }
     }
 
-    const MatMul & mm_;
+    const medusa::Weights weights_;
+    const medusa::Rows<float> dst_;
     const Activations & act_;
     const Share share_, next_;
     float * sums_;  // [n padded to tiles][kLanes]
@@ -265,13 +266,13 @@ Activations activations(const MatMul & mm, const Worker & worker, RunState & run
         act.data = thread_scratch<uint8_t>(kActivationsSlot, kPrivateBlocks * 64);
         PrivateKey & key = private_key;
         if (key.run != run.id || key.source != mm.source || key.format != format) {
-            quantize(act, mm.src, mm.src_stride, 0, items);
+            quantize(act, mm.src, 0, items);
             key = {run.id, mm.source, format};
         }
         return act;
     }
     if (run.shared_source != mm.source || run.shared_format != format) {
-        quantize(act, mm.src, mm.src_stride, worker.begin(items), worker.end(items));
+        quantize(act, mm.src, worker.begin(items), worker.end(items));
         worker.wait();
         if (worker.ith == 0) run.shared_source = mm.source, run.shared_format = format;
     }
@@ -284,7 +285,7 @@ void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t *
     const Share share(mm.weights, worker), next(mm.next, worker);
     if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes);
     const Activations act = activations<T>(mm, worker, run, shared);
-    PanelRunner<T> runner(mm, act, share, next);
+    PanelRunner<T> runner(mm.weights, mm.dst, act, share, next);
     for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p * kPanel);
 }
 

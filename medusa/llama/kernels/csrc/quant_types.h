@@ -65,14 +65,23 @@ INLINE F32 half_at(const I32 * v, int offset) {
 INLINE I32 low_nibbles(I32 v) { return bit_and(v, set_i(0x0F0F0F0F)); }
 INLINE I32 high_nibbles(I32 v) { return bit_and(shift_right<4>(v), set_i(0x0F0F0F0F)); }
 
-// The one-level types: {d f16, [m f16], [fifth bits 4 B], quants}, 32 elements a block.
-// Of 4 quant bits, byte i holds element i in the low and element i + 16 in the high nibble.
-template <int bits, bool has_min> struct Simple {
-    static constexpr bool kHasMin = has_min;
-    static constexpr int kGroups = 1;
+// What the bits of a quant stand for: themselves.
+template <int bits, bool has_min> struct PlainValues {
     static constexpr bool kSigned = bits == 8 && !kBiasSignedWeights;
     static constexpr int kOffset = has_min || kSigned ? 0 : 1 << (bits - 1);
     static constexpr int kMaxWeight = (1 << bits) - 1;
+
+    INLINE static I32 value(I32 quants) { return quants; }
+};
+
+// The one-level types: {d f16, [m f16], [fifth bits 4 B], quants}, 32 elements a block.
+// Of 4 quant bits, byte i holds element i in the low and element i + 16 in the high nibble.
+template <int bits, bool has_min, class Values = PlainValues<bits, has_min>> struct Simple {
+    static constexpr bool kHasMin = has_min;
+    static constexpr int kGroups = 1;
+    static constexpr bool kSigned = Values::kSigned;
+    static constexpr int kOffset = Values::kOffset;
+    static constexpr int kMaxWeight = Values::kMaxWeight;
     static constexpr int kHead = has_min ? 4 : 2;  // bytes before the fifth bits
     static constexpr int kQuants = kHead + (bits == 5 ? 4 : 0);
     static constexpr int kBlockBytes = kQuants + (bits == 8 ? 32 : 16);
@@ -112,8 +121,8 @@ template <int bits, bool has_min> struct Simple {
             #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 const I32 q = dword_at(v, offset + kQuants + 4 * j);
-                w[j] = low_nibbles(q);
-                w[j + 4] = high_nibbles(q);
+                w[j] = Values::value(low_nibbles(q));
+                w[j + 4] = Values::value(high_nibbles(q));
             }
             if constexpr (bits == 5) add_fifth_bits(w, dword_at(v, offset + kHead));
         }

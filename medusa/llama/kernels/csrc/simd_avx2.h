@@ -32,6 +32,7 @@ INLINE F32 zero_f() { return _mm256_setzero_ps(); }
 INLINE F32 set_f(float x) { return _mm256_set1_ps(x); }
 INLINE I32 set_i(int32_t x) { return _mm256_set1_epi32(x); }
 INLINE F32 to_f(I32 v) { return _mm256_cvtepi32_ps(v); }
+INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
 INLINE F32 mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
 INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE I32 bit_and(I32 a, I32 b) { return _mm256_and_si256(a, b); }
@@ -64,6 +65,15 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     const I32 select = set_i(int32_t(0x08040201u << first));
     const I32 picked = bit_and(_mm256_shuffle_epi8(bits, shuffle), select);
     return bit_or(w, bit_and(_mm256_cmpeq_epi8(picked, select), set_i(0x10101010)));
+}
+
+INLINE I32 table(int32_t a, int32_t b, int32_t c, int32_t d) { return _mm256_setr_epi32(a, b, c, d, a, b, c, d); }
+INLINE I32 look_up(I32 table, I32 places) { return _mm256_shuffle_epi8(table, places); }
+
+INLINE F32 power_of_two(I32 e) {
+    const I32 half = _mm256_srli_epi32(e, 1), other = _mm256_sub_epi32(e, half), bias = set_i(63);
+    return mul(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23)),
+               _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(other, bias), 23)));
 }
 
 template <class Row> INLINE void load_transposed(Row row, I32 * out) {
@@ -124,13 +134,28 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
 #endif
 }
 
+// ---- products of floats ----
+
+constexpr int kFloatRows = 2, kFloatColumns = 2;  // of a tile: 8 registers of sums
+
+INLINE F32 load_halves(const uint16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
+INLINE F32 load_bf16(const uint16_t * p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p)), 16));
+}
+
+INLINE float sum_lanes(const F32 * sum) {
+    const __m256 v = _mm256_add_ps(sum[0], sum[1]);
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
 // ---- attention: 16 cells a tile ----
 
 constexpr int kDoubles = 4;
 using F64 = __m256d;
 
 INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
-INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
 INLINE F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }
 INLINE float max_lane(F32 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -139,7 +164,6 @@ INLINE float max_lane(F32 v) {
 }
 INLINE F64 load_d(const double * p) { return _mm256_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm256_storeu_pd(p, v); }
-INLINE F32 load_halves(const uint16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
 INLINE F64 load_floats_d(const float * p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 
 // Switches the rounding mode while it lives. Operands must come from memory after its construction and results

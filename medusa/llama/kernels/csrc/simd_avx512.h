@@ -30,6 +30,7 @@ INLINE F32 zero_f() { return _mm512_setzero_ps(); }
 INLINE F32 set_f(float x) { return _mm512_set1_ps(x); }
 INLINE I32 set_i(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE F32 to_f(I32 v) { return _mm512_cvtepi32_ps(v); }
+INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
 INLINE F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
 INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE I32 bit_and(I32 a, I32 b) { return _mm512_and_si512(a, b); }
@@ -65,6 +66,17 @@ template <int nibble> INLINE I32 spread_fifth_bit(I32 w, I32 bits) {
     const I32 select = set_i(int32_t(0x08040201u << first));
     const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, shuffle), select);
     return bit_or(w, _mm512_maskz_mov_epi8(set, set_i(0x10101010)));
+}
+
+// Four dwords in each 128 bits, and the bytes of such a table at places below 16.
+INLINE I32 table(int32_t a, int32_t b, int32_t c, int32_t d) { return _mm512_set4_epi32(d, c, b, a); }
+INLINE I32 look_up(I32 table, I32 places) { return _mm512_shuffle_epi8(table, places); }
+
+// 2^(e - 128) for e from 0 to 255: subnormal at the lower end, so a product of two powers.
+INLINE F32 power_of_two(I32 e) {
+    const I32 half = _mm512_srli_epi32(e, 1), other = _mm512_sub_epi32(e, half), bias = set_i(63);
+    return mul(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(half, bias), 23)),
+               _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(other, bias), 23)));
 }
 
 // Four dwords from each of 16 rows, transposed: out[i], lane r = dword i of row r, which starts at row(r).
@@ -106,18 +118,33 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     return init;
 }
 
+// ---- products of floats ----
+
+constexpr int kFloatRows = 4, kFloatColumns = 6;  // of a tile: 24 registers of sums
+
+INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
+INLINE F32 load_bf16(const uint16_t * p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p)), 16));
+}
+
+// The sum of 16 lanes: each half added to the other, again and again.
+INLINE float sum_lanes(const F32 * sum) {
+    const __m256 v = _mm256_add_ps(_mm512_castps512_ps256(*sum), _mm512_extractf32x8_ps(*sum, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
 // ---- attention: 16 cells a tile ----
 
 constexpr int kDoubles = 8;
 using F64 = __m512d;
 
 INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
-INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
 INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 INLINE float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
 INLINE F64 load_d(const double * p) { return _mm512_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
-INLINE F32 load_halves(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
 INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 
 // Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_tile.h).

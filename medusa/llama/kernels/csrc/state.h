@@ -14,6 +14,10 @@ struct Originals {
     void (*barrier)(ggml::ThreadPool *);
     void (*mul_mat)(const ggml::ComputeParams *, ggml::Tensor *);
     void (*flash_attn_ext)(const ggml::ComputeParams *, ggml::Tensor *);
+    bool (*extra_compute_forward)(ggml::ComputeParams *, ggml::Tensor *);
+    const ggml::CpuTypeTraits * (*cpu_type_traits)(int);
+    size_t (*type_size)(int);
+    size_t (*row_size)(int, int64_t);
     int (*graph_n_nodes)(ggml::Graph *);
     ggml::Tensor * (*graph_node)(ggml::Graph *, int);
 };
@@ -22,7 +26,7 @@ struct Originals {
 struct Binding {
     Originals original = {};
     const Kernels * kernels = nullptr;
-    int op_mul_mat = -1, op_flash_attn_ext = -1;
+    int op_mul_mat = -1, op_mul_mat_id = -1, op_flash_attn_ext = -1, op_soft_max = -1, op_solve_tri = -1;
 };
 extern Binding binding;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "dot_products.h"
 #include "match.h"
 
 namespace medusa {
@@ -27,7 +28,7 @@ void list_products(ggml::Graph * graph, size_t count, RunState & run) {
     for (int i = 0; i < nodes; i++) {
         const ggml::Tensor * node = binding.original.graph_node(graph, i);
         MatMul mm;
-        if (node->op == binding.op_mul_mat && as_mat_mul(*binding.kernels, *node, mm)) {
+        if (as_mat_mul(*binding.kernels, *node, mm)) {
             run.products[run.n_products++] = node;
         }
     }
@@ -40,16 +41,28 @@ Needs::Needs(ggml::Graph * graph, int n_threads, size_t stock) : start(stock) {
     const int nodes = binding.original.graph_n_nodes(graph);
     for (int i = 0; i < nodes; i++) {
         ggml::Tensor * node = binding.original.graph_node(graph, i);
-        if (node->op == binding.op_mul_mat) {
+        if (node->op == binding.op_mul_mat || node->op == binding.op_mul_mat_id) {
             MatMul mm;
-            if (!as_mat_mul(kernels, *node, mm)) continue;
-            mat_mul = std::max(mat_mul, kernels.mat_mul_scratch(mm.type, mm.n, mm.k));
-            products++;
+            Products p;
+            if (as_mat_mul(kernels, *node, mm)) {
+                mat_mul = std::max(mat_mul, kernels.mat_mul_scratch(mm.type, mm.n, mm.k));
+                products++;
+            } else if (as_products(kernels, *node, p)) {
+                mat_mul = std::max(mat_mul, products_scratch(p));
+            }
         } else if (node->op == binding.op_flash_attn_ext) {
             Attention a;
             if (!as_attention(*node, a)) continue;
             start = std::max(start, kernels.attention_scratch(a, n_threads));
         }
+    }
+}
+
+size_t products_scratch(const Products & p) {
+    switch (p.method) {
+        case Method::kPacked: return binding.kernels->packed_scratch(p);
+        case Method::kDots: return dot_scratch(p);
+        default: return 0;
     }
 }
 
@@ -73,8 +86,7 @@ RunState * active_run(const ggml::ComputeParams & params, Enable what) {
     return run && run->magic == RunState::kMagic && (run->enabled & what) && !params.use_ref ? run : nullptr;
 }
 
-uint8_t * mat_mul_scratch(const RunState & run, const MatMul & mm) {
-    const size_t bytes = binding.kernels->mat_mul_scratch(mm.type, mm.n, mm.k);
+uint8_t * mat_mul_scratch(const RunState & run, size_t bytes) {
     return reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(run.products) - bytes) / 64 * 64);
 }
 

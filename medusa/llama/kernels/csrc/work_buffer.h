@@ -22,7 +22,10 @@ void start_run(ggml::Graph * graph, const ggml::Plan & plan, uint32_t enabled);
 // The state of the running computation if it may use our kernels for what (a bit of Enable), else null.
 RunState * active_run(const ggml::ComputeParams & params, Enable what);
 
-// Where the scratch of a product lies.
-uint8_t * mat_mul_scratch(const RunState & run, const MatMul & mm);
+// What products need of scratch memory that threads share, in bytes.
+size_t products_scratch(const Products & p);
+
+// Where a product's scratch of so many bytes lies.
+uint8_t * mat_mul_scratch(const RunState & run, size_t bytes);
 
 }  // namespace medusa

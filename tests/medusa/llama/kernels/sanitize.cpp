@@ -47,9 +47,11 @@ struct Format {
     int elements, bytes;  // of a block
 };
 constexpr Format kFormats[] = {
-    {ggml::kQ4_0, 32, 18}, {ggml::kQ4_1, 32, 20},   {ggml::kQ5_0, 32, 22},   {ggml::kQ5_1, 32, 24},
-    {ggml::kQ8_0, 32, 34}, {ggml::kQ4_K, 256, 144}, {ggml::kQ5_K, 256, 176}, {ggml::kQ6_K, 256, 210},
+    {ggml::kQ4_0, 32, 18},   {ggml::kQ4_1, 32, 20},   {ggml::kQ5_0, 32, 22},     {ggml::kQ5_1, 32, 24},
+    {ggml::kQ8_0, 32, 34},   {ggml::kQ4_K, 256, 144}, {ggml::kQ5_K, 256, 176},   {ggml::kQ6_K, 256, 210},
+    {ggml::kQ3_K, 256, 110}, {ggml::kIQ4_NL, 32, 18}, {ggml::kIQ4_XS, 256, 136}, {ggml::kMXFP4, 32, 17},
 };
+constexpr Format kFloats[] = {{ggml::kF32, 1, 4}, {ggml::kF16, 1, 2}, {ggml::kBF16, 1, 2}};
 
 void mat_mul(const medusa::Kernels & kernels, const Format & format, int m, int n, int k, int threads) {
     static uint64_t run_id = 1;
@@ -64,10 +66,40 @@ void mat_mul(const medusa::Kernels & kernels, const Format & format, int m, int 
     medusa::MatMul mm = {};
     mm.type = format.type;
     mm.weights = mm.next = {weights.get(), row_bytes, m};
-    mm.src = src.get(), mm.src_stride = k;
-    mm.dst = dst.get(), mm.dst_stride = m;
+    mm.src = {src.get(), k};
+    mm.dst = {dst.get(), m};
     mm.n = n, mm.k = k, mm.source = &mm;
     on_threads(threads, [&](const medusa::Worker & w) { kernels.mat_mul(mm, w, run, scratch.get()); });
+}
+
+// Groups of n, 1 and 3 columns.
+void products(const medusa::Kernels & kernels, medusa::Method method, const Format & format, int m, int n, int k,
+              int threads) {
+    const size_t row_bytes = size_t(k) / format.elements * format.bytes;
+    const medusa::Group ranges[] = {{nullptr, 0, n}, {nullptr, n, n + 1}, {nullptr, n + 1, n + 4}};
+    std::unique_ptr<uint8_t[]> weights[3];
+    std::vector<medusa::Group> groups(ranges, ranges + 3);
+    for (int g = 0; g < 3; g++) {
+        weights[g] = array<uint8_t>(m * row_bytes);
+        for (size_t i = 0; i < m * row_bytes; i++) weights[g][i] = random_bits() & 0x3B;
+        groups[g].weights = weights[g].get();
+    }
+    const int columns = n + 4;
+    auto src = array<float>(size_t(columns) * k), dst = array<float>(size_t(columns) * m);
+    for (int i = 0; i < columns * k; i++) src[i] = float(random_bits() % 2001) / 1000 - 1;
+    std::vector<int64_t> from, to;
+    for (int c = 0; c < columns; c++) {
+        from.push_back(int64_t(columns - 1 - c) * k);
+        to.push_back(int64_t(c) * m);
+    }
+    medusa::Products p = {method, format.type, m, k, row_bytes, columns, 3, groups.data(), {}, {}};
+    p.src = {src.get(), 0, from.data()};
+    p.dst = {dst.get(), 0, to.data()};
+    const bool packed = method == medusa::Method::kPacked;
+    auto scratch = array<uint8_t>(packed ? kernels.packed_scratch(p) : 0);
+    on_threads(threads, [&](const medusa::Worker & w) {
+        packed ? kernels.packed_products(p, w, scratch.get()) : kernels.float_products(p, w);
+    });
 }
 
 ggml::Tensor tensor(ggml::Type type, void * data, size_t item, std::initializer_list<int64_t> shape) {
@@ -121,12 +153,22 @@ int main(int, char ** argv) {
     for (const Format & format : kFormats) {
         for (int threads : {1, 2}) {
             for (int n : {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17, 40}) {
-                for (int k : {64, 320}) {
+                for (int k : {32, 64, 320}) {
                     const int k_whole = (k + format.elements - 1) / format.elements * format.elements;
                     for (int m : {16, 33}) mat_mul(*kernels, format, m, n, k_whole, threads);
                 }
             }
             mat_mul(*kernels, format, 100, 3, 768, threads);
+            for (int n : {1, 5, 17, 40}) products(*kernels, medusa::Method::kPacked, format, 33, n, 256, threads);
+        }
+    }
+    for (const Format & format : kFloats) {
+        for (int threads : {1, 2}) {
+            for (int n : {1, 2, 3, 7, 40}) {
+                for (int k : {1, 15, 16, 300}) {
+                    for (int m : {1, 5, 33}) products(*kernels, medusa::Method::kFloats, format, m, n, k, threads);
+                }
+            }
         }
     }
     for (int dim : {64, 128}) {

@@ -67,3 +67,25 @@ def test_an_instruction_set_that_is_missing_means_stock(library: object) -> None
     out = run_python(code, LLAMA_MEDUSA_KERNELS_ISA="avx9000")
     assert "no kernels for this processor" in out
     assert out.strip().endswith("False")
+
+
+def test_what_goes_past_our_code_is_counted(library: object) -> None:
+    code = f"""{LOAD}
+import numpy as np
+from medusa.llama.kernels import operations
+lib = kernels.load().library
+def attend(dim):
+    q = np.ones((2, 3, dim), np.float32)
+    k = np.ones((2, 32, dim), np.float16)
+    operations.attention(q, k, k, np.zeros((3, 32), np.float16), 1.0, 2)
+lib.reset_fallthrough()
+attend(64)
+print(lib.fallthrough())
+attend(24), attend(24)
+print([(s.operation.name, s.kind.name, s.size, s.count) for s in lib.fallthrough()])
+lib.enable(kernels.Enable(0))
+lib.reset_fallthrough()
+attend(24)
+print(lib.fallthrough())
+"""
+    assert run_python(code).splitlines() == ["[]", "[('ATTENTION', 'F16', 24, 2)]", "[]"]

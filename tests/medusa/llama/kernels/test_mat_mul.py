@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 from medusa.llama import ggml
-from medusa.llama.gguf_files import Kind
-from medusa.llama.kernels.library import Enable, Library
+from medusa.llama.gguf_files import Kind, block_size
+from medusa.llama.kernels.library import Library
 from medusa.llama.kernels.operations import QUANTISED, mul_mat
 
 from . import reference
 
 SHAPES = [(16, 1, 64), (33, 3, 320), (64, 8, 576), (100, 17, 192), (48, 70, 1536)]
-"""(m, n, k); K-quants round k up to 256."""
+"""(m, n, k); k is rounded up to whole blocks."""
 
 
 def _data(kind: Kind, m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(m * n + k)
-    if kind >= Kind.Q4_K:
-        k = -(-k // 256) * 256
+    k = -(-k // block_size(kind)) * block_size(kind)
     weights = ggml.quantise(kind, rng.standard_normal((m, k), dtype=np.float32))
     x = rng.standard_normal((n, k), dtype=np.float32)
     x[:, 32:64] = 0  # a block without a scale
@@ -63,14 +62,3 @@ def test_extreme_quants_do_not_overflow(isa: str) -> None:
     weights = np.tile(np.array([0x00, 0x3C] + 32 * [0x80], np.uint8), (16, k // 32))  # d 1, q -128
     x = np.full((4, k), -1, np.float32)
     assert np.allclose(mul_mat(Kind.Q8_0, weights, x, 1), 128 * k, rtol=1e-6)
-
-
-def test_products_that_do_not_fit_go_to_stock(library: Library, isa: str) -> None:
-    rng = np.random.default_rng(1)
-    weights = ggml.quantise(Kind.Q4_0, rng.standard_normal((8, 64), dtype=np.float32))
-    x = rng.standard_normal((3, 64), dtype=np.float32)
-    before = library.mat_mul_calls
-    few_rows = mul_mat(Kind.Q4_0, weights, x, 2)
-    assert library.mat_mul_calls == before
-    library.enable(Enable(0))
-    assert np.array_equal(few_rows, mul_mat(Kind.Q4_0, weights, x, 2))

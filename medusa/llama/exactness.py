@@ -1,0 +1,79 @@
+"""Whether a model's results depend on what is computed beside them, seen by watching it compute.
+
+Exact means that a token's logits are the same to the bit alone and in any batch, with any number of
+threads, wherever the cells of its text lie. Our kernels are; what goes past them may not be.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from medusa.llama import runtime
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.kernels.library import Fallthrough, Operation
+
+_SEVERAL = 5
+"""Rows of a small batch: other code may run for those than for a single one."""
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """Why a model is not exact; it is where there is no reason."""
+
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether company, threads and places in the cache leave results as they are."""
+        return not self.reasons
+
+    def __str__(self) -> str:
+        return "exact" if self.exact else f"not exact: {', '.join(self.reasons)}"
+
+
+def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
+    """Decode one token and then several, and see what goes past our kernels.
+
+    The KV cache must be empty, and is empty again afterwards.
+
+    Args:
+        context: what decodes.
+        batch: scratch rows.
+        gpu_layers: of the model; 0 for none.
+    """
+    kernels = runtime.load().kernels
+    if gpu_layers and runtime.gpu_offload_available():
+        return Exactness(("layers on a GPU",))
+    library = kernels.library
+    if library is None or not kernels.active:
+        return Exactness(("llama.cpp's own kernels",))
+    library.reset_fallthrough()
+    try:
+        for n_tokens in (1, min(_SEVERAL, batch.capacity)):
+            batch.clear()
+            batch.add_run([0] * n_tokens, 0, [0], output=True)
+            context.decode(batch)
+            context.clear()
+    finally:
+        context.clear()
+    return of_fallthrough(library.fallthrough())
+
+
+def of_fallthrough(seen: Iterable[Fallthrough]) -> Exactness:
+    """What went past our kernels, in words; the same words once."""
+    return Exactness(tuple(dict.fromkeys(map(_reason, seen))))
+
+
+def _reason(seen: Fallthrough) -> str:
+    match seen.operation:
+        case Operation.PRODUCT:
+            return f"products with {seen.kind.name} weights"
+        case Operation.EXPERT_PRODUCT:
+            return f"experts with {seen.kind.name} weights"
+        case Operation.ATTENTION:
+            what = f" and {seen.feature}" if seen.feature else ""
+            return f"attention with head size {seen.size}, {seen.kind.name} cells{what}"
+        case Operation.UNFUSED_ATTENTION:
+            return "attention in separate steps"
+        case Operation.CHUNKED_STATE:
+            return "recurrent states in chunks"
