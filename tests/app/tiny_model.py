@@ -10,7 +10,7 @@ N_FF = 64
 END = "<|end|>"
 
 
-def write_tiny_model(path: Path, pre_tokenizer: str) -> None:
+def write_tiny_model(path: Path, pre_tokenizer: str = "gpt-2", *, n_ctx: int = 512) -> None:
     """Write a Llama of random weights in F32 whose texts are cut as `pre_tokenizer` says."""
     alphabet = _byte_alphabet()
     merges = [f"{a} {b}" for a, b in zip("ac", "bd", strict=True)]
@@ -19,7 +19,7 @@ def write_tiny_model(path: Path, pre_tokenizer: str) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_block_count(1)
-    writer.add_context_length(512)
+    writer.add_context_length(n_ctx)
     writer.add_embedding_length(N_EMBD)
     writer.add_feed_forward_length(N_FF)
     writer.add_head_count(2)
