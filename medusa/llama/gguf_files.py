@@ -9,6 +9,7 @@ import numpy as np
 
 from medusa.errors import ModelLoadError
 from medusa.files import whole_file
+from medusa.llama.gguf_header import read_header
 
 Kind = gguf.GGMLQuantizationType
 """How the numbers of a tensor are stored."""
@@ -64,6 +65,7 @@ class GgufFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        read_header(path)  # on damaged ones the reader may take for ever
         try:
             reader = gguf.GGUFReader(path)
         except (OSError, ValueError, LookupError, OverflowError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medusa.errors import ModelLoadError
 from medusa.llama import capabilities, processor, runtime
+from medusa.llama.gguf_checks import check_model
 from medusa.llama.vocabulary import Vocabulary
 
 
@@ -17,13 +18,14 @@ class Model(Vocabulary):
         gpu_layers: layers to keep on the GPU; -1 means all, 0 none.
 
     Raises:
-        ModelLoadError: the file is missing, not a GGUF, of an unknown architecture, or without a
-            vocabulary.
+        ModelLoadError: the file is missing, not a GGUF, damaged, of an unknown architecture, or
+            without a vocabulary.
     """
 
     def __init__(self, path: Path, *, gpu_layers: int = 0) -> None:
         if not path.is_file():
             raise ModelLoadError(f"model file not found: {path}")
+        check_model(path)
         llama_cpp = runtime.load().llama_cpp
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers

@@ -143,5 +143,5 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     for command in (("generate", str(path), "Hi"), ("serve", str(path), "--port", "18099")):
         result = run(*command)
         assert result.returncode == 1
-        assert "could not load" in result.stderr
+        assert "is not supported" in result.stderr
         assert "Traceback" not in result.stderr
