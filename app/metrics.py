@@ -41,6 +41,7 @@ class Metrics:
         self.drafts_proposed = counter("draft_tokens_proposed", "Draft tokens verified")
         self.drafts_accepted = counter("draft_tokens_accepted", "Draft tokens accepted")
         self.draft_failures = counter("draft_failures", "Drafts that failed; they only cost speed")
+        self.failed_steps = counter("failed_steps", "Steps that failed and were computed again")
         self.steps = counter("decode_steps", "Batched decodes")
         self.ttft = histogram(
             "time_to_first_token_seconds", "From arrival to first token", _SECONDS
@@ -67,6 +68,7 @@ class Metrics:
         """Count one engine step; called in the engine's thread."""
         self.prefilled_tokens.inc(report.prefilled_tokens)
         self.draft_failures.inc(report.draft_failures)
+        self.failed_steps.inc(report.failures)
         if report.n_decoding:
             self.steps.inc()
             self.generated_tokens.inc(report.emitted_tokens)

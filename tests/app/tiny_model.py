@@ -5,12 +5,17 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from medusa.llama.quantising import quantize
+
+FTYPE_Q8_0 = 7  # LLAMA_FTYPE_MOSTLY_Q8_0
 N_EMBD = 64
 N_FF = 64
 END = "<|end|>"
 
 
-def write_tiny_model(path: Path, pre_tokenizer: str = "gpt-2", *, n_ctx: int = 512) -> None:
+def write_tiny_model(
+    path: Path, pre_tokenizer: str = "gpt-2", *, n_ctx: int = 512, n_heads: int = 2
+) -> None:
     """Write a Llama of random weights in F32 whose texts are cut as `pre_tokenizer` says."""
     alphabet = _byte_alphabet()
     merges = [f"{a} {b}" for a, b in zip("ac", "bd", strict=True)]
@@ -22,11 +27,11 @@ def write_tiny_model(path: Path, pre_tokenizer: str = "gpt-2", *, n_ctx: int = 5
     writer.add_context_length(n_ctx)
     writer.add_embedding_length(N_EMBD)
     writer.add_feed_forward_length(N_FF)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
+    writer.add_head_count(n_heads)
+    writer.add_head_count_kv(n_heads)
     writer.add_vocab_size(len(tokens))
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_dimension_count(N_EMBD // 2)
+    writer.add_rope_dimension_count(N_EMBD // n_heads)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
@@ -61,3 +66,11 @@ def _byte_alphabet() -> list[str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(rest))]
+
+
+def write_exact_model(path: Path, *, n_ctx: int = 512) -> None:
+    """Write one that our kernels compute in every part, so that no answer depends on the batch."""
+    f32 = path.with_suffix(".f32")
+    write_tiny_model(f32, n_ctx=n_ctx, n_heads=1)
+    quantize(f32, path, FTYPE_Q8_0, threads=1)
+    f32.unlink()
