@@ -47,4 +47,4 @@ class GenerationFailedError(MedusaError):
 
 
 class DecodeError(MedusaError):
-    """llama_decode refused a batch or failed while computing it."""
+    """llama_decode refused a batch, failed while computing it, or gave what is no number."""

@@ -3,10 +3,12 @@
 Temperature, then top-k, top-p and min-p on the resulting distribution, as in vLLM and Hugging Face.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
+from medusa.errors import DecodeError
 from medusa.sampling.params import SamplingParams
 
 _BLOCK = 256
@@ -17,9 +19,24 @@ _SHORTLIST_THRESHOLDS = (1e-2, 1e-4, 1e-7, 0.0)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities of one row. Shapes: [n_vocab] float32 -> [n_vocab] float64."""
-    shifted = logits.astype(np.float64) - float(logits.max())
+    """Log probabilities of one row. Shapes: [n_vocab] float32 -> [n_vocab] float64.
+
+    Raises:
+        DecodeError: the logits are no numbers.
+    """
+    shifted = logits.astype(np.float64) - finite(logits.max())
     return shifted - np.log(np.exp(shifted).sum())
+
+
+def finite(largest: float) -> float:
+    """A row's largest logit as NumPy finds it: not a number if any of them is none.
+
+    Raises:
+        DecodeError: it is no number or infinite: overflow, a damaged file, a wrong kernel.
+    """
+    if not math.isfinite(largest):
+        raise DecodeError("the model gave logits that are no numbers")
+    return float(largest)
 
 
 def candidates(
@@ -34,8 +51,11 @@ def candidates(
     Returns:
         Token ids [n] and their probabilities relative to the likeliest token's [n] float32. In
         descending order where top-k or top-p sorted them, else ascending by id.
+
+    Raises:
+        DecodeError: the logits are no numbers.
     """
-    weights = np.subtract(logits, logits.max(), out=scratch)
+    weights = np.subtract(logits, np.float32(finite(logits.max())), out=scratch)
     weights /= np.float32(params.temperature)
     np.exp(weights, out=weights)
     ids = _all_ids(len(weights))

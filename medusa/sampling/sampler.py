@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
-from medusa.sampling.draw import candidates, draw
+from medusa.sampling.draw import candidates, draw, finite
 from medusa.sampling.params import SamplingParams
 
 
@@ -59,10 +59,12 @@ class Sampler:
 
         Raises:
             NothingAllowedError: the constraint leaves no token.
+            DecodeError: the logits are no numbers.
         """
         adjusted = self._adjust(logits)
         if self.params.is_greedy:
             token = int(adjusted.argmax())
+            finite(adjusted[token])
         else:
             if self._scratch is None:
                 self._scratch = np.empty_like(logits)
