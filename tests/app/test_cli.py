@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from medusa.files import write_checksum
+from models import DEFAULT_MODEL
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -54,6 +57,21 @@ def test_models_list_shows_the_default() -> None:
     assert "smollm2-135m-instruct" in result.stdout
 
 
+def test_files_are_checked_against_their_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "a[b].gguf"
+    path.write_bytes(b"abc")
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (0, f"{path}: no checksum is known\n")
+    write_checksum(path)
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (0, f"{path}: as it should be\n")
+    path.write_bytes(b"abd")
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (1, f"{path}: damaged\n")
+    assert f"error: not what was downloaded or converted: {path}" in result.stderr
+    assert run("models", "check", DEFAULT_MODEL).stdout.count("as it should be") == 2
+
+
 @pytest.mark.parametrize("command", ["serve", "generate", "train"])
 def test_help_is_complete(command: str) -> None:
     result = run(command, "--help")
@@ -78,6 +96,7 @@ def test_help_is_complete(command: str) -> None:
         (("generate", "a", "b", "c"), "quote the prompt"),
         (("serve", "--gpu-layers", "some"), "not auto, all or a number"),
         (("serve", "--port", "99999999"), "65535"),
+        (("serve", "--threads", "100000"), "512"),
         (("generate", "--draft-nodes", "65", "Hi"), "less than or equal to 64"),
         (("train", "--variant", "cerberus", "--prompts", "p", "--out", "o"), "hydra"),
         (("train", "--prompts", "/nowhere.jsonl", "--out", "o"), "/nowhere.jsonl is not a file"),
