@@ -53,7 +53,8 @@ async def serve(
     Raises:
         Exception: what kept a model from being loaded.
     """
-    faulthandler.enable(all_threads=False)  # where it was, if native code ends the process
+    faulthandler.enable(all_threads=False)  # says where native code ended the process, ...
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ... while ggml would start a debugger
     stopping = asyncio.Event()
 
     def stop() -> None:
