@@ -46,5 +46,9 @@ class GenerationFailedError(MedusaError):
     """An error ended a request that was running; the message says which."""
 
 
+class NotNumbersError(MedusaError):
+    """A model's logits are no numbers: its file is damaged, or what computes it is broken."""
+
+
 class DecodeError(MedusaError):
-    """llama_decode refused a batch, failed while computing it, or gave what is no number."""
+    """llama_decode refused a batch or failed while computing it."""

@@ -112,8 +112,6 @@ class Scheduler:
         for slot in self.running:
             if slot in result.failed or slot.sequence.is_complete:
                 self._finish(slot)
-        for slot in result.failed:
-            slot.reuse(0)  # its cells may be what is wrong
 
     def put_back(self, sequences: Iterable[Sequence]) -> None:
         """Put sequences that have run at the head of the queue, the oldest first."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from medusa.errors import DecodeError
+from medusa.errors import NotNumbersError
 from medusa.sampling.params import SamplingParams
 
 _BLOCK = 256
@@ -18,25 +18,29 @@ _SHORTLIST_THRESHOLDS = (1e-2, 1e-4, 1e-7, 0.0)
 """Weights, relative to the best token's, above which top-k looks for its tokens, in turn."""
 
 
+def checked_peak(largest: float) -> float:
+    """The largest logit of a row as it is, if it shows that all of them are numbers.
+
+    A maximum is NaN where any logit is, and -inf where all are.
+
+    Raises:
+        NotNumbersError: it does not.
+    """
+    if not math.isfinite(largest):
+        raise NotNumbersError(
+            "the model's logits are not numbers; its file is damaged, or what computes it is broken"
+        )
+    return largest
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log probabilities of one row. Shapes: [n_vocab] float32 -> [n_vocab] float64.
 
     Raises:
-        DecodeError: the logits are no numbers.
+        NotNumbersError: see `checked_peak`.
     """
-    shifted = logits.astype(np.float64) - finite(logits.max())
+    shifted = logits.astype(np.float64) - checked_peak(float(logits.max()))
     return shifted - np.log(np.exp(shifted).sum())
-
-
-def finite(largest: float) -> float:
-    """A row's largest logit as NumPy finds it: not a number if any of them is none.
-
-    Raises:
-        DecodeError: it is no number or infinite: overflow, a damaged file, a wrong kernel.
-    """
-    if not math.isfinite(largest):
-        raise DecodeError("the model gave logits that are no numbers")
-    return float(largest)
 
 
 def candidates(
@@ -53,9 +57,11 @@ def candidates(
         descending order where top-k or top-p sorted them, else ascending by id.
 
     Raises:
-        DecodeError: the logits are no numbers.
+        NotNumbersError: see `checked_peak`.
     """
-    weights = np.subtract(logits, np.float32(finite(logits.max())), out=scratch)
+    largest = logits.max()
+    checked_peak(float(largest))
+    weights = np.subtract(logits, largest, out=scratch)
     weights /= np.float32(params.temperature)
     np.exp(weights, out=weights)
     ids = _all_ids(len(weights))

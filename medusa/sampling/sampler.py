@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
-from medusa.sampling.draw import candidates, draw, finite
+from medusa.sampling.draw import candidates, checked_peak, draw
 from medusa.sampling.params import SamplingParams
 
 
@@ -59,12 +59,12 @@ class Sampler:
 
         Raises:
             NothingAllowedError: the constraint leaves no token.
-            DecodeError: the logits are no numbers.
+            NotNumbersError: the logits are none.
         """
         adjusted = self._adjust(logits)
         if self.params.is_greedy:
             token = int(adjusted.argmax())
-            finite(adjusted[token])
+            checked_peak(float(adjusted[token]))
         else:
             if self._scratch is None:
                 self._scratch = np.empty_like(logits)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.app.conftest import Server, running_server
-from tests.app.tiny_model import write_tiny_model
+from tests.app.exact_model import write_long_model
 
 ENDLESS = {"prompt": "ab", "max_tokens": 10**6, "ignore_eos": True, "temperature": 0}
 
@@ -20,7 +20,7 @@ ENDLESS = {"prompt": "ab", "max_tokens": 10**6, "ignore_eos": True, "temperature
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Its answers may be so long that they take minutes."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_tiny_model(path, n_ctx=400_000)
+    write_long_model(path, 400_000)
     return str(path)
 
 

@@ -15,7 +15,7 @@ import pytest
 from app import supervisor
 from app.supervisor import supervise
 from tests.app.conftest import Server, running_server
-from tests.app.tiny_model import write_tiny_model
+from tests.app.exact_model import write_long_model
 
 BODY = {"prompt": "ab", "max_tokens": 8, "ignore_eos": True, "temperature": 0}
 
@@ -27,7 +27,7 @@ def children(pid: int) -> list[int]:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_tiny_model(path, n_ctx=400_000)
+    write_long_model(path, 400_000)
     return str(path)
 
 

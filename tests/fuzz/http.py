@@ -23,7 +23,7 @@ SECONDS = 2
 PATIENCE = 0.2
 """For an answer to a request that is not whole."""
 
-MAX_TOKENS, MAX_CHOICES = 8, 4
+MAX_TOKENS, MAX_CHOICES, MAX_PROMPTS = 8, 4, 4
 CHECK_EVERY = 200
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -137,6 +137,8 @@ def limited(body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     body = dict(body)
+    if isinstance(body.get("prompt"), list):
+        body["prompt"] = body["prompt"][:MAX_PROMPTS]
     for key, most in (("max_tokens", MAX_TOKENS), ("n", MAX_CHOICES), ("best_of", MAX_CHOICES)):
         if isinstance(body.get(key), int | float) and body[key] > most:
             body[key] = most
