@@ -73,7 +73,8 @@ def error(text: str) -> Any:
 def test_running_requests_end_in_peace_and_new_ones_are_refused(
     tmp_path: Path, tiny: str, supervise: str
 ) -> None:
-    with running_server(tmp_path, tiny, "-c", "100000", supervise) as server:
+    options = ("-c", "8000", "--grace", "600", supervise)
+    with running_server(tmp_path, tiny, *options) as server:
         stream = Client(server, stream=True, max_tokens=1500)
         whole = Client(server, max_tokens=1500)
         wait_for(server, 2)
