@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from app.backend import Backend, Stats
 from medusa.engine.report import StepObserver
+from medusa.errors import EngineStoppedError
+
+_POLL_SECONDS = 0.05
 
 DEFAULT_ALIAS = "default"
 """Stands for a server's first model."""
@@ -42,6 +45,7 @@ class ModelHost:
         self.names = (name, *aliases)
         self._open_backend = open_backend
         self._backend: Future[Backend] = Future()
+        self._draining = False
 
     @property
     def name(self) -> str:
@@ -50,17 +54,20 @@ class ModelHost:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are answered."""
+        """Whether the model is loaded."""
         return self._backend.done() and self._backend.exception() is None
 
     @property
     def backend(self) -> Backend:
-        """What answers requests.
+        """What answers new requests.
 
         Raises:
             ModelLoadingError: not yet.
             ModelFailedError: it never will.
+            EngineStoppedError: it does so no more.
         """
+        if self._draining:
+            raise EngineStoppedError("the server is shutting down")
         if not self._backend.done():
             raise ModelLoadingError(f"the model {self.name!r} is still loading")
         if self._backend.exception() is not None:
@@ -84,10 +91,19 @@ class ModelHost:
             if not isinstance(error, Exception):
                 raise
 
+    @property
+    def stats(self) -> Stats:
+        """How busy the model is."""
+        return self._backend.result().stats() if self.is_ready else Stats(0, 0, 0)
+
+    def refuse(self) -> None:
+        """Let nobody reach the backend any more; what it has taken in goes on."""
+        self._draining = True
+
     async def close(self) -> None:
-        """Stop the backend, if there is one."""
+        """Stop the backend, if there is one; what is unfinished fails. Once is enough."""
         if self.is_ready:
-            await asyncio.to_thread(self.backend.close)
+            await asyncio.to_thread(self._backend.result().close)
 
 
 class ModelHosts:
@@ -115,13 +131,36 @@ class ModelHosts:
         raise UnknownModelError(f"the model {name!r} does not exist; this server has {known}")
 
     def stats(self) -> Stats:
-        """The sum over the models that are ready."""
-        stats = [host.backend.stats() for host in self.all if host.is_ready]
+        """The sum over the models."""
+        stats = [host.stats for host in self.all]
         return Stats(
             slots=sum(each.slots for each in stats),
             running=sum(each.running for each in stats),
             waiting=sum(each.waiting for each in stats),
         )
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether all are loaded."""
+        return all(host.is_ready for host in self.all)
+
+    async def ready(self) -> None:
+        """Wait until all are loaded.
+
+        Raises:
+            Exception: what kept one from it.
+        """
+        await asyncio.gather(*(host.ready() for host in self.all))
+
+    async def drain(self, grace: float) -> None:
+        """Take in nothing new, let what runs or waits end within `grace` seconds, then stop it."""
+        for host in self.all:
+            host.refuse()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while (stats := self.stats()).running or stats.waiting:
+                    await asyncio.sleep(_POLL_SECONDS)
+        await self._close()
 
     @asynccontextmanager
     async def running(self, observer: StepObserver) -> AsyncIterator[None]:
@@ -131,4 +170,7 @@ class ModelHosts:
             yield
         finally:
             await asyncio.gather(*loading)
-            await asyncio.gather(*(host.close() for host in self.all))
+            await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(host.close() for host in self.all))

@@ -44,6 +44,7 @@ class Metrics:
         self.not_numbers = counter(
             "not_numbers", "Generations that failed as the model's logits were not numbers"
         )
+        self.failed_steps = counter("failed_steps", "Steps that failed and were computed again")
         self.steps = counter("decode_steps", "Batched decodes")
         self.ttft = histogram(
             "time_to_first_token_seconds", "From arrival to first token", _SECONDS
@@ -70,6 +71,7 @@ class Metrics:
         """Count one engine step; called in the engine's thread."""
         self.prefilled_tokens.inc(report.prefilled_tokens)
         self.draft_failures.inc(report.draft_failures)
+        self.failed_steps.inc(report.failures)
         if report.n_decoding:
             self.steps.inc()
             self.generated_tokens.inc(report.emitted_tokens)

@@ -80,6 +80,7 @@ def _name(file_type: int) -> str:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)  # left by a run that was killed, it may be the source itself
     try:
         os.link(source.resolve(), target)
     except OSError:

@@ -12,6 +12,7 @@ from convert.hub.sources import heads_files, local_source, model_files, plan
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import HeadsOutType, OutType
 from convert.ready_gguf import choose_gguf, use_gguf
+from medusa.files import write_checksum
 from medusa.llama.gguf_files import Progress
 
 
@@ -141,6 +142,7 @@ def _convert_model(source: Path, target: ModelTarget, name: str, reporter: Repor
             convert_model(
                 ModelConversion(source, target.out, target.outtype, name, template), on_progress
             )
+    write_checksum(target.out)
     reporter.wrote(target.out)
 
 
@@ -164,6 +166,7 @@ def _convert_heads(source: Path, target: HeadsTarget, name: str, reporter: Repor
             ),
             on_progress,
         )
+    write_checksum(target.out)
     reporter.wrote(target.out)
 
 

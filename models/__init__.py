@@ -29,13 +29,22 @@ class PackageSource:
     """A model that comes with a Python package.
 
     `package` is the one that ships the GGUF `file`, `requirement` what to install to get it.
-    `heads` is a file in this folder, if we ship heads.
+    `heads` is a file in this folder, if we ship heads. `sha256` and `heads_sha256` are the files'
+    checksums.
     """
 
     package: str
     requirement: str
     file: str
+    sha256: str
     heads: str | None = None
+    heads_sha256: str | None = None
+
+    @property
+    def checksums(self) -> dict[Path, str]:
+        """What files on this machine must have as their SHA-256."""
+        pairs = ((self.model_path, self.sha256), (self.heads_path, self.heads_sha256))
+        return {path: digest for path, digest in pairs if path and digest}
 
     @property
     def model_path(self) -> Path | None:
@@ -95,6 +104,11 @@ class HubSource:
     def heads_path(self) -> Path | None:
         """The heads, None when they have not been converted."""
         return self.heads_file if self.heads_file.is_file() else None
+
+    @property
+    def checksums(self) -> dict[Path, str]:
+        """None: a conversion notes them beside its files."""
+        return {}
 
     @property
     def how_to_get(self) -> str:

@@ -1,9 +1,14 @@
 """The model that a command's settings ask for."""
 
+import logging
+
 from app.settings import ModelSettings
 from medusa.engine.report import StepObserver
+from medusa.llama.threads import default_threads
 from medusa.loading import LoadedModel, load_tree, open_model
 from models import resolve
+
+log = logging.getLogger("app")
 
 
 def open_named(
@@ -26,6 +31,9 @@ def open_named(
         ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
     """
     files = resolve(model)
+    cores = default_threads()
+    if settings.threads and settings.threads > cores:
+        log.warning("%d threads share %d cores, and wait for one another", settings.threads, cores)
     return open_model(
         files.model,
         settings.heads_path(files),

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from app.cli.terminal import set_up_logging
+from app.cli.terminal import print_error, set_up_logging
 from app.settings import ServerSettings
+from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 from models import resolve
 
 if TYPE_CHECKING:
-    import uvicorn
-
-    from app.hosts import ModelHost
     from medusa.engine.report import StepObserver
     from medusa.loading import LoadedModel
-
-GRACE_SECONDS = 5
-"""For answers that are running when the server is stopped."""
 
 BACKLOG = 2048
 """Connections that may wait to be accepted, as uvicorn has it."""
@@ -29,14 +25,32 @@ BACKLOG = 2048
 
 def run(settings: ServerSettings) -> None:
     """Serve a model over the OpenAI API."""
+    set_up_logging(settings.verbose)
+    supervised = Supervised.from_environment()
+    if supervised is not None:
+        _serve(settings, supervised.listening, supervised)
+        return
+    resolve(settings.model)
+    with listen(settings.host, settings.port) as listening:
+        if not settings.supervise:
+            _serve(settings, listening, None)
+            return
+        command = [sys.executable, *sys.orig_argv[1:]]
+        raise SystemExit(asyncio.run(supervise(command, listening, print_error)))
+
+
+def _serve(
+    settings: ServerSettings, listening: socket.socket, supervised: Supervised | None
+) -> None:
+    """Serve in this process."""
     import uvicorn
 
     from app.backend import LocalBackend
     from app.cli.loading import open_named
     from app.hosts import ModelHost, ModelHosts
     from app.server import create_app
+    from app.serving import serve
 
-    set_up_logging(settings.verbose)
     console = Console()
     files = resolve(settings.model)
     name = settings.model_name or files.name
@@ -47,41 +61,21 @@ def run(settings: ServerSettings) -> None:
             console.print(line, highlight=False, soft_wrap=True)
         return LocalBackend(loaded)
 
-    host = ModelHost(name, open_backend)
-    config = uvicorn.Config(
-        create_app(ModelHosts([host]), api_key=settings.api_key),
-        log_level="warning",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    with (
-        listen(settings.host, settings.port) as listening,
-        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
-    ):
-        console.print(f"loading {files.model.name} ...", highlight=False)
-        runner.run(_serve(uvicorn.Server(config), listening, host, console, settings))
-
-
-async def _serve(
-    server: uvicorn.Server,
-    listening: socket.socket,
-    host: ModelHost,
-    console: Console,
-    settings: ServerSettings,
-) -> None:
-    """Serve until interrupted; raises what kept the model from being loaded."""
-    serving = asyncio.create_task(server.serve([listening]))
-    loading = asyncio.create_task(host.ready())
-    await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
-    if not loading.done():
-        loading.cancel()
-        await serving
-        return
-    if loading.exception() is not None:
-        server.should_exit = True
-    elif not server.should_exit:
-        announce(console, settings)
-    await serving
-    loading.result()
+    hosts = ModelHosts([ModelHost(name, open_backend)])
+    app = create_app(hosts, api_key=settings.api_key)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    console.print(f"loading {files.model.name} ...", highlight=False)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(
+            serve(
+                config,
+                hosts,
+                listening,
+                grace=settings.grace,
+                supervised=supervised,
+                announce=lambda: announce(console, settings),
+            )
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:

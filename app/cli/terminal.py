@@ -17,7 +17,7 @@ def set_up_logging(verbose: bool) -> None:
     logging.getLogger("medusa.llama").setLevel(logging.DEBUG if verbose else logging.ERROR)
 
 
-def print_error(error: Exception) -> None:
+def print_error(error: Exception | str) -> None:
     """Say in one line what went wrong."""
     Console(stderr=True).print(
         f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True

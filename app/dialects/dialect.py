@@ -29,7 +29,7 @@ from app.sse import EventStream
 from medusa.engine.client import Generated
 from medusa.engine.events import Event
 from medusa.engine.requests import GenerationRequest
-from medusa.errors import InvalidRequestError
+from medusa.errors import EngineStoppedError, InvalidRequestError
 
 log = logging.getLogger("app")
 
@@ -172,6 +172,7 @@ async def _guarded(dialect: Dialect, frames: AsyncIterator[bytes]) -> AsyncItera
         async for frame in frames:
             yield frame
     except Exception as error:
-        log.exception("a stream ended with an error")
+        if not isinstance(error, EngineStoppedError):
+            log.exception("a stream ended with an error")
         for frame in dialect.error_frames(error):
             yield frame

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
-from medusa.llama.params import ALL_LAYERS
+from medusa.llama.params import ALL_LAYERS, MAX_THREADS
 
 
 def _existing_file(path: Path) -> Path:
@@ -64,6 +64,7 @@ class ComputeSettings(Settings):
         Opt(
             help="CPU threads.",
             ge=1,
+            le=MAX_THREADS,
             short="-t",
             unset="the cores this process may use",
             variable=True,

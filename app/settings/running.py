@@ -154,6 +154,24 @@ class ServerSettings(ModelSettings):
             variable=True,
         ),
     ] = 1000 * EngineConfig.max_stall
+    grace: Annotated[
+        float,
+        Opt(
+            help="Longest time in seconds that running requests may take to end once the server is "
+            "told to stop (SIGTERM, Ctrl-C); what is unfinished then gets an error.",
+            ge=0,
+            metavar="SECONDS",
+            variable=True,
+        ),
+    ] = 25.0
+    supervise: Annotated[
+        bool,
+        Opt(
+            help="Start the server again when a fault in native code has ended it. Without, one "
+            "process serves and a crash ends it.",
+            variable=True,
+        ),
+    ] = True
     api_key: Annotated[
         Annotated[str, AfterValidator(_not_empty)] | None,
         Opt(

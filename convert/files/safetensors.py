@@ -8,6 +8,7 @@ contradict each other; safetensors itself reads bfloat16 only with PyTorch.
 """
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int, file_size: int) -> St
     if dtype_name not in Dtype.__members__:
         raise UnsupportedModelError(f"{path.name}: the tensor {name} in format {dtype_name}")
     dtype = Dtype(dtype_name)
-    if begin < 0 or end - begin != int(np.prod(shape, dtype=np.int64)) * dtype.stored.itemsize:
+    n_bytes = math.prod(shape) * dtype.stored.itemsize
+    if min((begin, *shape)) < 0 or end - begin != n_bytes:
         raise CheckpointError(f"{path} has a damaged entry for the tensor {name}")
     if start + end > file_size:
         raise CheckpointError(

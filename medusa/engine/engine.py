@@ -234,7 +234,7 @@ class Engine:
                 try:
                     self._step()
                 except Exception as error:
-                    log.exception("a step failed; all running requests end with an error")
+                    log.exception("a step failed; its requests are computed again")
                     self._start_afresh(error)
 
     def _wait_for_work(self) -> bool:
@@ -273,10 +273,19 @@ class Engine:
                 log.exception("the observer of the engine's steps failed; requests go on")
 
     def _start_afresh(self, error: Exception) -> None:
-        """End all running requests and empty the KV cache, whose state is not known any more."""
-        for sequence in self._scheduler.abort():
-            sequence.output.fail(error)
+        """Empty the KV cache, whose state is not known any more, and compute again what ran.
+
+        Whose step fails twice, the second time without another suspect beside it, has an error.
+        """
+        stopped = self._scheduler.abort()
+        for sequence in stopped:
+            if sequence.is_suspect:
+                sequence.output.fail(error)
+            else:
+                sequence.is_suspect = True
+        self._scheduler.put_back(s for s in stopped if not (s.output.closed or s.is_complete))
         self._context.clear()
+        self._observe(StepReport(failures=1))
 
 
 def _deliver(sequence: Running) -> None:

@@ -25,6 +25,7 @@ class StepReport:
     drafts_proposed: int = 0
     drafts_accepted: int = 0
     draft_failures: int = 0  # errors that cost guesses
+    failures: int = 0  # 1: the step failed and did nothing
 
     @classmethod
     def of(cls, result: StepResult, drafted: Drafted, seconds: float) -> Self:

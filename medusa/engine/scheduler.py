@@ -3,7 +3,8 @@
 `schedule` makes the plan of a step, `settle` takes in what came of it. A request gets the slot
 that already holds most of its prompt; when the KV cache is short, idle slots lose their cached
 tokens first (least recently used first), then the youngest running request steps back to the head
-of the queue and resumes later from its tokens.
+of the queue and resumes later from its tokens. After a step that failed all do, and join the others
+again one at a time.
 """
 
 from collections import deque
@@ -13,7 +14,7 @@ from medusa.engine.config import HEADROOM
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
-from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, by_arrival, share_prefill
+from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, arrival, by_arrival, share_prefill
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
@@ -109,14 +110,23 @@ class Scheduler:
             self._pacer.observe(plan.n_scored, seconds, scored=True)
         for chunk in (*plan.prefill, *plan.scored):
             chunk.slot.prefilled(chunk.tokens)
+            chunk.slot.sequence.is_suspect = False
             self._may_admit = True
         for verified in result.verified:
             verified.slot.settle(verified.tree, verified.path)
+            self._may_admit |= verified.sequence.is_suspect
+            verified.sequence.is_suspect = False
         for slot in self.running:
             if slot in result.failed or slot.sequence.is_complete:
                 self._finish(slot)
         for slot in result.spoilt:
             self._cache.drop_spoilt(slot)
+
+    def put_back(self, sequences: Iterable[Sequence]) -> None:
+        """Put sequences that have run at the head of the queue, the oldest first."""
+        ordered = sorted(sequences, key=arrival, reverse=True)
+        self._waiting.extendleft(map(_Waiting, ordered))
+        self._may_admit = True
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.
@@ -147,6 +157,8 @@ class Scheduler:
         for entry in list(self._waiting) if self._may_admit else ():
             if len(self.running) == len(self.slots):
                 return
+            if any(slot.sequence.is_suspect for slot in self.running):
+                break  # should the step fail, it is known whose fault that is
             if self._start(entry.sequence):
                 self._waiting.remove(entry)
                 for earlier in blocked:

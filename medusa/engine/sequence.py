@@ -27,6 +27,7 @@ class Sequence:
         self.adapter = request.adapter
         self.submitted = time.perf_counter()
         self.cancelled = False  # set by any thread, read by the engine's at the next step
+        self.is_suspect = False  # a step with it failed, and none has succeeded since
         self.tokens = list(request.prompt)  # prompt and generated tokens
         self.n_prompt = len(request.prompt)
         room = max_context - self.n_prompt

@@ -71,6 +71,7 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_gallocr_new": (_POINTER, _POINTER),
     "ggml_gallocr_alloc_graph": (ctypes.c_bool, _POINTER, _POINTER),
     "ggml_gallocr_free": (None, _POINTER),
+    "ggml_gallocr_get_buffer_size": (_SIZE, _POINTER, _INT),
     "ggml_backend_get_default_buffer_type": (_POINTER, _POINTER),
     "ggml_backend_alloc_ctx_tensors": (_POINTER, _POINTER, _POINTER),
     "ggml_backend_cpu_buffer_from_ptr": (_POINTER, _POINTER, _SIZE),

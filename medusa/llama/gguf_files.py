@@ -10,6 +10,7 @@ import numpy as np
 
 from medusa.errors import ModelLoadError
 from medusa.files import whole_file
+from medusa.llama.gguf_header import read_header
 
 Kind = gguf.GGMLQuantizationType
 """How the numbers of a tensor are stored."""
@@ -143,6 +144,7 @@ class GgufFile:
 
 
 def _reader(path: Path) -> gguf.GGUFReader:
+    read_header(path)  # on damaged ones the reader may take for ever
     try:
         return gguf.GGUFReader(path)
     except (OSError, ValueError, LookupError, OverflowError) as error:

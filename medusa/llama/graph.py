@@ -145,9 +145,14 @@ class Graph:
 
         Raises:
             MemoryError: there is not enough of it.
+            RuntimeError: an earlier graph had less; its arrays would point to memory that is gone.
         """
-        if not functions().gallocr_alloc_graph(self._cpu.allocator, self._graph):
+        ggml, allocator = functions(), self._cpu.allocator
+        before = ggml.gallocr_get_buffer_size(allocator, 0)
+        if not ggml.gallocr_alloc_graph(allocator, self._graph):
             raise MemoryError("ggml could not allocate a graph")
+        if 0 < before < ggml.gallocr_get_buffer_size(allocator, 0):
+            raise RuntimeError("a graph needs more memory than the first one")
 
     def array(self, tensor: Tensor, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """An input's or output's memory as an array; `shape` is NumPy's, slowest first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from medusa.errors import ModelLoadError
 from medusa.llama import capabilities, gguf_files, processor, runtime
+from medusa.llama.gguf_checks import check_model
 from medusa.llama.vocabulary import Vocabulary
 
 
@@ -20,8 +21,8 @@ class Model(Vocabulary):
             would take; nothing can be computed with it then.
 
     Raises:
-        ModelLoadError: the file or a part of it is missing, it is not a GGUF, of an unknown
-            architecture or without a vocabulary, or the model cannot generate text here.
+        ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
+            unknown architecture or without a vocabulary, or the model cannot generate text here.
     """
 
     def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
@@ -81,6 +82,7 @@ def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
     if missing:
         of_split = f" (of the {len(parts)} parts of a split GGUF)" if len(parts) > 1 else ""
         raise ModelLoadError(f"model file not found: {', '.join(missing)}{of_split}")
+    check_model(path)
     llama_cpp, kernels = runtime.load().llama_cpp, runtime.load().kernels
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers

@@ -6,6 +6,9 @@ from enum import StrEnum
 MAX_SEQUENCES = 256
 """LLAMA_MAX_SEQ: most sequence ids one context can hold."""
 
+MAX_THREADS = 512
+"""GGML_MAX_N_THREADS."""
+
 ALL_LAYERS = -1
 """As a number of layers on the GPU: all there are."""
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from medusa.files import write_checksum
+from models import DEFAULT_MODEL
 from tests.architectures.models import SERVED_MODELS
 from tests.architectures.refused_models import REFUSED_MODELS
 from tests.architectures.writer import write_model
@@ -58,6 +60,21 @@ def test_models_list_shows_the_default() -> None:
     assert "smollm2-135m-instruct" in result.stdout
 
 
+def test_files_are_checked_against_their_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "a[b].gguf"
+    path.write_bytes(b"abc")
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (0, f"{path}: no checksum is known\n")
+    write_checksum(path)
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (0, f"{path}: as it should be\n")
+    path.write_bytes(b"abd")
+    result = run("models", "check", str(path))
+    assert (result.returncode, result.stdout) == (1, f"{path}: damaged\n")
+    assert f"error: not what was downloaded or converted: {path}" in result.stderr
+    assert run("models", "check", DEFAULT_MODEL).stdout.count("as it should be") == 2
+
+
 @pytest.mark.parametrize("command", ["serve", "generate", "train"])
 def test_help_is_complete(command: str) -> None:
     result = run(command, "--help")
@@ -82,6 +99,7 @@ def test_help_is_complete(command: str) -> None:
         (("generate", "a", "b", "c"), "quote the prompt"),
         (("serve", "--gpu-layers", "some"), "not auto, all or a number"),
         (("serve", "--port", "99999999"), "65535"),
+        (("serve", "--threads", "100000"), "512"),
         (("generate", "--draft-nodes", "65", "Hi"), "less than or equal to 64"),
         (("train", "--variant", "cerberus", "--prompts", "p", "--out", "o"), "hydra"),
         (("train", "--prompts", "/nowhere.jsonl", "--out", "o"), "/nowhere.jsonl is not a file"),
@@ -147,7 +165,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     for command in (("generate", str(path), "Hi"), ("serve", str(path), "--port", "18099")):
         result = run(*command)
         assert result.returncode == 1
-        assert "could not load" in result.stderr
+        assert "is not supported" in result.stderr
         assert "Traceback" not in result.stderr
 
 

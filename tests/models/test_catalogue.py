@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medusa.files import sha256_of
 from models import CACHE_VARIABLE, DEFAULT_MODEL, HubSource, ModelNotFoundError, catalogue, resolve
 
 VICUNA = "vicuna-7b-v1.3"
@@ -68,3 +69,10 @@ def test_heads_beside_a_gguf_are_taken(tmp_path: Path) -> None:
 def test_unknown_names_are_reported_with_the_known_ones() -> None:
     with pytest.raises(ModelNotFoundError, match=f"neither .*known: {DEFAULT_MODEL}, {VICUNA}"):
         resolve("no-such-model")
+
+
+def test_the_files_are_those_that_the_catalogue_means() -> None:
+    checksums = catalogue()[DEFAULT_MODEL].source.checksums
+    assert set(checksums) == {resolve(DEFAULT_MODEL).model, resolve(DEFAULT_MODEL).heads}
+    for path, digest in checksums.items():
+        assert sha256_of(path) == digest

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from convert.errors import (
 )
 from convert.files import disk
 from convert.files.checkpoint import read_checkpoint
+from convert.files.safetensors import read_safetensors
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import OutType
 from convert.ready_gguf import choose_gguf, use_gguf
@@ -255,3 +257,24 @@ def read_state(folder: Path) -> tiny.State:
     """The tensors of a checkpoint, as writable PyTorch tensors."""
     tensors = read_checkpoint(folder).values()
     return {tensor.name: torch.tensor(tensor.float32()).half() for tensor in tensors}
+
+
+@pytest.mark.parametrize(("shape", "end"), [([-1, -32], 128), ([2**32, 2**32], 0)])
+def test_shapes_that_cannot_be_are_refused(tmp_path: Path, shape: list[int], end: int) -> None:
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(128))
+    with pytest.raises(CheckpointError, match="damaged entry"):
+        read_safetensors(path)
+
+
+def test_what_a_killed_run_left_over_is_no_hindrance(tmp_path: Path) -> None:
+    source, out = tmp_path / "model.gguf", tmp_path / "out.gguf"
+    writer = gguf.GGUFWriter(source, "llama")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    os.link(source, tmp_path / "out.gguf.part")
+    use_gguf(source, out, OutType.Q4_0)
+    assert out.read_bytes() == source.read_bytes()

@@ -1,0 +1,133 @@
+"""A server that crashes is started again, and what leads to no crash is not tried twice."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app import supervisor
+from app.supervisor import supervise
+from tests.app.conftest import Server, running_server
+from tests.app.exact_model import write_long_model
+
+BODY = {"prompt": "ab", "max_tokens": 8, "ignore_eos": True, "temperature": 0}
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    write_long_model(path, 400_000)
+    return str(path)
+
+
+def answer_of(server: Server) -> object:
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        return http.post("/v1/completions", json=BODY).json()["choices"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL])
+def test_a_crash_costs_the_running_requests_and_nothing_else(
+    tmp_path: Path, tiny: str, number: signal.Signals
+) -> None:
+    with running_server(tmp_path, tiny, "-c", "200000") as server:
+        before = answer_of(server)
+        (child,) = children(server.process.pid)
+        endless = BODY | {"max_tokens": 10**6, "stream": True}
+        with server.http.stream("POST", "/v1/completions", json=endless) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            os.kill(child, number)
+            with pytest.raises(httpx.RemoteProtocolError):  # no end that looks like one
+                list(lines)
+        statuses, codes = set(), set()
+        while 200 not in statuses:
+            health = httpx.get(f"{server.url}/health", timeout=60)  # nobody is refused
+            statuses.add(health.status_code)
+            if health.status_code == 503:
+                codes.add(health.json()["error"]["code"])
+                assert int(health.headers["Retry-After"]) > 0
+        assert statuses == {200, 503}
+        assert "restarting" in codes
+        assert answer_of(server) == before
+        (again,) = children(server.process.pid)
+        assert again != child
+        assert not Path(f"/proc/{child}").exists(), "a zombie"
+    assert server.process.returncode == 0
+    log = server.log.read_text()
+    assert f"the server crashed ({number.name})" in log
+    assert log.count("ready:") == 2
+
+
+def test_a_body_that_was_being_sent_does_not_cost_the_answer(tmp_path: Path, tiny: str) -> None:
+    with running_server(tmp_path, tiny) as server:
+        (child,) = children(server.process.pid)
+        os.kill(child, signal.SIGKILL)
+        answer = httpx.post(f"{server.url}/v1/completions", content=b"x" * 3_000_000, timeout=60)
+        assert answer.status_code == 503
+
+
+def test_the_server_does_not_outlive_its_supervisor(tmp_path: Path, tiny: str) -> None:
+    with running_server(tmp_path, tiny) as server:
+        (child,) = children(server.process.pid)
+        server.process.kill()
+        server.process.wait()
+        while Path(f"/proc/{child}").exists():
+            time.sleep(0.01)
+
+
+def run_supervised(code: str, report: Callable[[str], None] = print) -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return asyncio.run(supervise([sys.executable, "-c", code], listening, report))
+
+
+def test_who_crashes_at_every_start_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_DELAY", 0)
+    code = "import os, sys; print('assertion failed: 1 == 2', file=sys.stderr, flush=True); "
+    reports: list[str] = []
+    assert run_supervised(code + "os.abort()", reports.append) == 1
+    log = "".join(reports)
+    assert log.count("the server crashed (SIGABRT)") == supervisor.MAX_FAILED_STARTS
+    assert log.count("\n    assertion failed: 1 == 2") == supervisor.MAX_FAILED_STARTS
+    assert f"given up after {supervisor.MAX_FAILED_STARTS} starts" in log
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_who_ends_by_himself_is_not_started_again(code: int) -> None:
+    assert run_supervised(f"raise SystemExit({code})") == code
+
+
+def test_a_stop_before_the_server_listens_to_signals_is_obeyed() -> None:
+    code = f"import os, time; os.kill({os.getpid()}, {signal.SIGTERM:d}); time.sleep(600)"
+    assert run_supervised(code) == 0
+
+
+def test_a_stop_between_two_starts_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_STAND_IN_SECONDS", 1)
+    code = (
+        f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', "
+        f"'import os, time; time.sleep(0.5); os.kill({os.getpid()}, {signal.SIGTERM:d})']); "
+        "os.abort()"
+    )
+    assert run_supervised(code) == 0
+
+
+def test_a_hanging_server_ends_at_the_second_signal() -> None:
+    code = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"os.kill({os.getpid()}, {signal.SIGTERM:d}); time.sleep(0.3); "
+        f"os.kill({os.getpid()}, {signal.SIGTERM:d}); time.sleep(600)"
+    )
+    assert run_supervised(code) == 0

@@ -1,0 +1,12 @@
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_a_short_run_loses_nothing() -> None:
+    command = [sys.executable, "-m", "tests.soak", "--minutes", "0.5", "--clients", "6"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
