@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5
 """For answers that are running when the server is stopped."""
 
-BACKLOG = 2048
-"""Connections that may wait to be accepted, as uvicorn has it."""
-
 
 def run(settings: ServerSettings) -> None:
     """Serve a model over the OpenAI API."""
@@ -33,6 +30,7 @@ def run(settings: ServerSettings) -> None:
 
     from app.backend import LocalBackend
     from app.cli.loading import open_named
+    from app.door.listening import server_config
     from app.hosts import ModelHost, ModelHosts
     from app.server import create_app
 
@@ -48,10 +46,13 @@ def run(settings: ServerSettings) -> None:
         return LocalBackend(loaded)
 
     host = ModelHost(name, open_backend)
-    config = uvicorn.Config(
-        create_app(ModelHosts([host]), api_key=settings.api_key),
-        log_level="warning",
-        timeout_graceful_shutdown=GRACE_SECONDS,
+    door = settings.door_config
+    config = server_config(
+        create_app(ModelHosts([host]), api_key=settings.api_key, door=door),
+        door,
+        grace=GRACE_SECONDS,
+        certificate=settings.ssl_certfile,
+        key=settings.ssl_keyfile,
     )
     with (
         listen(settings.host, settings.port) as listening,
@@ -92,7 +93,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise MedusaError(
             f"cannot listen on --host {host} --port {port}: {error.strerror}"
@@ -101,7 +102,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def announce(console: Console, settings: ServerSettings) -> None:
     """Print how to try it."""
-    url = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"{settings.scheme}://{host}:{settings.port}"
     key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"

@@ -22,6 +22,8 @@ from starlette.datastructures import Headers
 
 from app.auth import Guard
 from app.backend import Backend
+from app.door.bodies import BodyReader, ReadRequest
+from app.door.config import DoorConfig
 from app.exchange import ClientGoneError, Exchange
 from app.hosts import ModelHosts
 from app.metrics import Metrics
@@ -47,6 +49,8 @@ class Service:
     hosts: ModelHosts
     metrics: Metrics
     guard: Guard
+    bodies: BodyReader
+    door: DoorConfig
 
 
 def service_of(request: Request) -> Service:
@@ -90,15 +94,19 @@ class Dialect(ABC):
 
 def _route_class(dialect: Dialect, guarded: bool) -> type[APIRoute]:
     class DialectRoute(APIRoute):
-        """Lets in who has the key, and speaks of errors in the dialect."""
+        """Lets in who has the key, reads the body, and speaks of errors in the dialect."""
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handler = super().get_route_handler()
+            model = None if self.body_field is None else self.body_field.field_info.annotation
 
             async def handle(request: Request) -> Response:
+                service = service_of(request)
                 try:
                     if guarded:
-                        service_of(request).guard.check(dialect.key(request.headers))
+                        service.guard.check(dialect.key(request.headers))
+                    if model is not None:
+                        request = ReadRequest(request, await service.bodies.read(request, model))
                     return await handler(request)
                 except ClientGoneError:
                     return Response(status_code=CLIENT_GONE_STATUS)

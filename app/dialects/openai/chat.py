@@ -7,6 +7,7 @@ from fastapi import Request
 from pydantic import (
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -91,7 +92,7 @@ class ChatBody(GenerationBody):
 
     field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages"}
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
     max_tokens: int | None = Field(None, ge=1, description="Older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None

@@ -8,8 +8,6 @@ from fastapi import Request
 from pydantic import (
     BaseModel,
     Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -52,16 +50,18 @@ class CompletionBody(GenerationBody):
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
     suffix: None = Field(None, description="Not supported.")
 
-    @field_validator("prompt", mode="wrap")
+    @field_validator("prompt", mode="plain", json_schema_input_type=Prompt)
     @classmethod
-    def _prompt_kinds(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(
-                "must be a string, a list of strings, a list of token ids, "
-                "or a list of token-id lists, none of them an empty list"
-            ) from None
+    def _prompt_kinds(cls, value: Any) -> Any:
+        """Check by types alone; a union's errors would be one for each item and each kind."""
+        if isinstance(value, str) or _is_list_of(value, str) or _is_list_of(value, int):
+            return value
+        if _is_list_of(value, list) and all(_is_list_of(each, int) for each in value):
+            return value
+        raise ValueError(
+            "must be a string, a list of strings, a list of token ids, "
+            "or a list of token-id lists, none of them an empty list"
+        )
 
     @field_validator("suffix", mode="before")
     @classmethod
@@ -101,6 +101,10 @@ class CompletionBody(GenerationBody):
     def is_ranked(self) -> bool:
         """Whether the likeliest of the generations are chosen."""
         return self.per_prompt > self.n
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and set(map(type, value)) == {kind}
 
 
 class CompletionChoice(BaseModel):

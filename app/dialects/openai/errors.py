@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app.auth import UnauthorizedError
 from app.backend import NoChatTemplateError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
+from app.door.refusals import RefusedError
 from app.hosts import ModelFailedError, ModelLoadingError, UnknownModelError
 from app.sse import frame
 from medusa.errors import (
@@ -39,14 +40,24 @@ class OpenAI(Dialect):
         match error:
             case RequestValidationError():
                 return _validation_error(error)
-            case HTTPException():
-                return _invalid(str(error.detail), status=error.status_code)
+            case RefusedError(status_code=status):
+                kind = "invalid_request_error" if status < 500 else "overloaded_error"
+                message = str(error.detail)
+                return _error(status, message, kind, code=error.code, headers=error.headers or {})
+            case HTTPException(status_code=status):
+                return _error(
+                    status,
+                    str(error.detail),
+                    "invalid_request_error",
+                    headers=error.headers or {},  # of a 405: which methods there are
+                )
             case UnauthorizedError():
                 return _error(
                     401,
                     f"{error}; send it as `Authorization: Bearer KEY`",
                     "authentication_error",
                     code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
                 )
             case UnknownModelError():
                 return _invalid(str(error), status=404, param="model", code="model_not_found")
