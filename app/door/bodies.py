@@ -44,9 +44,7 @@ class BodyReader:
             raise RefusedError(400, "the body is empty; send a JSON object", "no_body")
         if len(body) < _LARGE:
             return self._parse(body, model)
-        return await anyio.to_thread.run_sync(
-            self._parse, body, model, limiter=self._one_at_a_time
-        )
+        return await anyio.to_thread.run_sync(self._parse, body, model, limiter=self._one_at_a_time)
 
     def _parse(self, body: bytes, model: type[Model]) -> Model:
         check_values(body, self._max_values)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
@@ -161,10 +162,11 @@ class Connection(H11Protocol):
 
     def _refuse(self, error: RefusedError) -> None:
         """Answer by ourselves, where no answer has begun, and close."""
-        response = OPENAI.error(error).response()
+        response, status = OPENAI.error(error).response(), error.status_code
+        reason = http.HTTPStatus(status).phrase.encode()
         with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun; HEAD has no body
             for event in (
-                h11.Response(status_code=error.status_code, headers=response.raw_headers),
+                h11.Response(status_code=status, headers=response.raw_headers, reason=reason),
                 h11.Data(data=bytes(response.body)),
                 h11.EndOfMessage(),
             ):

@@ -3,7 +3,7 @@
 `schedule` makes the plan of a step, `settle` takes in what came of it. A request gets the slot
 that already holds most of its prompt; when the KV cache is short, idle slots lose their cached
 tokens first (least recently used first), then the youngest running request steps back to the head
-of the queue and resumes later from its tokens.
+of the queue and resumes later from its tokens. So does a paused one, until its owner wants more.
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ class _Waiting:
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.passed = 0  # later ones that were admitted before it
+        self.paused = sequence.paused  # when we last looked; any thread may change it
 
 
 class Scheduler:
@@ -54,8 +55,9 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything runs or waits."""
-        return bool(self._waiting) or any(not slot.is_idle for slot in self.slots)
+        """Whether anything runs, or waits for more than its owner."""
+        waits = any(e.sequence.cancelled or not e.sequence.paused for e in self._waiting)
+        return waits or any(not slot.is_idle for slot in self.slots)
 
     @property
     def running(self) -> list[Slot]:
@@ -76,6 +78,7 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """The next step: admit who fits, then give out its rows."""
         self._drop_cancelled()
+        self._notice_pauses()
         self._admit()
         running = self._make_room()
         chunks = self._share_prefill(running)
@@ -129,6 +132,16 @@ class Scheduler:
             if slot.sequence.cancelled:
                 self._finish(slot)
 
+    def _notice_pauses(self) -> None:
+        """Give the slots of paused sequences to others; their cells stay as long as they can."""
+        for entry in self._waiting:
+            self._may_admit |= entry.paused and not entry.sequence.paused
+            entry.paused = entry.sequence.paused
+        for slot in self.running:
+            if slot.sequence.paused:
+                self._waiting.appendleft(_Waiting(slot.sequence))
+                self._finish(slot)
+
     def _admit(self) -> None:
         """Move waiting sequences into idle slots, in order, as long as slots and cells allow.
 
@@ -138,6 +151,8 @@ class Scheduler:
         for entry in list(self._waiting) if self._may_admit else ():
             if len(self.running) == len(self.slots):
                 return
+            if entry.paused:
+                continue
             if self._start(entry.sequence):
                 self._waiting.remove(entry)
                 for earlier in blocked:

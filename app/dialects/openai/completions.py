@@ -1,5 +1,6 @@
 """POST /v1/completions: continue prompts."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -26,7 +27,7 @@ from app.dialects.openai.common import (
     new_identity,
     total_usage,
 )
-from app.dialects.openai.errors import DONE, OPENAI
+from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import CompletionLogprobs, completion_logprobs
 from app.sse import frame
 from medusa.engine.client import Generated
@@ -127,7 +128,12 @@ class Completion(UsageIfSet):
     usage: UsageBody | None = None
 
 
-@router.post("/v1/completions", response_model=Completion, summary="Continue one or more prompts")
+@router.post(
+    "/v1/completions",
+    response_model=Completion,
+    responses=STREAMED,
+    summary="Continue one or more prompts",
+)
 async def create_completion(body: CompletionBody, request: Request) -> Any:
     """Continue prompts; the answers come at once, or as server-sent events with `stream`."""
     return await generate(request, OPENAI, body, CompletionJob.parse)
@@ -197,8 +203,7 @@ class CompletionJob:
         async for index, event in events:
             match event:
                 case PromptScored(logprobs=entries):
-                    scores = self._prompt_logprobs(index, entries)
-                    yield self._frame(CompletionChoice(text="", index=index, logprobs=scores))
+                    yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
                     scored = self._logprobs(entries, offsets[index])
                     offsets[index] += sum(map(len, scored.tokens)) if scored else 0
@@ -217,6 +222,11 @@ class CompletionJob:
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())
+
+    def _scored_frame(self, index: int, entries: Sequence[TokenLogprob | None]) -> bytes:
+        """A chunk with the whole prompt's log probabilities, which takes its time."""
+        scores = self._prompt_logprobs(index, entries)
+        return self._frame(CompletionChoice(text="", index=index, logprobs=scores))
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -22,6 +24,39 @@ from medusa.errors import (
     InvalidRequestError,
     QueueFullError,
 )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None  # the field that is wrong
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Any error."""
+
+    error: ErrorDetail
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request can never be answered"},
+    401: {"description": "The key is missing or wrong"},
+    404: {"description": "There is no such model"},
+    413: {"description": "The body is too large"},
+    503: {"description": "Busy, loading or shutting down; with Retry-After where it will pass"},
+    "default": {"description": "Another error"},
+}
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer, with `stream` as server-sent events",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+"""What endpoints that can stream say of their answers."""
 
 DONE = frame("[DONE]")
 """The last frame of a stream."""
@@ -91,6 +126,7 @@ class OpenAI(Dialect):
     def router(self, *, guarded: bool = True) -> APIRouter:
         """See Dialect; the API reference offers to send the key."""
         router = super().router(guarded=guarded)
+        router.responses = {status: {"model": ErrorBody, **e} for status, e in _ERRORS.items()}
         if guarded:
             scheme = HTTPBearer(auto_error=False, description="The server's key, if it has one")
             router.dependencies.append(Depends(scheme))
