@@ -2,8 +2,11 @@
 
 import json
 import resource
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -248,3 +251,42 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     app = create_app(ModelHosts([host_of("fake", FakeBackend)]), api_key=None)
     with pytest.raises(MedusaError, match="--ssl-certfile"):
         server_config(app, DoorConfig(), grace=1, certificate=nothing)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+def test_https(certificate: Path) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with (
+        listening(FakeBackend(), certificate=certificate) as server,
+        httpx.Client(base_url=server.url, verify=trusting) as client,
+    ):
+        assert client.post("/v1/completions", json={"prompt": "Hi"}).is_success
+        streamed = client.post("/v1/completions", json={"prompt": "Hi", "stream": True})
+        assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+def test_a_client_that_never_reads_is_cut_off_with_https_too(certificate: Path) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    backend = FakeBackend([Script(["x" * 16_000_000], one_token=True)])
+    with listening(backend, DoorConfig(send_timeout=SOON), certificate=certificate) as server:
+        plain = server.connect(receive_buffer=4096)
+        client = server.clients.enter_context(
+            trusting.wrap_socket(plain, server_hostname="127.0.0.1")
+        )
+        client.sendall(post("/v1/completions", {"prompt": "Hi"}))
+        wait_until(lambda: bool(backend.submitted))
+        wait_until(lambda: server.n_connections == 0)
