@@ -21,6 +21,7 @@ BEING_REFUSED = 64
 """Connections beyond the limit that are still told so; further ones are cut."""
 
 _CLOSE = {"Connection": "close"}
+_LEAST_TAKEN = 16 * 1024  # bytes
 
 
 class Crowd:
@@ -79,6 +80,36 @@ def client_of(address: Sequence[Any] | None) -> str:
     return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
+class SendClock:
+    """Cuts a connection off whose client does not take what waits for it.
+
+    Args:
+        transport: the connection's.
+        seconds: in which it must take 16 KB, or all that waits.
+    """
+
+    def __init__(self, transport: asyncio.Transport, seconds: float) -> None:
+        self._transport = transport
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Something waits now; while it does, it only gets less."""
+        left, loop = self._transport.get_write_buffer_size(), asyncio.get_running_loop()
+        self._timer = loop.call_later(self._seconds, self._check, left)
+
+    def stop(self) -> None:
+        """Nothing waits any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check(self, before: int) -> None:
+        if before - self._transport.get_write_buffer_size() < _LEAST_TAKEN:
+            self._transport.abort()
+        else:
+            self.start()
+
+
 class Connection(H11Protocol):
     """One connection: uvicorn's, with limits on number and time.
 
@@ -96,7 +127,7 @@ class Connection(H11Protocol):
         transport.set_write_buffer_limits(high=1)  # with 0, TLS never goes on
         self._awaited: str | None = None  # what the client owes us now
         self._reading: asyncio.TimerHandle | None = None
-        self._sending: asyncio.TimerHandle | None = None
+        self._sending = SendClock(transport, self.door.send_timeout)
         self._client = client_of(self.client)
         if self.crowd.is_overrun:
             transport.abort()
@@ -108,9 +139,9 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self.crowd.leave(self._client)
-        for timer in (self._reading, self._sending):
-            if timer is not None:
-                timer.cancel()
+        self._sending.stop()
+        if self._reading is not None:
+            self._reading.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -126,13 +157,12 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Called when something waits to be sent."""
         super().pause_writing()
-        self._sending = self.loop.call_later(self.door.send_timeout, self.transport.abort)
+        self._sending.start()
 
     def resume_writing(self) -> None:
         """Called when nothing waits to be sent any more."""
         super().resume_writing()
-        if self._sending is not None:
-            self._sending.cancel()
+        self._sending.stop()
 
     def send_400_response(self, msg: str) -> None:
         """Called when what came is no HTTP."""

@@ -119,7 +119,8 @@ class DoorSettings(Settings):
     send_timeout: Annotated[
         float,
         Opt(
-            help="Seconds in which a client must take what waits for it; then it is cut off.",
+            help="Seconds in which a client must take 16 KB of what waits for it, or all; else it "
+            "is cut off.",
             ge=0.1,
             variable=True,
         ),

@@ -1,19 +1,17 @@
 """What clients may hold open, and for how long; over real sockets."""
 
+import asyncio
 import json
 import resource
-import shutil
 import socket
-import ssl
 import struct
-import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.door.config import DoorConfig
-from app.door.connections import client_of
+from app.door.connections import SendClock, client_of
 from app.door.listening import server_config
 from app.hosts import ModelHosts
 from app.server import create_app
@@ -197,6 +195,39 @@ def test_a_client_that_never_reads_is_cut_off(stream: bool) -> None:
         client.close()
 
 
+class Draining:
+    """A transport that gets rid of so many bytes between two looks at it."""
+
+    def __init__(self, taken: int, until: asyncio.Event) -> None:
+        self.taken = taken
+        self.until = until
+        self.size = 10 * taken + 5
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        self.size -= self.taken
+        if self.size <= 0:
+            self.until.set()
+        return self.size
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.until.set()
+
+
+@pytest.mark.parametrize(("taken", "aborted"), [(16 * 1024, False), (16 * 1024 - 1, True)])
+def test_slow_readers_are_not_those_that_do_not_read(taken: int, aborted: bool) -> None:
+    async def run() -> bool:
+        transport = Draining(taken, asyncio.Event())
+        clock = SendClock(transport, 0.001)  # type: ignore[arg-type]
+        clock.start()
+        await transport.until.wait()
+        clock.stop()
+        return transport.aborted
+
+    assert asyncio.run(run()) is aborted
+
+
 def test_a_slow_reader_loses_its_slot_but_no_text() -> None:
     texts = ["Z" * 100_000] * 200
     backend = FakeBackend([Script(texts, one_token=True)])
@@ -251,42 +282,3 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     app = create_app(ModelHosts([host_of("fake", FakeBackend)]), api_key=None)
     with pytest.raises(MedusaError, match="--ssl-certfile"):
         server_config(app, DoorConfig(), grace=1, certificate=nothing)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost and its key, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-def test_https(certificate: Path) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    with (
-        listening(FakeBackend(), certificate=certificate) as server,
-        httpx.Client(base_url=server.url, verify=trusting) as client,
-    ):
-        assert client.post("/v1/completions", json={"prompt": "Hi"}).is_success
-        streamed = client.post("/v1/completions", json={"prompt": "Hi", "stream": True})
-        assert streamed.text.endswith("data: [DONE]\n\n")
-
-
-def test_a_client_that_never_reads_is_cut_off_with_https_too(certificate: Path) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    backend = FakeBackend([Script(["x" * 16_000_000], one_token=True)])
-    with listening(backend, DoorConfig(send_timeout=SOON), certificate=certificate) as server:
-        plain = server.connect(receive_buffer=4096)
-        client = server.clients.enter_context(
-            trusting.wrap_socket(plain, server_hostname="127.0.0.1")
-        )
-        client.sendall(post("/v1/completions", {"prompt": "Hi"}))
-        wait_until(lambda: bool(backend.submitted))
-        wait_until(lambda: server.n_connections == 0)
