@@ -184,10 +184,13 @@ async def generate(
         frames = _guarded(dialect, job.frames(exchange.events()))
         return EventStream(frames, on_end=exchange.cancel)
     generated = await exchange.while_connected(request, exchange.gather())
-    return Response(
-        await asyncio.to_thread(lambda: job.answer(generated).model_dump_json()),
-        media_type="application/json",
-    )
+    return await in_words(lambda: job.answer(generated))
+
+
+async def in_words(answer: Callable[[], BaseModel]) -> Response:
+    """The response with an answer, which is made beside the event loop, as it may be long."""
+    content = await asyncio.to_thread(lambda: answer().model_dump_json())
+    return Response(content, media_type="application/json")
 
 
 async def _guarded(dialect: Dialect, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

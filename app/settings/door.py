@@ -1,9 +1,9 @@
 """Settings of the door: who may connect, and how much may be asked and left unread."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from app.door.config import DoorConfig
 from app.settings.base import ExistingFile, Settings
@@ -129,6 +129,12 @@ class DoorSettings(Settings):
         float,
         Opt(help="Seconds for which an idle connection is kept open.", ge=1, variable=True),
     ] = DoorConfig.keep_alive
+
+    @model_validator(mode="after")
+    def _key_needs_certificate(self) -> Self:
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("--ssl-keyfile needs --ssl-certfile")
+        return self
 
     @property
     def door_config(self) -> DoorConfig:

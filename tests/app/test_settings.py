@@ -160,7 +160,7 @@ def test_layers_on_the_gpu(text: str, layers: int | None) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"port": 0}, {"port": 65536}, {"draft_nodes": 65}, {"parallel": 257}, {"api_key": ""},
-     {"host": ""}, {"tree": "/nowhere"}, {"max_stall": 0.5}, {"prot": 80}],
+     {"host": ""}, {"ssl_keyfile": README}, {"tree": "/nowhere"}, {"max_stall": 0.5}, {"prot": 80}],
     ids=str,
 )  # fmt: skip
 def test_bounds_hold_without_the_command_line(wrong: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.backend import spell
 from app.dialects.openai.chat import ChatBody
 from app.dialects.openai.completions import CompletionBody, CompletionJob
 from app.door.bodies import check_values
@@ -126,19 +127,20 @@ def test_curl_without_a_content_type_is_understood_but_not_a_page() -> None:
         assert client.post("/v1/completions", content=body, headers=page).is_success
 
 
-def answers_meanwhile(server: Listening, go_on: threading.Event, body: dict[str, Any]) -> None:
+def answers_meanwhile(
+    server: Listening, go_on: "Blocking", body: dict[str, Any], path: str = "/v1/completions"
+) -> None:
     """Post what will block until `go_on`, and see that the server answers others meanwhile."""
 
     async def run() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
-            working = asyncio.create_task(client.post("/v1/completions", json=body))
-            await asyncio.to_thread(blocked.wait)
+            working = asyncio.create_task(client.post(path, json=body))
+            await asyncio.to_thread(go_on.blocked.wait)
             assert (await client.get("/health")).status_code == 200
             assert not working.done()
             go_on.set()
             assert (await working).status_code == 200
 
-    blocked = go_on.blocked  # type: ignore[attr-defined]
     asyncio.run(run())
 
 
@@ -178,6 +180,27 @@ def test_others_are_answered_while_an_answer_is_put_into_words(
     monkeypatch.setattr(CompletionJob, "answer", slow)
     with listening(FakeBackend()) as server:
         answers_meanwhile(server, block, {"prompt": "Hi"})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"content": "Hi", "with_pieces": True}),
+        ("/detokenize", {"tokens": [72]}),
+    ],
+)
+def test_others_are_answered_while_tokens_are_spelled(
+    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = Blocking()
+
+    def slow(*args: Any) -> str:
+        block()
+        return spell(*args)
+
+    monkeypatch.setattr("app.dialects.native.tokens.spell", slow)
+    with listening(FakeBackend()) as server:
+        answers_meanwhile(server, block, body, path)
 
 
 def test_others_are_answered_while_a_prompts_scores_are_put_into_words(
