@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.requests import Request
 
@@ -34,9 +34,8 @@ class ClientGoneError(Exception):
 class Exchange:
     """Runs the generations of one HTTP request and yields their events as they come.
 
-    Creating one submits all requests or raises what `Backend.submit` raises. Whoever creates one
-    must see to it that `cancel` is called in the end, whatever happens; it is harmless when all
-    generations are done.
+    `start` makes one. Whoever has one must see to it that `cancel` is called in the end, whatever
+    happens; it is harmless when all generations are done.
 
     A client that reads more slowly than its answer is made gets it all, but has no slot while more
     than `buffer` bytes wait for it.
@@ -65,12 +64,24 @@ class Exchange:
         self._paused = False
         self._last_token = dict.fromkeys(self._index, time.perf_counter())
         self._started: set[str] = set()
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
 
-        def sink(event: Event) -> None:
-            loop.call_soon_threadsafe(self._take_in, event)
+    @classmethod
+    async def start(
+        cls,
+        backend: Backend,
+        metrics: Metrics,
+        requests: Sequence[GenerationRequest],
+        buffer: int,
+    ) -> Self:
+        """Submit requests, beside the event loop: many long prompts take a while.
 
-        backend.submit(requests, sink)
+        Raises:
+            Exception: what `Backend.submit` raises; then none of them runs.
+        """
+        exchange = cls(backend, metrics, requests, buffer)
+        await asyncio.to_thread(backend.submit, requests, exchange._sink)
+        return exchange
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """(index of the request, event), until all have finished.
@@ -128,6 +139,9 @@ class Exchange:
             gone.cancel()
             answer.cancel()
             self.cancel()
+
+    def _sink(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._take_in, event)
 
     def _take_in(self, event: Event) -> None:
         self._events.put_nowait(event)

@@ -175,7 +175,9 @@ async def generate(
                 max_context=backend.info.max_context,
                 most=service.door.max_logprobs,
             )
-            exchange = Exchange(backend, service.metrics, job.requests, service.door.stream_buffer)
+            exchange = await Exchange.start(
+                backend, service.metrics, job.requests, service.door.stream_buffer
+            )
     except InvalidRequestError as error:
         if error.field is not None:
             error.field = body.field_names.get(error.field, error.field)

@@ -168,6 +168,20 @@ def test_others_are_answered_while_a_large_body_is_parsed(monkeypatch: pytest.Mo
         answers_meanwhile(server, block, {"prompt": "Hi", "metadata": {"a": "x" * 100_000}})
 
 
+def test_others_are_answered_while_requests_are_taken_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block, submit = Blocking(), FakeBackend.submit
+
+    def slow(backend: FakeBackend, *args: Any) -> None:
+        block()
+        submit(backend, *args)
+
+    monkeypatch.setattr(FakeBackend, "submit", slow)
+    with listening(FakeBackend()) as server:
+        answers_meanwhile(server, block, {"prompt": "Hi"})
+
+
 def test_others_are_answered_while_an_answer_is_put_into_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
