@@ -77,6 +77,9 @@ class Backend(Protocol):
     def cancel(self, ids: Iterable[str]) -> None:
         """Stop requests; unknown and finished ones are fine. No event comes after."""
 
+    def set_paused(self, ids: Iterable[str], paused: bool) -> None:
+        """Let others have the places of requests, or let these go on; like `cancel` otherwise."""
+
     def stats(self) -> Stats:
         """How busy the backend is."""
 
@@ -156,6 +159,10 @@ class LocalBackend:
     def cancel(self, ids: Iterable[str]) -> None:
         """See Backend."""
         self.loaded.engine.cancel(ids)
+
+    def set_paused(self, ids: Iterable[str], paused: bool) -> None:
+        """See Backend."""
+        self.loaded.engine.set_paused(ids, paused)
 
     def stats(self) -> Stats:
         """See Backend."""

@@ -3,14 +3,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.requests import Request
 
 from app.backend import Backend
 from app.metrics import Metrics
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Failed, FailureKind, Finished
+from medusa.engine.events import (
+    Delta,
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    PromptScored,
+    TokenLogprob,
+)
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import (
     EngineStoppedError,
@@ -26,6 +34,7 @@ _ERRORS: Mapping[FailureKind, type[MedusaError]] = {
     FailureKind.NOT_NUMBERS: NotNumbersError,
     FailureKind.INTERNAL: GenerationFailedError,
 }
+_FRAME_BYTES, _LOGPROB_BYTES = 250, 100  # about what an event and a log probability are as JSON
 
 
 class ClientGoneError(Exception):
@@ -35,27 +44,54 @@ class ClientGoneError(Exception):
 class Exchange:
     """Runs the generations of one HTTP request and yields their events as they come.
 
-    Creating one submits all requests or raises what `Backend.submit` raises. Whoever creates one
-    must see to it that `cancel` is called in the end, whatever happens; it is harmless when all
-    generations are done.
+    `start` makes one. Whoever has one must see to it that `cancel` is called in the end, whatever
+    happens; it is harmless when all generations are done.
+
+    A client that reads more slowly than its answer is made gets it all, but has no slot while more
+    than `buffer` bytes wait for it.
+
+    Args:
+        backend: what runs the requests.
+        metrics: where they are counted.
+        requests: what to run.
+        buffer: about so many bytes are held before the generations are paused.
     """
 
     def __init__(
-        self, backend: Backend, metrics: Metrics, requests: Sequence[GenerationRequest]
+        self,
+        backend: Backend,
+        metrics: Metrics,
+        requests: Sequence[GenerationRequest],
+        buffer: int,
     ) -> None:
         self._backend = backend
         self._metrics = metrics
         self._index = {request.id: index for index, request in enumerate(requests)}
         self._open = set(self._index)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._buffer = buffer
+        self._unread = 0  # bytes
+        self._paused = False
         self._last_token = dict.fromkeys(self._index, time.perf_counter())
         self._started: set[str] = set()
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
 
-        def sink(event: Event) -> None:
-            loop.call_soon_threadsafe(self._events.put_nowait, event)
+    @classmethod
+    async def start(
+        cls,
+        backend: Backend,
+        metrics: Metrics,
+        requests: Sequence[GenerationRequest],
+        buffer: int,
+    ) -> Self:
+        """Submit requests, beside the event loop: many long prompts take a while.
 
-        backend.submit(requests, sink)
+        Raises:
+            Exception: what `Backend.submit` raises; then none of them runs.
+        """
+        exchange = cls(backend, metrics, requests, buffer)
+        await asyncio.to_thread(backend.submit, requests, exchange._sink)
+        return exchange
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """(index of the request, event), until all have finished.
@@ -68,6 +104,9 @@ class Exchange:
         try:
             while self._open:
                 event = await self._events.get()
+                self._unread -= size_of(event)
+                if self._paused and self._unread <= self._buffer // 2:
+                    self._set_paused(False)
                 self._observe(event)
                 if isinstance(event, Failed):
                     raise _ERRORS[event.kind](event.message)
@@ -111,6 +150,20 @@ class Exchange:
             answer.cancel()
             self.cancel()
 
+    def _sink(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._take_in, event)
+
+    def _take_in(self, event: Event) -> None:
+        self._events.put_nowait(event)
+        self._unread += size_of(event)
+        if self._unread > self._buffer and not self._paused:
+            self._metrics.pauses.inc()
+            self._set_paused(True)
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._backend.set_paused(self._open, paused)
+
     def _observe(self, event: Event) -> None:
         key = event.request_id
         match event:
@@ -134,6 +187,20 @@ class Exchange:
                 self._metrics.requests.labels("failed").inc()
                 if kind is FailureKind.NOT_NUMBERS:
                     self._metrics.not_numbers.inc()
+
+
+def size_of(event: Event) -> int:
+    """About how many bytes an event becomes."""
+    match event:
+        case Delta(text=text, logprobs=entries):
+            return _FRAME_BYTES + len(text) + _LOGPROB_BYTES * _n_logprobs(entries)
+        case PromptScored(logprobs=entries):
+            return _FRAME_BYTES + _LOGPROB_BYTES * _n_logprobs(entries)
+    return _FRAME_BYTES
+
+
+def _n_logprobs(entries: Sequence[TokenLogprob | None]) -> int:
+    return sum(1 + len(entry.top) for entry in entries if entry is not None)
 
 
 async def _disconnected(request: Request) -> None:

@@ -34,6 +34,7 @@ class Metrics:
             return Histogram(f"llama_medusa_{name}", text, registry=self.registry, buckets=buckets)
 
         self.requests = counter("requests", "Generations ended, by outcome", ("outcome",))
+        self.pauses = counter("stream_pauses", "Times that a slow reader's slot went to others")
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of finished generations")
         self.cached_tokens = counter("cached_prompt_tokens", "Of these, found in the KV cache")
         self.generated_tokens = counter("generated_tokens", "Tokens generated")

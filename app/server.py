@@ -14,21 +14,29 @@ from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
 from app.dialects.openai import chat, completions, models
 from app.dialects.openai.errors import OPENAI
+from app.door.bodies import BodyReader
+from app.door.config import DoorConfig
+from app.door.gate import Gate
 from app.hosts import ModelHosts
 from app.metrics import Metrics
 
 
-def create_app(hosts: ModelHosts, *, api_key: str | None) -> FastAPI:
+def create_app(
+    hosts: ModelHosts, *, api_key: str | None, door: DoorConfig | None = None
+) -> FastAPI:
     """Build the application. It loads the models in the background once it runs.
 
     Args:
         hosts: the models; closed when the server ends.
         api_key: what clients must send; None lets everybody in.
+        door: the limits on what clients may do.
 
     Raises:
         ValueError: the key is empty.
     """
-    service = Service(hosts, Metrics(hosts.stats), Guard(api_key))
+    door = door or DoorConfig()
+    guard, bodies = Guard(api_key), BodyReader(door.max_values)
+    service = Service(hosts, Metrics(hosts.stats), guard, bodies, door)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +50,7 @@ def create_app(hosts: ModelHosts, *, api_key: str | None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.add_middleware(Gate, config=door, guard=guard)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in (completions, chat, models, tokens, operations, page):
         app.include_router(module.router)
@@ -51,6 +60,4 @@ def create_app(hosts: ModelHosts, *, api_key: str | None) -> FastAPI:
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
-    response = OPENAI.error(HTTPException(error.status_code, message)).response()
-    response.headers.update(error.headers or {})  # which methods there are
-    return response
+    return OPENAI.error(HTTPException(error.status_code, message, error.headers)).response()

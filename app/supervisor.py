@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -125,7 +126,10 @@ class _Server:
 
 
 async def supervise(
-    command: Sequence[str], listening: socket.socket, report: Callable[[str], None]
+    command: Sequence[str],
+    listening: socket.socket,
+    report: Callable[[str], None],
+    certificate: ssl.SSLContext | None = None,
 ) -> int:
     """Run a server until it ends by itself or is stopped.
 
@@ -135,19 +139,25 @@ async def supervise(
         command: starts the server; must lead to `Supervised.from_environment`.
         listening: the server's socket.
         report: told of crashes.
+        certificate: the server's, if it speaks TLS.
 
     Returns:
         The exit code: the server's, 0 if it was stopped, 1 if it crashes again and again.
     """
-    return await _Supervisor(command, listening, report).run()
+    return await _Supervisor(command, listening, report, certificate).run()
 
 
 class _Supervisor:
     """Starts the server again and again, and stops it."""
 
     def __init__(
-        self, command: Sequence[str], listening: socket.socket, report: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        listening: socket.socket,
+        report: Callable[[str], None],
+        certificate: ssl.SSLContext | None,
     ) -> None:
+        self._certificate = certificate
         self._command = command
         self._listening = listening
         self._report = report
@@ -198,14 +208,16 @@ class _Supervisor:
 
     async def _stand_in(self, seconds: float) -> None:
         """Answer 503 for a while, or until the supervisor is stopped."""
-        async with _unavailable(self._listening, seconds):
+        async with _unavailable(self._listening, self._certificate, seconds):
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._stopping.wait()
 
 
 @asynccontextmanager
-async def _unavailable(listening: socket.socket, seconds: float) -> AsyncIterator[None]:
+async def _unavailable(
+    listening: socket.socket, certificate: ssl.SSLContext | None, seconds: float
+) -> AsyncIterator[None]:
     """Answer every request 503."""
     message = "the server crashed and is being started again"
     error = {"message": message, "type": "server_error", "param": None, "code": "restarting"}
@@ -220,7 +232,8 @@ async def _unavailable(listening: socket.socket, seconds: float) -> AsyncIterato
             async with asyncio.timeout(_STAND_IN_SECONDS):
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(head.encode() + body)
-                writer.write_eof()
+                if writer.can_write_eof():  # TLS cannot
+                    writer.write_eof()
                 while await reader.read(1 << 16):  # a body; unread, it would reset the connection
                     pass
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
@@ -228,7 +241,7 @@ async def _unavailable(listening: socket.socket, seconds: float) -> AsyncIterato
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, sock=listening.dup())
+    server = await asyncio.start_server(answer, sock=listening.dup(), ssl=certificate)
     try:
         yield
     finally:

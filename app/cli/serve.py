@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import ssl
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from medusa.engine.report import StepObserver
     from medusa.loading import LoadedModel
 
-BACKLOG = 2048
-"""Connections that may wait to be accepted, as uvicorn has it."""
-
 
 def run(settings: ServerSettings) -> None:
     """Serve a model over the OpenAI API."""
@@ -36,17 +35,17 @@ def run(settings: ServerSettings) -> None:
             _serve(settings, listening, None)
             return
         command = [sys.executable, *sys.orig_argv[1:]]
-        raise SystemExit(asyncio.run(supervise(command, listening, print_error)))
+        certificate = _certificate(settings)
+        raise SystemExit(asyncio.run(supervise(command, listening, print_error, certificate)))
 
 
 def _serve(
     settings: ServerSettings, listening: socket.socket, supervised: Supervised | None
 ) -> None:
     """Serve in this process."""
-    import uvicorn
-
     from app.backend import LocalBackend
     from app.cli.loading import open_named
+    from app.door.listening import server_config
     from app.hosts import ModelHost, ModelHosts
     from app.server import create_app
     from app.serving import serve
@@ -62,9 +61,16 @@ def _serve(
         return LocalBackend(loaded)
 
     hosts = ModelHosts([ModelHost(name, open_backend)])
-    app = create_app(hosts, api_key=settings.api_key)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    door = settings.door_config
+    config = server_config(
+        create_app(hosts, api_key=settings.api_key, door=door),
+        door,
+        grace=1,  # serving lets requests end before
+        certificate=settings.ssl_certfile,
+        key=settings.ssl_keyfile,
+    )
     console.print(f"loading {files.model.name} ...", highlight=False)
+    gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(
             serve(
@@ -78,6 +84,22 @@ def _serve(
         )
 
 
+def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:
+    """The server's certificate, for who answers in its place.
+
+    Raises:
+        MedusaError: the files cannot be used.
+    """
+    if settings.ssl_certfile is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise MedusaError(f"--ssl-certfile and --ssl-keyfile cannot be used: {error}") from error
+    return context
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Take the address before the model is loaded, which would be in vain without it.
 
@@ -86,7 +108,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise MedusaError(
             f"cannot listen on --host {host} --port {port}: {error.strerror}"
@@ -95,7 +117,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def announce(console: Console, settings: ServerSettings) -> None:
     """Print how to try it."""
-    url = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"{settings.scheme}://{host}:{settings.port}"
     key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"

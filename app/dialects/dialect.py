@@ -1,5 +1,6 @@
 """What a wire format is, and the one way in which a request of any of them is served."""
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import (
@@ -12,16 +13,20 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from app.auth import Guard
 from app.backend import Backend
+from app.door.answers import check_logprobs
+from app.door.bodies import BodyReader, ReadRequest
+from app.door.config import DoorConfig
 from app.exchange import ClientGoneError, Exchange
 from app.hosts import ModelHosts
 from app.metrics import Metrics
@@ -47,6 +52,8 @@ class Service:
     hosts: ModelHosts
     metrics: Metrics
     guard: Guard
+    bodies: BodyReader
+    door: DoorConfig
 
 
 def service_of(request: Request) -> Service:
@@ -90,17 +97,23 @@ class Dialect(ABC):
 
 def _route_class(dialect: Dialect, guarded: bool) -> type[APIRoute]:
     class DialectRoute(APIRoute):
-        """Lets in who has the key, and speaks of errors in the dialect."""
+        """Lets in who has the key, reads the body, and speaks of errors in the dialect."""
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handler = super().get_route_handler()
+            model: type[BaseModel] | None = None
+            if self.body_field is not None:
+                model = cast(type[BaseModel], self.body_field.field_info.annotation)
 
             async def handle(request: Request) -> Response:
+                service = service_of(request)
                 try:
                     if guarded:
-                        service_of(request).guard.check(dialect.key(request.headers))
+                        service.guard.check(dialect.key(request.headers))
+                    if model is not None:
+                        request = ReadRequest(request, await service.bodies.read(request, model))
                     return await handler(request)
-                except ClientGoneError:
+                except (ClientGoneError, ClientDisconnect):
                     return Response(status_code=CLIENT_GONE_STATUS)
                 except Exception as error:
                     answer = dialect.error(error)
@@ -148,7 +161,7 @@ async def generate(
     dialect: Dialect,
     body: Body,
     parse: Callable[[Body, Backend], Awaitable[Job]],
-) -> Response | BaseModel:
+) -> Response:
     """Serve a generating request: at once, or as a stream if the body asks for one."""
     service = service_of(request)
     backend = service.hosts.find(body.model).backend
@@ -156,7 +169,15 @@ async def generate(
         with service.metrics.refusals(body.count):
             backend.check_room(body.count)
             job = await parse(body, backend)
-            exchange = Exchange(backend, service.metrics, job.requests)
+            check_logprobs(
+                job.requests,
+                stream=body.stream,
+                max_context=backend.info.max_context,
+                most=service.door.max_logprobs,
+            )
+            exchange = await Exchange.start(
+                backend, service.metrics, job.requests, service.door.stream_buffer
+            )
     except InvalidRequestError as error:
         if error.field is not None:
             error.field = body.field_names.get(error.field, error.field)
@@ -164,7 +185,14 @@ async def generate(
     if body.stream:
         frames = _guarded(dialect, job.frames(exchange.events()))
         return EventStream(frames, on_end=exchange.cancel)
-    return job.answer(await exchange.while_connected(request, exchange.gather()))
+    generated = await exchange.while_connected(request, exchange.gather())
+    return await in_words(lambda: job.answer(generated))
+
+
+async def in_words(answer: Callable[[], BaseModel]) -> Response:
+    """The response with an answer, which is made beside the event loop, as it may be long."""
+    content = await asyncio.to_thread(lambda: answer().model_dump_json())
+    return Response(content, media_type="application/json")
 
 
 async def _guarded(dialect: Dialect, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

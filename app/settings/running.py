@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from app.settings.base import ComputeSettings, ModelName, TextFile
+from app.settings.door import DoorSettings
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import MAX_SEQUENCES, CacheType
@@ -15,12 +16,6 @@ from models import DEFAULT_MODEL, ModelFiles
 
 if TYPE_CHECKING:
     from medusa.speculation.tree import StaticShape
-
-
-def _not_empty(key: str) -> str:
-    if not key.strip():
-        raise ValueError("the key is empty; leave it out altogether to let everybody in")
-    return key
 
 
 def _model_and_prompt(words: list[str]) -> list[str]:
@@ -121,12 +116,10 @@ class ModelSettings(ComputeSettings):
         )
 
 
-class ServerSettings(ModelSettings):
+class ServerSettings(DoorSettings, ModelSettings):
     """What is served, and how."""
 
     model: ModelName = DEFAULT_MODEL
-    host: Annotated[str, Opt(help="Address to listen on.", variable=True)] = "127.0.0.1"
-    port: Annotated[int, Opt(help="TCP port.", ge=1, le=65535, variable=True)] = 8000
     parallel: Annotated[
         int,
         Opt(
@@ -172,16 +165,6 @@ class ServerSettings(ModelSettings):
             variable=True,
         ),
     ] = True
-    api_key: Annotated[
-        Annotated[str, AfterValidator(_not_empty)] | None,
-        Opt(
-            help="Key that clients must send as `Authorization: Bearer KEY`.",
-            unset="none: everybody may use the server",
-            variable=True,
-            empty_counts=True,
-        ),
-        Field(repr=False),
-    ] = None
     model_name: Annotated[
         str | None,
         Opt(

@@ -167,6 +167,22 @@ class Engine:
                     sequence.cancel()
             self._changed.notify()
 
+    def set_paused(self, ids: Iterable[str], paused: bool) -> None:
+        """Let others have the slots of requests whose owner cannot keep up, or let them go on.
+
+        From the next step on; a paused request waits in the queue, and goes on from where it was.
+
+        Args:
+            ids: as for `cancel`.
+            paused: whether they are to wait.
+        """
+        with self._changed:
+            for request_id in ids:
+                sequence = self._live.get(request_id)
+                if sequence is not None:
+                    sequence.paused = paused
+            self._changed.notify()
+
     def close(self) -> None:
         """Stop the thread, fail what is unfinished, and free the context. Once is enough."""
         with self._changed:

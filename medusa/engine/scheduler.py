@@ -3,8 +3,8 @@
 `schedule` makes the plan of a step, `settle` takes in what came of it. A request gets the slot
 that already holds most of its prompt; when the KV cache is short, idle slots lose their cached
 tokens first (least recently used first), then the youngest running request steps back to the head
-of the queue and resumes later from its tokens. After a step that failed all do, and join the others
-again one at a time.
+of the queue and resumes later from its tokens. So does a paused one, until its owner wants more.
+After a step that failed all do, and join the others again one at a time.
 """
 
 from collections import deque
@@ -26,6 +26,7 @@ class _Waiting:
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.passed = 0  # later ones that were admitted before it
+        self.paused = sequence.paused  # when we last looked; any thread may change it
 
 
 class Scheduler:
@@ -58,8 +59,9 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything runs or waits."""
-        return bool(self._waiting) or any(not slot.is_idle for slot in self.slots)
+        """Whether anything runs, or waits for more than its owner."""
+        waits = any(e.sequence.cancelled or not e.sequence.paused for e in self._waiting)
+        return waits or any(not slot.is_idle for slot in self.slots)
 
     @property
     def running(self) -> list[Slot]:
@@ -80,6 +82,7 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """The next step: admit who fits, then give out its rows."""
         self._drop_cancelled()
+        self._notice_pauses()
         self._admit()
         chunks = self._share_prefill(self._make_room())
         completing = {chunk.slot for chunk in chunks if chunk.completes}
@@ -148,6 +151,16 @@ class Scheduler:
             if slot.sequence.cancelled:
                 self._finish(slot)
 
+    def _notice_pauses(self) -> None:
+        """Give the slots of paused sequences to others; their cells stay as long as they can."""
+        for entry in self._waiting:
+            self._may_admit |= entry.paused and not entry.sequence.paused
+            entry.paused = entry.sequence.paused
+        for slot in self.running:
+            if slot.sequence.paused:
+                self._waiting.appendleft(_Waiting(slot.sequence))
+                self._finish(slot)
+
     def _admit(self) -> None:
         """Move waiting sequences into idle slots, in order, as long as slots and cells allow.
 
@@ -159,6 +172,8 @@ class Scheduler:
                 return
             if any(slot.sequence.is_suspect for slot in self.running):
                 break  # should the step fail, it is known whose fault that is
+            if entry.paused:
+                continue
             if self._start(entry.sequence):
                 self._waiting.remove(entry)
                 for earlier in blocked:

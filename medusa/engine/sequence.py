@@ -26,7 +26,9 @@ class Sequence:
         self.request = request
         self.adapter = request.adapter
         self.submitted = time.perf_counter()
-        self.cancelled = False  # set by any thread, read by the engine's at the next step
+        # Set by any thread, read by the engine's at the next step:
+        self.cancelled = False
+        self.paused = False  # its owner has more than enough to read; others may have its slot
         self.is_suspect = False  # a step with it failed, and none has succeeded since
         self.tokens = list(request.prompt)  # prompt and generated tokens
         self.n_prompt = len(request.prompt)

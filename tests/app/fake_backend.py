@@ -34,6 +34,10 @@ class Script:
     end_logprob: float | None = None
     failure: FailureKind | None = None
     hangs: bool = False  # it never ends by itself
+    one_token: bool = False  # each text is one, whose id is its first byte
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode()[:1] if self.one_token else text.encode())
 
 
 def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
@@ -42,13 +46,13 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
         scored = [None, *(TokenLogprob(token, -1.0) for token in request.prompt[1:])]
         yield PromptScored(request.id, tuple(scored))
     for text in script.texts:
-        tokens = tuple(text.encode())
+        tokens = script.tokens(text)
         entries = [TokenLogprob(token, script.logprob, ((token, -0.5),)) for token in tokens]
         yield Delta(request.id, text, tokens, () if request.logprobs is None else tuple(entries))
     if script.failure is not None:
         yield Failed(request.id, script.failure, "it broke")
     elif not script.hangs:
-        n_tokens = sum(len(text.encode()) for text in script.texts)
+        n_tokens = sum(len(script.tokens(text)) for text in script.texts)
         usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
         end = script.end_logprob if request.logprobs is not None else None
         yield Finished(request.id, script.reason, usage, end)
@@ -82,6 +86,7 @@ class FakeBackend:
     control_tokens: Collection[int] = ()
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    pauses: list[bool] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     closed: bool = False
     texts_read: int = 0
@@ -112,6 +117,9 @@ class FakeBackend:
 
     def cancel(self, ids: Iterable[str]) -> None:
         self.cancelled.extend(ids)
+
+    def set_paused(self, ids: Iterable[str], paused: bool) -> None:
+        self.pauses.append(paused)
 
     def stats(self) -> Stats:
         return Stats(slots=4, running=1, waiting=2)

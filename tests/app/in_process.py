@@ -7,6 +7,7 @@ from functools import partial
 from starlette.testclient import TestClient
 
 from app.backend import Backend
+from app.door.config import DoorConfig
 from app.hosts import ModelHost, ModelHosts
 from app.server import create_app
 from medusa.engine.report import StepObserver
@@ -32,10 +33,13 @@ def _same(backend: Backend) -> Backend:
 
 
 @contextmanager
-def served(*backends: Backend, api_key: str | None = None) -> Iterator[TestClient]:
+def served(
+    *backends: Backend, api_key: str | None = None, door: DoorConfig | None = None
+) -> Iterator[TestClient]:
     """A client of an application with these backends, each under its own name and loaded."""
     hosts = ModelHosts([host_of(each.info.name, partial(_same, each)) for each in backends])
-    with TestClient(create_app(hosts, api_key=api_key), raise_server_exceptions=False) as client:
+    app = create_app(hosts, api_key=api_key, door=door)
+    with TestClient(app, raise_server_exceptions=False) as client:
         for host in hosts.all:
             wait_until_loaded(client, host)
         yield client

@@ -118,7 +118,9 @@ def test_each_failure_is_an_exception_of_its_own() -> None:
         backend = FakeBackend([failed])
         metrics = Metrics(backend.stats)
         request = GenerationRequest((1,))
-        exchanges = [Exchange(backend, metrics, [request]) for _ in range(2)]
+        exchanges = [
+            await Exchange.start(backend, metrics, [request], buffer=1000) for _ in range(2)
+        ]
         work = [exchange.gather() for exchange in exchanges]
         return await asyncio.gather(*work, return_exceptions=True)
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import app.settings
 from app.cli.from_settings import command
+from app.door.config import DoorConfig
 from app.settings import (
     GenerateSettings,
     ModelSettings,
@@ -61,6 +63,7 @@ def test_a_text_without_a_place_for_the_table_is_refused() -> None:
 
 def test_nothing_given_is_what_the_engine_does_by_itself() -> None:
     assert ServerSettings().engine_config() == EngineConfig()
+    assert ServerSettings().door_config == replace(DoorConfig(), hosts=())
     assert chosen() == ServerSettings()
     assert TrainSettings(prompts=README, out=Path("heads.gguf")).fit_config == FitConfig()
 
@@ -72,6 +75,13 @@ def test_what_is_given_reaches_the_engine() -> None:
     assert (config.n_slots, config.n_ctx, config.n_threads) == (3, 999, 2)
     assert (config.lookup, config.draft_nodes, config.cache_type) == (False, 7, "q8_0")
     assert (config.max_queue, config.max_stall, config.swa_full) == (5, 0.04, False)
+
+
+def test_what_is_given_reaches_the_door() -> None:
+    sizes = ("--max-body", "0.5", "--stream-buffer", "7", "--max-values", "200")
+    config = chosen(*sizes, "--open-docs", "--keep-alive", "9").door_config
+    assert (config.max_body, config.stream_buffer, config.max_values) == (2**19, 7 * 2**10, 200)
+    assert (config.open_docs, config.open_metrics, config.keep_alive) == (True, False, 9)
 
 
 @pytest.mark.parametrize("settings", ALL)
@@ -150,7 +160,7 @@ def test_layers_on_the_gpu(text: str, layers: int | None) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"port": 0}, {"port": 65536}, {"draft_nodes": 65}, {"parallel": 257}, {"api_key": ""},
-     {"tree": "/nowhere"}, {"max_stall": 0.5}, {"prot": 80}],
+     {"host": ""}, {"ssl_keyfile": README}, {"tree": "/nowhere"}, {"max_stall": 0.5}, {"prot": 80}],
     ids=str,
 )  # fmt: skip
 def test_bounds_hold_without_the_command_line(wrong: dict[str, Any]) -> None:

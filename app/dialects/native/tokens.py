@@ -1,10 +1,10 @@
 """POST /tokenize and /detokenize."""
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.backend import spell
-from app.dialects.dialect import service_of
+from app.dialects.dialect import in_words, service_of
 from app.dialects.openai.errors import OPENAI
 from app.hosts import DEFAULT_ALIAS
 from medusa.errors import InvalidRequestError
@@ -44,22 +44,27 @@ class Content(BaseModel):
     content: str
 
 
-@router.post("/tokenize", summary="Split text into tokens")
-async def tokenize(body: TokenizeBody, request: Request) -> Tokens:
+@router.post("/tokenize", response_model=Tokens, summary="Split text into tokens")
+async def tokenize(body: TokenizeBody, request: Request) -> Response:
     """Token ids of a text."""
     backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
     (tokens,) = await backend.tokenize(
         [body.content], add_special=body.add_special, parse_special=body.parse_special
     )
-    pieces = [spell(backend.pieces, [token]) for token in tokens] if body.with_pieces else None
-    return Tokens(tokens=tokens, pieces=pieces)
+
+    def answer() -> Tokens:
+        if not body.with_pieces:
+            return Tokens(tokens=tokens)
+        return Tokens(tokens=tokens, pieces=[spell(backend.pieces, [token]) for token in tokens])
+
+    return await in_words(answer)
 
 
-@router.post("/detokenize", summary="Join tokens to text")
-async def detokenize(body: DetokenizeBody, request: Request) -> Content:
+@router.post("/detokenize", response_model=Content, summary="Join tokens to text")
+async def detokenize(body: DetokenizeBody, request: Request) -> Response:
     """Text of token ids."""
     backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
-    n_vocab = backend.info.n_vocab
-    if any(not 0 <= token < n_vocab for token in body.tokens):
+    n_vocab, tokens = backend.info.n_vocab, body.tokens
+    if tokens and not (min(tokens) >= 0 and max(tokens) < n_vocab):
         raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field="tokens")
-    return Content(content=spell(backend.pieces, body.tokens))
+    return await in_words(lambda: Content(content=spell(backend.pieces, tokens)))

@@ -7,6 +7,7 @@ from fastapi import Request
 from pydantic import (
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -29,7 +30,7 @@ from app.dialects.openai.common import (
     new_identity,
     total_usage,
 )
-from app.dialects.openai.errors import DONE, OPENAI
+from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.sse import frame
 from medusa.engine.client import Generated
@@ -80,7 +81,7 @@ class ChatBody(GenerationBody):
 
     field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages"}
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
     max_tokens: int | None = Field(None, ge=1, description="Older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
@@ -170,7 +171,12 @@ class ChatChunk(UsageIfSet):
     usage: UsageBody | None = None
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion, summary="Answer a conversation")
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    responses=STREAMED,
+    summary="Answer a conversation",
+)
 async def create_chat_completion(body: ChatBody, request: Request) -> Any:
     """Answer the last message; at once, or as server-sent events with `stream`."""
     return await generate(request, OPENAI, body, ChatJob.parse)

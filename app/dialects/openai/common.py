@@ -26,6 +26,9 @@ from medusa.sampling.params import SamplingParams
 
 MAX_LOGPROBS = 20
 MAX_CHOICES = 64
+MAX_STOPS = 64
+MAX_STOP_LENGTH = 1000  # characters
+MAX_BIASES = 10_000
 
 Reason = Literal["stop", "length"]
 REASONS: Mapping[FinishReason, Reason] = {
@@ -56,7 +59,7 @@ class StreamOptions(BaseModel):
 class GenerationBody(FormatFields):
     """What every generating endpoint takes. Unknown fields are refused, not ignored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     field_names: ClassVar[Mapping[str, str]] = {}
 
@@ -68,10 +71,14 @@ class GenerationBody(FormatFields):
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None, max_length=MAX_BIASES
+    )
     seed: int | None = Field(None, ge=0, lt=2**63)
     n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=16)
+    stop: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] | None = Field(
+        None, max_length=MAX_STOPS
+    )
     ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None

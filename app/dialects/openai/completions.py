@@ -1,5 +1,6 @@
 """POST /v1/completions: continue prompts."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,6 @@ from fastapi import Request
 from pydantic import (
     BaseModel,
     Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -29,7 +28,7 @@ from app.dialects.openai.common import (
     new_identity,
     total_usage,
 )
-from app.dialects.openai.errors import DONE, OPENAI
+from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import (
     CompletionLogprobs,
     TextOffsets,
@@ -59,16 +58,18 @@ class CompletionBody(GenerationBody):
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
     suffix: None = Field(None, description="Not supported.")
 
-    @field_validator("prompt", mode="wrap")
+    @field_validator("prompt", mode="plain", json_schema_input_type=Prompt)
     @classmethod
-    def _prompt_kinds(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(
-                "must be a string, a list of strings, a list of token ids, "
-                "or a list of token-id lists, none of them an empty list"
-            ) from None
+    def _prompt_kinds(cls, value: Any) -> Any:
+        """Check by types alone; a union's errors would be one for each item and each kind."""
+        if isinstance(value, str) or _is_list_of(value, str) or _is_list_of(value, int):
+            return value
+        if _is_list_of(value, list) and all(_is_list_of(each, int) for each in value):
+            return value
+        raise ValueError(
+            "must be a string, a list of strings, a list of token ids, "
+            "or a list of token-id lists, none of them an empty list"
+        )
 
     @field_validator("suffix", mode="before")
     @classmethod
@@ -110,6 +111,10 @@ class CompletionBody(GenerationBody):
         return self.per_prompt > self.n
 
 
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and set(map(type, value)) == {kind}
+
+
 class CompletionChoice(BaseModel):
     """One answer, or in a stream what was added to it."""
 
@@ -130,7 +135,12 @@ class Completion(UsageIfSet):
     usage: UsageBody | None = None
 
 
-@router.post("/v1/completions", response_model=Completion, summary="Continue one or more prompts")
+@router.post(
+    "/v1/completions",
+    response_model=Completion,
+    responses=STREAMED,
+    summary="Continue one or more prompts",
+)
 async def create_completion(body: CompletionBody, request: Request) -> Any:
     """Continue prompts; the answers come at once, or as server-sent events with `stream`."""
     return await generate(request, OPENAI, body, CompletionJob.parse)
@@ -220,8 +230,7 @@ class CompletionJob:
         async for index, event in events:
             match event:
                 case PromptScored(logprobs=entries):
-                    scores = self._prompt_logprobs(index, entries)
-                    yield self._frame(CompletionChoice(text="", index=index, logprobs=scores))
+                    yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
                     scored = self._logprobs(entries, offsets[index])
                     yield self._frame(CompletionChoice(text=text, index=index, logprobs=scored))
@@ -239,6 +248,11 @@ class CompletionJob:
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())
+
+    def _scored_frame(self, index: int, entries: Sequence[TokenLogprob | None]) -> bytes:
+        """A chunk with the whole prompt's log probabilities, which takes its time."""
+        scores = self._prompt_logprobs(index, entries)
+        return self._frame(CompletionChoice(text="", index=index, logprobs=scores))
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from app.auth import UnauthorizedError
 from app.backend import NoChatTemplateError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
+from app.door.refusals import RefusedError
 from app.hosts import ModelFailedError, ModelLoadingError, UnknownModelError
 from app.sse import frame
 from medusa.errors import (
@@ -22,6 +25,39 @@ from medusa.errors import (
     NotNumbersError,
     QueueFullError,
 )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None  # the field that is wrong
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Any error."""
+
+    error: ErrorDetail
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request can never be answered"},
+    401: {"description": "The key is missing or wrong"},
+    404: {"description": "There is no such model"},
+    413: {"description": "The body is too large"},
+    503: {"description": "Busy, loading or shutting down; with Retry-After where it will pass"},
+    "default": {"description": "Another error"},
+}
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer, with `stream` as server-sent events",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+"""What endpoints that can stream say of their answers."""
 
 DONE = frame("[DONE]")
 """The last frame of a stream."""
@@ -40,14 +76,24 @@ class OpenAI(Dialect):
         match error:
             case RequestValidationError():
                 return _validation_error(error)
-            case HTTPException():
-                return _invalid(str(error.detail), status=error.status_code)
+            case RefusedError(status_code=status):
+                kind = "invalid_request_error" if status < 500 else "overloaded_error"
+                message = str(error.detail)
+                return _error(status, message, kind, code=error.code, headers=error.headers or {})
+            case HTTPException(status_code=status):
+                return _error(
+                    status,
+                    str(error.detail),
+                    "invalid_request_error",
+                    headers=error.headers or {},  # of a 405: which methods there are
+                )
             case UnauthorizedError():
                 return _error(
                     401,
                     f"{error}; send it as `Authorization: Bearer KEY`",
                     "authentication_error",
                     code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
                 )
             case UnknownModelError():
                 return _invalid(str(error), status=404, param="model", code="model_not_found")
@@ -83,6 +129,7 @@ class OpenAI(Dialect):
     def router(self, *, guarded: bool = True) -> APIRouter:
         """See Dialect; the API reference offers to send the key."""
         router = super().router(guarded=guarded)
+        router.responses = {status: {"model": ErrorBody, **e} for status, e in _ERRORS.items()}
         if guarded:
             scheme = HTTPBearer(auto_error=False, description="The server's key, if it has one")
             router.dependencies.append(Depends(scheme))

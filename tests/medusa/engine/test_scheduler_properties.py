@@ -1,8 +1,9 @@
 """Random lives of requests in a scheduler without a model, on a cache too small for them.
 
 Everything that may happen happens at random: arrivals, shared beginnings, scored prompts, guesses
-that are right or wrong, failures, cancellations, ends. After every step the slots, the labels of
-the cache and the scheduler's own counts must agree, and in the end everybody has had his answer.
+that are right or wrong, failures, cancellations, pauses, ends. After every step the slots, the
+labels of the cache and the scheduler's own counts must agree, and in the end everybody has had his
+answer.
 """
 
 import random
@@ -50,6 +51,7 @@ class Customer:
     sequence: Sequence
     events: list[Event] = field(default_factory=list)
     was_cancelled: bool = False
+    was_paused: bool = False
     overtaken: int = 0  # requests that came later and ran first
 
     @property
@@ -105,6 +107,12 @@ class World:
         customer = self.dice.choice(self.customers)
         customer.was_cancelled |= not customer.has_ended
         customer.sequence.cancel()
+
+    def pause(self) -> None:
+        """Somebody cannot keep up, or can again."""
+        customer = self.dice.choice(self.customers)
+        customer.sequence.paused = not customer.sequence.paused
+        customer.was_paused = True
 
     def step(self) -> None:
         """One step of an engine whose model says anything."""
@@ -178,7 +186,8 @@ class World:
             if customer.sequence in running and customer not in self.started:
                 self.started.add(customer)
                 for earlier in self.customers[:index]:
-                    earlier.overtaken += earlier.sequence in self._never_ran
+                    if not earlier.was_paused:
+                        earlier.overtaken += earlier.sequence in self._never_ran
 
     @property
     def _never_ran(self) -> set[Sequence]:
@@ -224,7 +233,11 @@ def live(seed: int) -> World:
             world.arrive()
         if world.customers and dice.random() < 0.05:
             world.cancel()
+        if world.customers and dice.random() < 0.2:
+            world.pause()
         world.step()
+    for customer in world.customers:
+        customer.sequence.paused = False
     # Each step brings the oldest one that runs a token further; who steps back begins again.
     for _ in range(2 * len(world.customers) * world.max_context):
         if not world.scheduler.has_work:

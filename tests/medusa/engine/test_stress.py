@@ -2,7 +2,8 @@
 
 Four slots share a KV cache that holds two or three of the requests, so that they wait, step back
 and come again; heads that know nothing draw trees of wrong guesses beside lookups that are often
-right; some requests are cancelled. What is left must be what a plain engine says of each alone.
+right; some requests are cancelled, others paused for a while. What is left must be what a plain
+engine says of each alone.
 """
 
 import random
@@ -90,6 +91,9 @@ def test_a_crowd_on_a_cramped_engine_gets_what_each_gets_alone(
             if not runs[victim].ended.wait(dice.choice([0.0, 0.02])):
                 cancelled.add(victim)
                 small.cancel([runs[victim].id])
+        small.set_paused([run.id for run in runs], False)
+        small.set_paused([run.id for run in dice.sample(runs, len(runs) // 3)], True)
+    small.set_paused([run.id for run in runs], False)
     for index, run in enumerate(runs):
         assert index in cancelled or run.ended.wait(60), "a request never ends"
 

@@ -1,0 +1,29 @@
+"""How clients are met: each limit of the door, once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DoorConfig:
+    """Limits on what clients may send, hold and leave unread. Sizes in bytes, times in seconds.
+
+    hosts are the names that a request's Host may have beside those that cannot be anybody else's;
+    None means any. A request's headers must have arrived header_timeout after its first byte, its
+    body body_timeout after them, and what waits to be sent must be taken within send_timeout.
+    max_values bounds the values in a JSON body, max_logprobs the log probabilities that are
+    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader.
+    """
+
+    max_body: int = 8 * 2**20
+    max_values: int = 2**18
+    max_logprobs: int = 2**18
+    stream_buffer: int = 2**20
+    max_connections: int = 1000
+    max_connections_per_client: int = 500
+    header_timeout: float = 20.0
+    body_timeout: float = 60.0
+    send_timeout: float = 60.0
+    keep_alive: float = 500.0
+    hosts: tuple[str, ...] | None = None
+    open_docs: bool = False
+    open_metrics: bool = False

@@ -1,0 +1,76 @@
+"""The HTTP server: uvicorn, set up with the limits of the door."""
+
+import resource
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.door.config import DoorConfig
+from app.door.connections import BEING_REFUSED, connection_type
+from medusa.errors import MedusaError
+
+BACKLOG = 128
+"""Connections that may wait to be accepted; asyncio takes as many in one go."""
+
+_OTHER_FILES = 64
+"""Descriptors for what is no connection: the model, logs, libraries."""
+
+
+def server_config(
+    app: ASGIApp,
+    door: DoorConfig,
+    *,
+    grace: int,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> uvicorn.Config:
+    """What uvicorn is to do.
+
+    Args:
+        app: what it serves.
+        door: the limits.
+        grace: seconds for which answers may go on when it is stopped.
+        certificate: for TLS: the server's certificate (PEM), and those that vouch for it.
+        key: its private key (PEM); None: it is in the certificate's file.
+
+    Raises:
+        MedusaError: there cannot be so many connections, or the certificate is none.
+    """
+    reserve_descriptors(door.max_connections)
+    config = uvicorn.Config(
+        app,
+        http=connection_type(door),
+        ws="none",
+        log_level="error",  # what clients do wrong is told to them, and must not fill the disk
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=round(door.keep_alive),
+        timeout_graceful_shutdown=grace,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise MedusaError(f"--ssl-certfile and --ssl-keyfile cannot be used: {error}") from error
+    return config
+
+
+def reserve_descriptors(connections: int) -> None:
+    """See to it that accepting connections never fails for lack of descriptors.
+
+    Raises:
+        MedusaError: the system does not grant so many.
+    """
+    needed = connections + BEING_REFUSED + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            most = hard - BEING_REFUSED - _OTHER_FILES
+            raise MedusaError(
+                f"--max-connections {connections} needs {needed} file descriptors, and this "
+                f"process may have {hard} (ulimit -n); at most {max(0, most)} connections fit"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
