@@ -12,45 +12,34 @@
 
 namespace ISA_NAMESPACE {
 
-// The rows [dim] of one KV head in the cache.
-template <int dim> struct CellRows {
-    const char * head;
-    size_t stride;
-
-    CellRows(const ggml::Tensor & kv, int64_t kv_head, int64_t stream)
-        : head((const char *) kv.data + kv_head * kv.nb[2] + stream * kv.nb[3]), stride(kv.nb[1]) {}
-
-    const uint16_t * row(int32_t cell) const { return (const uint16_t *) (head + cell * stride); }
-
-    template <_mm_hint hint> INLINE void prefetch(int32_t cell) const {
-        const char * row = head + cell * stride;
-        for (int byte = 0; byte < 2 * dim; byte += 64) _mm_prefetch(row + byte, hint);
-    }
-};
-
 // The work on one block of queries, one KV head and a range of the block's tiles.
-template <int dim> class BlockRunner {
+template <class Cache> class BlockRunner {
+    using Cells = typename Cache::Cells;
+    using Rows = CellRows<Cells, typename Cache::Size>;
+
 public:
     // scores: room for tiles * queries * group tiles of scores
-    BlockRunner(const Attention & a, const CellPlan & plan, const Block & block, int64_t kv_head, int64_t tile_begin,
-                int64_t tile_end, float * scores)
+    BlockRunner(const Attention & a, const Cache & cache, const CellPlan & plan, const Block & block, int64_t kv_head,
+                int64_t tile_begin, int64_t tile_end, float * scores)
         : a_(a), block_(block), biased_(plan.biased), kv_head_(kv_head), group_(a.q->ne[2] / a.k->ne[2]),
-          begin_(tile_begin), end_(tile_end), keys_(*a.k, kv_head, block.stream), values_(*a.v, kv_head, block.stream),
-          scores_(scores) {}
+          begin_(tile_begin), end_(tile_end), keys_(*a.k, cache.keys, kv_head, block.stream),
+          values_(*a.v, cache.values, kv_head, block.stream), scores_(scores) {}
 
     int64_t rows() const { return block_.queries * group_; }
 
     // max_score: [queries][group], out: of these tiles. Leaves the scores in scores_ and returns how many there are.
     size_t score(float * max_score) const {
-        float * query = thread_scratch<float>(kQuerySlot, rows() * dim);
+        const auto size = keys_.size;
+        float * query = thread_scratch<float>(kQuerySlot, rows() * size);
         for (int64_t r = 0; r < rows(); r++) {
             const float * q = query_row(r);
-            for (int i = 0; i < dim; i += kLanes) {
-                store_f(query + r * dim + i, mul(load_f(q + i), set_f(a_.scale)));
-            }
+            float * out = query + r * size;
+            int64_t d = 0;
+            for (; d + kLanes <= keys_.dim(); d += kLanes) store_f(out + d, mul(load_f(q + d), set_f(a_.scale)));
+            for (; d < size; d++) out[d] = d < keys_.dim() ? q[d] * a_.scale : 0;
             max_score[r] = -std::numeric_limits<float>::infinity();
         }
-        float * keys = thread_scratch<float>(kKeysSlot, kTile * dim);
+        float * keys = thread_scratch<float>(kKeysSlot, kTile * size);
         const auto start_tile = [&](int64_t tile) {
             convert_keys(tile, keys);
             for (int i = 0; i < kTile; i++) {  // the passes to come read values faster than memory gives them
@@ -59,7 +48,7 @@ public:
         };
         return visit<Together::kAll>(start_tile, [&](const Run & run) {
             in_groups<kScoredTogether>((run.end - run.first) * group_, [&](auto n, int64_t first) INLINE_LAMBDA {
-                score_tile<dim, n>(query + (run.first * group_ + first) * dim, keys, run.scores + first * kTile);
+                score_tile<n>(query + (run.first * group_ + first) * size, keys, size, run.scores + first * kTile);
             });
             float * out = run.scores;
             for (int64_t i = run.first; i < run.end; i++) {
@@ -84,9 +73,9 @@ public:
         }
         float largest[kTile];
         const auto start_tile = [&](int64_t tile) {
-            const uint16_t * values[kTile];
-            find_cells(values_, tile, values);
-            largest_magnitudes<dim>(values, largest);
+            const uint8_t * values[kTile];
+            find_cells(values_, kValuesSlot, tile, values);
+            Cells::largest_magnitudes(values, values_.size, largest);
         };
         visit<Together::kAlike>(start_tile, [&](const Run & run) {
             const uint32_t live = block_.sees(run.first, run.tile);
@@ -109,17 +98,46 @@ public:
         }
     }
 
-    // sums: [queries][group][dim], the fixed-point sums of p * v, in and out.
+    // What the sums of a row start from. sums: [values' row size], out
+    void start(const Mass & mass, float * sums) const {
+        const FixedPoint fixed(mass);
+        for (int64_t d = 0; d < values_.size; d++) sums[d] = fixed.start;
+    }
+
+    // sums: [queries][group][values' row size], the fixed-point sums of p * v, in and out.
     void accumulate(float * sums) const {
-        const uint16_t * values[kTile];
-        const auto start_tile = [&](int64_t tile) { find_cells(values_, tile, values); };
+        const auto size = values_.size;
+        const uint8_t * values[kTile];
+        const auto start_tile = [&](int64_t tile) { find_cells(values_, kValuesSlot, tile, values); };
         visit<Together::kAlike>(start_tile, [&](const Run & run) {
             in_groups<kSummedTogether>((run.end - run.first) * group_, [&](auto n, int64_t first) INLINE_LAMBDA {
-                add_tile<dim, n>(run.scores + first * kTile, values, sums + (run.first * group_ + first) * dim);
+                add_tile<Cells, n>(run.scores + first * kTile, values, size,
+                                   sums + (run.first * group_ + first) * size);
             });
         });
     }
 
+    // Adds the parts of row r and writes its output. parts: [splits][values' row size]
+    void finish(int64_t r, const Mass & mass, const float * parts, int64_t splits) const {
+        const FixedPoint fixed(mass);
+        const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
+        const double scale = !std::isfinite(mass.bound) ? std::numeric_limits<double>::quiet_NaN()
+                             : mass.weight > 0          ? 1 / mass.weight
+                                                        : 0;
+        float * out = output_row(r);
+        for (int64_t first = 0; first < values_.size; first += kRowStep) {
+            double sum[kRowStep];
+            for (int64_t d = 0; d < kRowStep; d++) sum[d] = lost;
+            for (int64_t s = 0; s < splits; s++) {
+                const float * part = parts + s * values_.size + first;
+                for (int64_t d = 0; d < kRowStep; d++) sum[d] += part[d] - fixed.start;
+            }
+            const int64_t n = std::min(kRowStep, values_.dim() - first);
+            for (int64_t d = 0; d < n; d++) out[first + d] = float(sum[d] * scale);
+        }
+    }
+
+private:
     const float * query_row(int64_t r) const {
         const ggml::Tensor & q = *a_.q;
         return (const float *) ((const char *) q.data + (block_.first + r / group_) * q.nb[1] +
@@ -132,7 +150,6 @@ public:
                           (block_.first + r / group_) * o.nb[2] + block_.stream * o.nb[3]);
     }
 
-private:
     // Queries [first, end), which all see the tile. scores: [queries][group][kTile]
     struct Run {
         int64_t tile, first, end;
@@ -164,31 +181,24 @@ private:
         return scores - scores_;
     }
 
-    // Where a tile's cells lie; asks for those of the next tile.
-    void find_cells(const CellRows<dim> & kv, int64_t tile, const uint16_t ** rows) const {
+    // Where a tile's cells lie, or their copies; asks for those of the next tile.
+    void find_cells(const Rows & kv, Slot slot, int64_t tile, const uint8_t ** rows) const {
         const int32_t * cells = block_.cells + tile * kTile;
         const int32_t * next = tile + 1 < end_ ? cells + kTile : cells;
         for (int i = 0; i < kTile; i++) {
             rows[i] = kv.row(cells[i]);
             kv.template prefetch<_MM_HINT_T0>(next[i]);
         }
+        kv.fill_up(slot, rows);
     }
 
-    // out: [dim][kTile] f32, the tile's keys with cells in lanes
+    // out: [keys' row size][kTile] f32, the tile's keys with cells in lanes
     void convert_keys(int64_t tile, float * out) const {
-        const uint16_t * rows[kTile];
-        find_cells(keys_, tile, rows);
+        const uint8_t * rows[kTile];
+        find_cells(keys_, kKeyRowsSlot, tile, rows);
         for (int c = 0; c < kTile; c += kLanes) {
-            for (int d = 0; d < dim; d += 8) {
-                I32 pairs[4];  // dimensions d + 2i in the low, d + 2i + 1 in the high halves
-                load_transposed([&](int lane) INLINE_LAMBDA { return (const uint8_t *) (rows[c + lane] + d); }, pairs);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) {
-                    F32 even, odd;
-                    halves_to_f(pairs[i], even, odd);
-                    store_f(out + (d + 2 * i) * kTile + c, even);
-                    store_f(out + (d + 2 * i + 1) * kTile + c, odd);
-                }
+            for (int64_t d = 0; d < keys_.size; d += Cells::kBlock) {
+                Cells::transpose(rows + c, d, out + d * kTile + c);
             }
         }
     }
@@ -204,7 +214,7 @@ private:
     const Block & block_;
     const bool biased_;
     const int64_t kv_head_, group_, begin_, end_;
-    const CellRows<dim> keys_, values_;
+    const Rows keys_, values_;
     float * const scores_;
 };
 

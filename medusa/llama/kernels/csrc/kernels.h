@@ -58,11 +58,11 @@ struct MatMul {
 
 // dst[token][head] = softmax(scale * q . k + mask) v, per stream
 struct Attention {
-    const ggml::Tensor * q;     // f32 [dim, tokens, heads, streams]
-    const ggml::Tensor * k;     // f16 [dim, cells, kv_heads, streams]
-    const ggml::Tensor * v;     // f16 [dim, cells, kv_heads, streams]
+    const ggml::Tensor * q;     // f32 [key dim, tokens, heads, streams]
+    const ggml::Tensor * k;     // f16 [key dim, cells, kv_heads, streams]
+    const ggml::Tensor * v;     // f16 [value dim, cells, kv_heads, streams]
     const ggml::Tensor * mask;  // f16 [cells, >= tokens, 1, streams or 1] or null
-    ggml::Tensor * dst;         // f32 [dim, heads, tokens, streams]
+    ggml::Tensor * dst;         // f32 [value dim, heads, tokens, streams]
     float scale;
 };
 

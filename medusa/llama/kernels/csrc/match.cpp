@@ -40,8 +40,7 @@ bool as_attention(ggml::Tensor & dst, Attention & a) {
     std::memcpy(&max_bias, dst.op_params + 1, 4);
     std::memcpy(&softcap, dst.op_params + 2, 4);
     if (sinks || max_bias != 0 || softcap != 0) return false;
-    if (q.type != ggml::kF32 || k.type != ggml::kF16 || v.type != ggml::kF16) return false;
-    if ((q.ne[0] != 64 && q.ne[0] != 128) || v.ne[0] != q.ne[0] || k.ne[1] % 16 != 0) return false;
+    if (q.type != ggml::kF32 || k.type != ggml::kF16 || v.type != ggml::kF16 || k.ne[1] % 16 != 0) return false;
     if (q.nb[0] != 4 || k.nb[0] != 2 || v.nb[0] != 2 || dst.nb[0] != 4) return false;
     if (k.ne[2] != v.ne[2] || q.ne[2] % k.ne[2] != 0 || k.ne[3] != q.ne[3] || v.ne[3] != q.ne[3]) return false;
     if (mask && (mask->type != ggml::kF16 || mask->ne[0] != k.ne[1] || mask->ne[1] < q.ne[1] || mask->ne[2] != 1)) {

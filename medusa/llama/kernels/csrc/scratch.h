@@ -21,6 +21,8 @@ enum Slot {
     kScoreSlot,
     kQuerySlot,
     kKeysSlot,
+    kKeyRowsSlot,
+    kValuesSlot,
     kMassSumsSlot,
     kBoundsSlot,
     kMassSlot,
