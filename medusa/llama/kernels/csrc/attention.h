@@ -91,7 +91,7 @@ void attend_whole(const Attention & a, const Cache & cache, const Division & div
         runner.weigh(max_score, mass);
         for (int64_t r = 0; r < rows; r++) runner.start(mass[r], sums + r * dim);
         runner.accumulate(sums);
-        for (int64_t r = 0; r < rows; r++) runner.finish(r, mass[r], sums + r * dim, 1);
+        for (int64_t r = 0; r < rows; r++) runner.finish(r, max_score[r], mass[r], sums + r * dim, 1);
     }
 }
 
@@ -170,7 +170,8 @@ void attend_split(const Attention & a, const Cache & cache, const Division & div
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
         for (int64_t r = worker.begin(rows); r < worker.end(rows); r++) {
-            runner(item).finish(r, shared.whole_mass(first + r), shared.sums + (first + r) * splits * dim, splits);
+            runner(item).finish(r, shared.largest_score(first + r), shared.whole_mass(first + r),
+                                shared.sums + (first + r) * splits * dim, splits);
         }
     }
 }
@@ -195,6 +196,7 @@ void attend(const Attention & a, const Cache & cache, const Worker & worker, uin
 // Calls f with the format of an operation's cache.
 template <class F> void with_format(const Attention & a, F && f) {
     const int64_t keys = a.k->ne[0], values = a.v->ne[0];
+    if (a.k->type == ggml::kQ8_0) return f(CacheFormat<Q8_0Cells, int64_t>{keys, values});
     if (keys == 64 && values == 64) return f(CacheFormat<F16Cells, Fixed<64>>());
     if (keys == 128 && values == 128) return f(CacheFormat<F16Cells, Fixed<128>>());
     f(CacheFormat<F16Cells, int64_t>{row_size(keys), row_size(values)});

@@ -12,6 +12,17 @@
 
 namespace ISA_NAMESPACE {
 
+// ALiBi's factor of a head (Press et al., 2022): powers of 2^(-max_bias / n) for the n heads of the largest power of
+// two, of its root for the others in between.
+inline float slope(const Attention & a, int64_t head) {
+    if (a.max_bias == 0) return 1;
+    const int64_t heads = a.q->ne[2];
+    int64_t n = 1;
+    while (2 * n <= heads) n *= 2;
+    const double exponent = head < n ? head + 1 : (head - n) + 0.5;
+    return float(std::exp2(-a.max_bias * exponent / n));
+}
+
 // The work on one block of queries, one KV head and a range of the block's tiles.
 template <class Cache> class BlockRunner {
     using Cells = typename Cache::Cells;
@@ -27,17 +38,21 @@ public:
 
     int64_t rows() const { return block_.queries * group_; }
 
-    // max_score: [queries][group], out: of these tiles. Leaves the scores in scores_ and returns how many there are.
+    // max_score: [queries][group], out: of these tiles and the sinks. Leaves the scores in scores_ and returns how many
+    // there are.
     size_t score(float * max_score) const {
         const auto size = keys_.size;
+        const float scale = a_.soft_cap != 0 ? a_.scale / a_.soft_cap : a_.scale;
         float * query = thread_scratch<float>(kQuerySlot, rows() * size);
+        float * slopes = thread_scratch<float>(kSlopesSlot, group_);
+        for (int64_t i = 0; i < group_; i++) slopes[i] = slope(a_, head(i));
         for (int64_t r = 0; r < rows(); r++) {
             const float * q = query_row(r);
             float * out = query + r * size;
             int64_t d = 0;
-            for (; d + kLanes <= keys_.dim(); d += kLanes) store_f(out + d, mul(load_f(q + d), set_f(a_.scale)));
-            for (; d < size; d++) out[d] = d < keys_.dim() ? q[d] * a_.scale : 0;
-            max_score[r] = -std::numeric_limits<float>::infinity();
+            for (; d + kLanes <= keys_.dim(); d += kLanes) store_f(out + d, mul(load_f(q + d), set_f(scale)));
+            for (; d < size; d++) out[d] = d < keys_.dim() ? q[d] * scale : 0;
+            max_score[r] = sink(r);
         }
         float * keys = thread_scratch<float>(kKeysSlot, kTile * size);
         const auto start_tile = [&](int64_t tile) {
@@ -53,7 +68,8 @@ public:
             float * out = run.scores;
             for (int64_t i = run.first; i < run.end; i++) {
                 for (int64_t r = i * group_; r < (i + 1) * group_; r++, out += kTile) {
-                    if (biased_) add_mask(i, run.tile, out);
+                    if (a_.soft_cap != 0) cap_scores(a_.soft_cap, out);
+                    if (biased_) add_mask(i, run.tile, slopes[r - i * group_], out);
                     max_score[r] = std::fmax(max_score[r], drop_dead_scores(block_.sees(i, run.tile), out));
                 }
             }
@@ -117,12 +133,13 @@ public:
         });
     }
 
-    // Adds the parts of row r and writes its output. parts: [splits][values' row size]
-    void finish(int64_t r, const Mass & mass, const float * parts, int64_t splits) const {
+    // Adds the parts of row r and writes its output. max_score, mass: of all tiles; parts: [splits][values' row size]
+    void finish(int64_t r, float max_score, const Mass & mass, const float * parts, int64_t splits) const {
         const FixedPoint fixed(mass);
         const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
+        const double weight = mass.weight + weight_of(sink(r), max_score);
         const double scale = !std::isfinite(mass.bound) ? std::numeric_limits<double>::quiet_NaN()
-                             : mass.weight > 0          ? 1 / mass.weight
+                             : weight > 0               ? 1 / weight
                                                         : 0;
         float * out = output_row(r);
         for (int64_t first = 0; first < values_.size; first += kRowStep) {
@@ -138,16 +155,20 @@ public:
     }
 
 private:
+    int64_t head(int64_t r) const { return kv_head_ * group_ + r % group_; }
+
+    float sink(int64_t r) const { return a_.sinks ? a_.sinks[head(r)] : -std::numeric_limits<float>::infinity(); }
+
     const float * query_row(int64_t r) const {
         const ggml::Tensor & q = *a_.q;
-        return (const float *) ((const char *) q.data + (block_.first + r / group_) * q.nb[1] +
-                                (kv_head_ * group_ + r % group_) * q.nb[2] + block_.stream * q.nb[3]);
+        return (const float *) ((const char *) q.data + (block_.first + r / group_) * q.nb[1] + head(r) * q.nb[2] +
+                                block_.stream * q.nb[3]);
     }
 
     float * output_row(int64_t r) const {
         const ggml::Tensor & o = *a_.dst;
-        return (float *) ((char *) o.data + (kv_head_ * group_ + r % group_) * o.nb[1] +
-                          (block_.first + r / group_) * o.nb[2] + block_.stream * o.nb[3]);
+        return (float *) ((char *) o.data + head(r) * o.nb[1] + (block_.first + r / group_) * o.nb[2] +
+                          block_.stream * o.nb[3]);
     }
 
     // Queries [first, end), which all see the tile. scores: [queries][group][kTile]
@@ -203,11 +224,13 @@ private:
         }
     }
 
-    void add_mask(int64_t query, int64_t tile, float * scores) const {
+    void add_mask(int64_t query, int64_t tile, float slope, float * scores) const {
         const uint16_t * mask = mask_row(a_, block_.stream, block_.first + query);
         uint16_t values[kTile];
         for (int c = 0; c < kTile; c++) values[c] = mask[block_.cells[tile * kTile + c]];
-        for (int c = 0; c < kTile; c += kLanes) store_f(scores + c, add(load_f(scores + c), load_halves(values + c)));
+        for (int c = 0; c < kTile; c += kLanes) {
+            store_f(scores + c, fma(set_f(slope), load_halves(values + c), load_f(scores + c)));
+        }
     }
 
     const Attention & a_;

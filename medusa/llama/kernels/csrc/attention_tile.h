@@ -76,6 +76,27 @@ INLINE F32 exp_nonpositive(F32 x) {
     return zero_below(scale_by_power(p, to_i(n)), x, set_f(kLeastLogWeight));
 }
 
+// tanh(x), relative error below 3e-7. Near 0 Cephes' polynomial, elsewhere (1 - e^-2|x|) / (1 + e^-2|x|).
+INLINE F32 hyperbolic_tangent(F32 x) {
+    const F32 one = set_f(1.0f), size = magnitude(x), square = mul(x, x);
+    F32 p = set_f(-5.70498872745e-3f);
+    p = fma(p, square, set_f(2.06390887954e-2f));
+    p = fma(p, square, set_f(-5.37397155531e-2f));
+    p = fma(p, square, set_f(1.33314422036e-1f));
+    p = fma(p, square, set_f(-3.33332819422e-1f));
+    p = fma(mul(p, square), size, size);
+    const F32 e = exp_nonpositive(mul(size, set_f(-2.0f)));
+    const F32 far = div(sub(one, e), add(one, e));
+    return with_sign(where_below(size, set_f(0.625f), p, far), x);
+}
+
+// cap(scores) of a row, given as quotients by the cap.
+INLINE void cap_scores(float soft_cap, float * scores) {
+    for (int c = 0; c < kTile; c += kLanes) {
+        store_f(scores + c, mul(set_f(soft_cap), hyperbolic_tangent(load_f(scores + c))));
+    }
+}
+
 // Scores of rows consecutive query rows for the tile's cells; out: [rows][kTile]. A score is the sum of four
 // sums over every fourth dimension.
 template <int rows, class Size> void score_tile(const float * query, const float * keys, Size dim, float * out) {
@@ -122,6 +143,14 @@ INLINE int to_weights(float max_score, float * scores) {
         used += __builtin_popcount(nonzero(p));
     }
     return used;
+}
+
+// That of one score, given the largest of its row.
+INLINE float weight_of(float score, float max_score) {
+    if (score == -std::numeric_limits<float>::infinity()) return 0;
+    float weights[kLanes];
+    store_f(weights, exp_nonpositive(set_f(score - max_score)));
+    return weights[0];
 }
 
 // Adds a row's weights and bounds of values to its sums: [weights, bounds][kSumLanes].

@@ -8,6 +8,7 @@
 // another size is copied into such a row first, with zeros at its end (attention_block.h).
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "cells.h"
@@ -77,6 +78,59 @@ struct F16Cells {
                 _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
             _mm256_storeu_ps(out + i, _mm256_cvtph_ps(all));
         }
+    }
+};
+
+// Blocks of 32: {scale f16, 32 signed bytes}. Row sizes are whole blocks.
+struct Q8_0Cells {
+    static constexpr int kBlock = 32, kBlockBytes = 34;
+
+    static constexpr int64_t bytes(int64_t dim) { return dim / kBlock * kBlockBytes; }
+
+    INLINE static void transpose(const uint8_t * const * rows, int64_t d, float * out) {
+        uint16_t scales[kLanes];
+        for (int lane = 0; lane < kLanes; lane++) scales[lane] = scale(rows[lane] + bytes(d));
+        const F32 s = load_halves(scales);
+        for (int first = 0; first < kBlock; first += 16) {
+            I32 fours[4];  // elements first + 4i .. first + 4i + 3
+            load_transposed([&](int lane) INLINE_LAMBDA { return rows[lane] + bytes(d) + 2 + first; }, fours);
+            #pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                float * four = out + (first + 4 * i) * kTile;
+                store_f(four, mul(s, to_f(shift_right_signed<24>(shift_left<24>(fours[i])))));
+                store_f(four + kTile, mul(s, to_f(shift_right_signed<24>(shift_left<16>(fours[i])))));
+                store_f(four + 2 * kTile, mul(s, to_f(shift_right_signed<24>(shift_left<8>(fours[i])))));
+                store_f(four + 3 * kTile, mul(s, to_f(shift_right_signed<24>(fours[i]))));
+            }
+        }
+    }
+
+    template <int n> INLINE static void load(const uint8_t * row, int64_t d, F32 * out) {
+        const int64_t within = n * kLanes % kBlock ? d % kBlock : 0;  // d is a multiple of n * kLanes
+        #pragma GCC unroll 8
+        for (int j = 0; j < n; j++) {
+            const int64_t element = within + j * kLanes;
+            const uint8_t * block = row + bytes(d) + element / kBlock * kBlockBytes;
+            out[j] = mul(set_f(_cvtsh_ss(scale(block))), load_bytes(block + 2 + element % kBlock));
+        }
+    }
+
+    template <class Size>
+    INLINE static void largest_magnitudes(const uint8_t * const * rows, Size size, float * out) {
+        uint16_t largest[kTile] = {};  // scales, whose order is that of their bits
+        for (int i = 0; i < kTile; i++) {
+            for (int64_t d = 0; d < size; d += kBlock) {
+                largest[i] = std::max<uint16_t>(largest[i], scale(rows[i] + bytes(d)) & 0x7FFF);
+            }
+        }
+        for (int i = 0; i < kTile; i += kLanes) store_f(out + i, mul(load_halves(largest + i), set_f(128)));
+    }
+
+private:
+    INLINE static uint16_t scale(const uint8_t * block) {
+        uint16_t bits;
+        std::memcpy(&bits, block, 2);
+        return bits;
     }
 };
 

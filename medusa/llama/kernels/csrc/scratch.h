@@ -20,6 +20,7 @@ enum Slot {
     // attention_block.h, attention.h
     kScoreSlot,
     kQuerySlot,
+    kSlopesSlot,
     kKeysSlot,
     kKeyRowsSlot,
     kValuesSlot,

@@ -49,10 +49,10 @@ def test_a_failed_self_test_means_stock(library: object) -> None:
 from medusa.llama.kernels import selftest
 selftest.ATTENTION_TOLERANCE = 0.0
 status = kernels.load()
-print(status.active, [c.passed for c in status.checks if c.name == "attention 64"])
+print(status.active, [c.passed for c in status.checks if c.name == "attention F16 64"])
 """
     out = run_python(code)
-    assert "self-test: attention 64 differs from stock" in out
+    assert "self-test: attention F16 64 differs from stock" in out
     assert out.strip().endswith("False [False]")
 
 
