@@ -61,7 +61,7 @@ public:
                 values_.template prefetch<_MM_HINT_T1>(block_.cells[tile * kTile + i]);
             }
         };
-        return visit<Together::kAll>(start_tile, [&](const Run & run) {
+        return visit<Together::kAll>(start_tile, [&](const Run & run) INLINE_LAMBDA {
             in_groups<kScoredTogether>((run.end - run.first) * group_, [&](auto n, int64_t first) INLINE_LAMBDA {
                 score_tile<n>(query + (run.first * group_ + first) * size, keys, size, run.scores + first * kTile);
             });
@@ -138,9 +138,9 @@ public:
         const FixedPoint fixed(mass);
         const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
         const double weight = mass.weight + weight_of(sink(r), max_score);
-        const double scale = !std::isfinite(mass.bound) ? std::numeric_limits<double>::quiet_NaN()
-                             : weight > 0               ? 1 / weight
-                                                        : 0;
+        const double scale = !std::isfinite(mass.bound) || std::isnan(weight) ? std::numeric_limits<double>::quiet_NaN()
+                             : weight > 0                                     ? 1 / weight
+                                                                              : 0;
         float * out = output_row(r);
         for (int64_t first = 0; first < values_.size; first += kRowStep) {
             double sum[kRowStep];

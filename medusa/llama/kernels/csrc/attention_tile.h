@@ -91,7 +91,7 @@ INLINE F32 hyperbolic_tangent(F32 x) {
 }
 
 // cap(scores) of a row, given as quotients by the cap.
-INLINE void cap_scores(float soft_cap, float * scores) {
+inline void cap_scores(float soft_cap, float * scores) {
     for (int c = 0; c < kTile; c += kLanes) {
         store_f(scores + c, mul(set_f(soft_cap), hyperbolic_tangent(load_f(scores + c))));
     }
@@ -146,7 +146,7 @@ INLINE int to_weights(float max_score, float * scores) {
 }
 
 // That of one score, given the largest of its row.
-INLINE float weight_of(float score, float max_score) {
+inline float weight_of(float score, float max_score) {
     if (score == -std::numeric_limits<float>::infinity()) return 0;
     float weights[kLanes];
     store_f(weights, exp_nonpositive(set_f(score - max_score)));

@@ -222,6 +222,10 @@ def test_a_sink_takes_its_share(isa: str) -> None:
     expected = seen / (seen + np.exp(sinks.astype(np.float64)))
     ours = attention(replace(data, sinks=sinks), 2)
     assert np.abs(ours - expected[:, :, None]).max() < 5e-5
+    sinks[2] = np.nan
+    broken = attention(replace(data, sinks=sinks), 2)
+    assert np.isnan(broken[:, 2]).all()
+    assert np.array_equal(np.delete(broken, 2, 1), np.delete(ours, 2, 1))
 
 
 def test_a_soft_cap_bounds_scores_and_bends_small_ones_little(isa: str) -> None:
