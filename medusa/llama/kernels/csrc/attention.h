@@ -71,7 +71,7 @@ inline int64_t all_rows(const Attention & a) { return a.q->ne[1] * a.q->ne[2] * 
 
 template <class Cache>
 void attend_whole(const Attention & a, const Cache & cache, const Division & div, const Worker & worker) {
-    const auto dim = cache.values;
+    const auto size = cache.values;
     const int64_t share_begin = div.share_end(worker.ith - 1, worker.nth);
     const int64_t share_end = div.share_end(worker.ith, worker.nth);
     int64_t begin = 0;
@@ -82,31 +82,31 @@ void attend_whole(const Attention & a, const Cache & cache, const Division & div
         begin += div.work(whole) * whole.queries;
         if (block.queries == 0) continue;
         const int64_t rows = block.queries * div.group;
-        float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + dim));
-        float * sums = max_score + rows;  // [rows][dim]
+        float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + size));
+        float * sums = max_score + rows;  // [rows][size]
         Mass * mass = thread_scratch<Mass>(kMassSlot, rows);
         const BlockRunner<Cache> runner(a, cache, div.plan, block, div.kv_head(item), 0, block.tiles,
-                                        sums + rows * dim);
+                                        sums + rows * size);
         runner.score(max_score);
         runner.weigh(max_score, mass);
-        for (int64_t r = 0; r < rows; r++) runner.start(mass[r], sums + r * dim);
+        for (int64_t r = 0; r < rows; r++) runner.start(mass[r], sums + r * size);
         runner.accumulate(sums);
-        for (int64_t r = 0; r < rows; r++) runner.finish(r, max_score[r], mass[r], sums + r * dim, 1);
+        for (int64_t r = 0; r < rows; r++) runner.finish(r, max_score[r], mass[r], sums + r * size, 1);
     }
 }
 
 // What the threads of a split tell each other: of every row, the parts of each.
 struct SplitRows {
-    const int64_t splits, dim;
+    const int64_t splits, size;
     Mass * const mass;        // [all rows][splits]
-    float * const sums;       // [all rows][splits][dim]
+    float * const sums;       // [all rows][splits][size]
     float * const max_score;  // [all rows][splits]
 
-    SplitRows(uint8_t * scratch, int64_t rows, int64_t splits_, int64_t dim_)
-        : splits(splits_), dim(dim_), mass((Mass *) scratch), sums((float *) (mass + rows * splits)),
-          max_score(sums + rows * splits * dim) {}
+    SplitRows(uint8_t * scratch, int64_t rows, int64_t splits_, int64_t size_)
+        : splits(splits_), size(size_), mass((Mass *) scratch), sums((float *) (mass + rows * splits)),
+          max_score(sums + rows * splits * size) {}
 
-    static size_t part_bytes(int64_t dim) { return sizeof(Mass) + (dim + 1) * sizeof(float); }
+    static size_t part_bytes(int64_t size) { return sizeof(Mass) + (size + 1) * sizeof(float); }
 
     float largest_score(int64_t row) const {
         float largest = max_score[row * splits];
@@ -125,18 +125,18 @@ template <class Cache>
 void attend_split(const Attention & a, const Cache & cache, const Division & div, const Worker & worker,
                   uint8_t * scratch) {
     const int64_t splits = worker.nth, split = worker.ith;
-    const auto dim = cache.values;
-    const SplitRows shared(scratch, all_rows(a), splits, dim);
+    const auto size = cache.values;
+    const SplitRows shared(scratch, all_rows(a), splits, size);
     size_t n_scores = 0;
     for (int64_t item = 0; item < div.items; item++) {
         n_scores += div.rows(item) * (div.block(item).tiles / splits + 1) * kTile;
     }
     const int64_t most_rows = kMaxQueries * div.group;
-    float * max_score = thread_scratch<float>(kScoreSlot, n_scores + most_rows * (1 + dim));
-    float * sums = max_score + most_rows;  // [rows][dim]
+    float * max_score = thread_scratch<float>(kScoreSlot, n_scores + most_rows * (1 + size));
+    float * sums = max_score + most_rows;  // [rows][size]
     Mass * mass = thread_scratch<Mass>(kMassSlot, most_rows);
     float ** scores = thread_scratch<float *>(kItemsSlot, div.items + 1);  // where those of each item start
-    scores[0] = sums + most_rows * dim;
+    scores[0] = sums + most_rows * size;
 
     const auto runner = [&](int64_t item) {
         const Block & block = div.block(item);
@@ -160,10 +160,10 @@ void attend_split(const Attention & a, const Cache & cache, const Division & div
     worker.wait();
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
-        for (int64_t r = 0; r < rows; r++) runner(item).start(shared.whole_mass(first + r), sums + r * dim);
+        for (int64_t r = 0; r < rows; r++) runner(item).start(shared.whole_mass(first + r), sums + r * size);
         runner(item).accumulate(sums);
         for (int64_t r = 0; r < rows; r++) {
-            std::memcpy(shared.sums + ((first + r) * splits + split) * dim, sums + r * dim, dim * sizeof(float));
+            std::memcpy(shared.sums + ((first + r) * splits + split) * size, sums + r * size, size * sizeof(float));
         }
     }
     worker.wait();
@@ -171,7 +171,7 @@ void attend_split(const Attention & a, const Cache & cache, const Division & div
         const int64_t rows = div.rows(item), first = div.first_row(item);
         for (int64_t r = worker.begin(rows); r < worker.end(rows); r++) {
             runner(item).finish(r, shared.largest_score(first + r), shared.whole_mass(first + r),
-                                shared.sums + (first + r) * splits * dim, splits);
+                                shared.sums + (first + r) * splits * size, splits);
         }
     }
 }

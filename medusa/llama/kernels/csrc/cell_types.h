@@ -5,7 +5,7 @@
 //     load<n>(row, d, out)     elements [d, d + n * kLanes) of a row as f32
 //     largest_magnitudes(rows, size, out)  of each of kTile rows a bound of |x|, not finite if an x is not
 // What is read is exact: f32 holds every value of these types. Rows have a multiple of kRowStep elements; a head of
-// another size is copied into such a row first, with zeros at its end (attention_block.h).
+// another size is copied into such a row first, with zeros at its end.
 #pragma once
 
 #include <algorithm>

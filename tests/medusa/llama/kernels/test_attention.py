@@ -18,7 +18,7 @@ from . import reference
 SHAPES = [
     (9, 3, 1, 256, False),
     (8, 2, 5, 512, True),
-    (4, 4, 40, 64, False),
+    (4, 4, 17, 64, False),
     (16, 2, 3, 1024, True),
     (12, 1, 5, 128, False),
 ]
