@@ -59,6 +59,7 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_rms_norm": (_POINTER, *_UNARY, ctypes.c_float),
     "ggml_soft_max": (_POINTER, *_UNARY),
     "ggml_flash_attn_ext": (_POINTER, *(_POINTER,) * 5, *(ctypes.c_float,) * 3),
+    "ggml_flash_attn_ext_add_sinks": (None, _POINTER, _POINTER),
     "ggml_concat": (_POINTER, *_BINARY, _INT),
     "ggml_top_k": (_POINTER, *_UNARY, _INT),
     "ggml_argmax": (_POINTER, *_UNARY),

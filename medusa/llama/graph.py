@@ -196,13 +196,33 @@ class Graph:
         """Rows of probabilities."""
         return Tensor(functions().soft_max(self._context, x))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor,
+        scale: float,
+        *,
+        soft_cap: float = 0.0,
+        max_bias: float = 0.0,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
         """Flash attention: softmax(scale k q + mask) v for each head.
 
-        [dim, n, heads], twice [dim, cells, kv_heads] f16, [cells, n] f16 -> [dim, heads, n].
+        [key size, n, heads], [key size, cells, kv_heads], [value size, cells, kv_heads] of a
+        cache's types, [cells, n] f16 -> [value size, heads, n].
+
+        Args:
+            soft_cap: c tanh(scale k q / c) instead of scale k q, unless 0.
+            max_bias: of ALiBi, which multiplies the mask by a slope for each head, unless 0.
+            sinks: [heads], scores that join each softmax with a value of 0.
         """
-        context, no_bias, no_cap = self._context, 0.0, 0.0
-        return Tensor(functions().flash_attn_ext(context, q, k, v, mask, scale, no_bias, no_cap))
+        inputs = (self._context, q, k, v, mask)
+        out = Tensor(functions().flash_attn_ext(*inputs, scale, max_bias, soft_cap))
+        if sinks is not None:
+            functions().flash_attn_ext_add_sinks(out, sinks)
+        return out
 
     def concat(self, a: Tensor, b: Tensor, dimension: int) -> Tensor:
         """`b` behind `a`."""

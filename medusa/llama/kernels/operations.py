@@ -6,11 +6,13 @@ the stock ones, through the very call path (graph plan, thread team, operation) 
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from medusa.llama.gguf_files import Kind
+from medusa.llama import ggml
+from medusa.llama.gguf_files import Kind, row_width
 from medusa.llama.graph import Cpu, Graph, Tensor
 
 FloatArray = npt.NDArray[np.float32]
@@ -103,20 +105,46 @@ def repeated_mul_mat(
         yield graph.compute
 
 
-def attention(
-    q: FloatArray, k: HalfArray, v: HalfArray, mask: HalfArray, scale: float, threads: int
-) -> FloatArray:
-    """Shapes: q [heads, n, dim], k, v [kv_heads, cells, dim], mask [n, cells].
+@dataclass(frozen=True)
+class Attention:
+    """What one attention is computed from; `Graph.attention` says what the numbers mean."""
 
-    Returns:
-        [n, heads, dim].
-    """
-    heads, n, dim = q.shape
-    with contextlib.closing(Cpu(threads, max_constants=4)) as cpu:
-        graph = Graph(cpu, max_nodes=5)
-        keys, values, masks = (cpu.constant(Kind.F16, data) for data in (k, v, mask))
-        out = graph.attention(cpu.constant(Kind.F32, q), keys, values, masks, scale)
-        return _computed(graph, out, (n, heads, dim))
+    q: FloatArray  # [heads, n, key size]
+    k: np.ndarray  # [kv_heads, cells, key size] float16, or the bytes of quantised rows
+    v: np.ndarray  # [kv_heads, cells, value size], as k
+    mask: HalfArray  # [n, cells]
+    scale: float
+    kind: Kind = Kind.F16  # of k and v
+    soft_cap: float = 0.0
+    max_bias: float = 0.0
+    sinks: FloatArray | None = None  # [heads]
+
+
+def cache_rows(kind: Kind, values: FloatArray) -> np.ndarray:
+    """What a cache of that kind stores of [kv_heads, cells, size], as in `Attention`."""
+    if kind == Kind.F16:
+        return values.astype(np.float16)
+    heads, cells, size = values.shape
+    return ggml.quantise(kind, values.reshape(-1, size)).reshape(heads, cells, -1)
+
+
+def attention(a: Attention, threads: int) -> FloatArray:
+    """softmax(q k + mask) v as [n, heads, value size]."""
+    heads, n, _ = a.q.shape
+    with contextlib.closing(Cpu(threads, max_constants=5)) as cpu:
+        graph = Graph(cpu, max_nodes=6)
+        k, v = (cpu.constant(a.kind, data) for data in (a.k, a.v))
+        out = graph.attention(
+            cpu.constant(Kind.F32, a.q),
+            k,
+            v,
+            cpu.constant(Kind.F16, a.mask),
+            a.scale,
+            soft_cap=a.soft_cap,
+            max_bias=a.max_bias,
+            sinks=None if a.sinks is None else cpu.constant(Kind.F32, a.sinks),
+        )
+        return _computed(graph, out, (n, heads, row_width(a.kind, a.v)))
 
 
 def _computed(graph: Graph, result: Tensor, shape: tuple[int, ...]) -> FloatArray:

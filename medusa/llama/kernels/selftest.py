@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from medusa.llama.gguf_files import Kind, block_size
 
 from . import operations
 from .library import Enable, Library
-from .operations import FLOATS, QUANTISED, FloatArray
+from .operations import FLOATS, QUANTISED, Attention, FloatArray
 
 MAT_MUL_TOLERANCE = 0.01
 """Largest difference to stock, in standard deviations of the result: stock keeps block scales of
@@ -24,9 +24,10 @@ DOTTED = Kind.Q2_K
 """One of the types that go through ggml's own dot product."""
 
 ATTENTION_TOLERANCE = 0.05
-"""Stock sums values in f16."""
+"""Stock sums values in f16, and quantises queries for a quantised cache."""
 
 THREADS = 2
+HEADS = 6
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def run(library: Library) -> list[Check]:
     rng = np.random.default_rng(20240119)
     checks = _mat_muls(library, rng)
     checks.append(_experts(library, rng))
-    checks += [_attention(library, dim, rng) for dim in (64, 128)]
+    checks += [_attention(library, *case, rng) for case in _attention_cases(rng).items()]
     checks.append(_barrier(library, rng))
     library.enable(Enable(0))
     return checks
@@ -91,23 +92,47 @@ def _experts(library: Library, rng: np.random.Generator) -> Check:
     return _check("experts", stock, ours, limit, called, exact)
 
 
-def _attention(library: Library, dim: int, rng: np.random.Generator) -> Check:
-    heads, kv_heads, n, cells = 6, 2, 3, 96
-    q = rng.standard_normal((heads, n, dim), dtype=np.float32)
-    k, v = rng.standard_normal((2, kv_heads, cells, dim)).astype(np.float16)
-    mask = np.where(rng.random((n, cells)) < 0.6, 0, -np.inf).astype(np.float16)
-    mask[:, 32:64] = -np.inf
+def _attention_cases(rng: np.random.Generator) -> dict[str, Attention]:
+    """One for each way that our code can take, by name."""
+    extras = replace(
+        _attention_case(Kind.F16, 80, 72, rng),
+        soft_cap=20.0,
+        max_bias=8.0,
+        sinks=rng.standard_normal(HEADS, dtype=np.float32),
+    )
+    return {
+        "F16 64": _attention_case(Kind.F16, 64, 64, rng),
+        "F16 128": _attention_case(Kind.F16, 128, 128, rng),
+        "F16 80/72 with soft cap, ALiBi and sinks": extras,
+        "Q8_0 96": _attention_case(Kind.Q8_0, 96, 96, rng),
+    }
 
+
+def _attention_case(
+    kind: Kind, key_size: int, value_size: int, rng: np.random.Generator
+) -> Attention:
+    kv_heads, n, cells = 2, 3, 96
+    k, v = (
+        operations.cache_rows(kind, rng.standard_normal((kv_heads, cells, size), dtype=np.float32))
+        for size in (key_size, value_size)
+    )
+    mask = np.where(rng.random((n, cells)) < 0.6, -rng.random((n, cells)), -np.inf)
+    mask[:, 32:64] = -np.inf
+    q = rng.standard_normal((HEADS, n, key_size), dtype=np.float32)
+    return Attention(q, k, v, mask.astype(np.float16), key_size**-0.5, kind)
+
+
+def _attention(library: Library, name: str, case: Attention, rng: np.random.Generator) -> Check:
     library.enable(Enable(0))
-    stock = operations.attention(q, k, v, mask, dim**-0.5, 1)
+    stock = operations.attention(case, 1)
     library.enable(Enable.MAT_MUL | Enable.ATTENTION)
     before = library.attention_calls
-    ours = operations.attention(q, k, v, mask, dim**-0.5, THREADS)
+    ours = operations.attention(case, THREADS)
     called = library.attention_calls > before
-    order = rng.permutation(cells)
-    moved = operations.attention(q, k[:, order], v[:, order], mask[:, order], dim**-0.5, 1)
-    exact = np.array_equal(ours, moved)
-    return _check(f"attention {dim}", stock, ours, ATTENTION_TOLERANCE, called, exact)
+    order = rng.permutation(case.k.shape[1])
+    moved = replace(case, k=case.k[:, order], v=case.v[:, order], mask=case.mask[:, order])
+    exact = np.array_equal(ours, operations.attention(moved, 1))
+    return _check(f"attention {name}", stock, ours, ATTENTION_TOLERANCE, called, exact)
 
 
 def _check(

@@ -1,4 +1,4 @@
-// Attention over an F16 KV cache: how its work is divided among the threads, and their parts put together.
+// Attention over a KV cache: how its work is divided among the threads, and their parts put together.
 #pragma once
 
 #include "attention_block.h"
@@ -69,28 +69,9 @@ private:
 
 inline int64_t all_rows(const Attention & a) { return a.q->ne[1] * a.q->ne[2] * a.q->ne[3]; }
 
-// sums: [dim], out
-template <int dim> void start_sums(const Mass & mass, float * sums) {
-    const FixedPoint fixed(mass);
-    for (int d = 0; d < dim; d++) sums[d] = fixed.start;
-}
-
-// Adds the parts of a row and writes its output. parts: [splits][dim]
-template <int dim> void finish_row(const Mass & mass, const float * parts, int splits, float * out) {
-    const FixedPoint fixed(mass);
-    const double lost = 0.5 * mass.used * fixed.quantum;  // by rounding down, on average
-    const double scale = !std::isfinite(mass.bound) ? std::numeric_limits<double>::quiet_NaN()
-                         : mass.weight > 0          ? 1 / mass.weight
-                                                    : 0;
-    double sum[dim];
-    for (int d = 0; d < dim; d++) sum[d] = lost;
-    for (int s = 0; s < splits; s++) {
-        for (int d = 0; d < dim; d++) sum[d] += parts[s * dim + d] - fixed.start;
-    }
-    for (int d = 0; d < dim; d++) out[d] = float(sum[d] * scale);
-}
-
-template <int dim> void attend_whole(const Attention & a, const Division & div, const Worker & worker) {
+template <class Cache>
+void attend_whole(const Attention & a, const Cache & cache, const Division & div, const Worker & worker) {
+    const auto dim = cache.values;
     const int64_t share_begin = div.share_end(worker.ith - 1, worker.nth);
     const int64_t share_end = div.share_end(worker.ith, worker.nth);
     int64_t begin = 0;
@@ -104,27 +85,28 @@ template <int dim> void attend_whole(const Attention & a, const Division & div, 
         float * max_score = thread_scratch<float>(kScoreSlot, rows * (block.tiles * kTile + 1 + dim));
         float * sums = max_score + rows;  // [rows][dim]
         Mass * mass = thread_scratch<Mass>(kMassSlot, rows);
-        const BlockRunner<dim> runner(a, div.plan, block, div.kv_head(item), 0, block.tiles, sums + rows * dim);
+        const BlockRunner<Cache> runner(a, cache, div.plan, block, div.kv_head(item), 0, block.tiles,
+                                        sums + rows * dim);
         runner.score(max_score);
         runner.weigh(max_score, mass);
-        for (int64_t r = 0; r < rows; r++) start_sums<dim>(mass[r], sums + r * dim);
+        for (int64_t r = 0; r < rows; r++) runner.start(mass[r], sums + r * dim);
         runner.accumulate(sums);
-        for (int64_t r = 0; r < rows; r++) finish_row<dim>(mass[r], sums + r * dim, 1, runner.output_row(r));
+        for (int64_t r = 0; r < rows; r++) runner.finish(r, max_score[r], mass[r], sums + r * dim, 1);
     }
 }
 
 // What the threads of a split tell each other: of every row, the parts of each.
-template <int dim> struct SplitRows {
-    const int64_t splits;
+struct SplitRows {
+    const int64_t splits, dim;
     Mass * const mass;        // [all rows][splits]
     float * const sums;       // [all rows][splits][dim]
     float * const max_score;  // [all rows][splits]
 
-    SplitRows(uint8_t * scratch, int64_t rows, int64_t splits_)
-        : splits(splits_), mass((Mass *) scratch), sums((float *) (mass + rows * splits)),
+    SplitRows(uint8_t * scratch, int64_t rows, int64_t splits_, int64_t dim_)
+        : splits(splits_), dim(dim_), mass((Mass *) scratch), sums((float *) (mass + rows * splits)),
           max_score(sums + rows * splits * dim) {}
 
-    static constexpr size_t kPartBytes = sizeof(Mass) + (dim + 1) * sizeof(float);
+    static size_t part_bytes(int64_t dim) { return sizeof(Mass) + (dim + 1) * sizeof(float); }
 
     float largest_score(int64_t row) const {
         float largest = max_score[row * splits];
@@ -139,10 +121,12 @@ template <int dim> struct SplitRows {
     }
 };
 
-template <int dim>
-void attend_split(const Attention & a, const Division & div, const Worker & worker, uint8_t * scratch) {
+template <class Cache>
+void attend_split(const Attention & a, const Cache & cache, const Division & div, const Worker & worker,
+                  uint8_t * scratch) {
     const int64_t splits = worker.nth, split = worker.ith;
-    const SplitRows<dim> shared(scratch, all_rows(a), splits);
+    const auto dim = cache.values;
+    const SplitRows shared(scratch, all_rows(a), splits, dim);
     size_t n_scores = 0;
     for (int64_t item = 0; item < div.items; item++) {
         n_scores += div.rows(item) * (div.block(item).tiles / splits + 1) * kTile;
@@ -156,8 +140,8 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
 
     const auto runner = [&](int64_t item) {
         const Block & block = div.block(item);
-        return BlockRunner<dim>(a, div.plan, block, div.kv_head(item), block.tiles * split / splits,
-                                block.tiles * (split + 1) / splits, scores[item]);
+        return BlockRunner<Cache>(a, cache, div.plan, block, div.kv_head(item), block.tiles * split / splits,
+                                  block.tiles * (split + 1) / splits, scores[item]);
     };
 
     for (int64_t item = 0; item < div.items; item++) {
@@ -176,7 +160,7 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
     worker.wait();
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
-        for (int64_t r = 0; r < rows; r++) start_sums<dim>(shared.whole_mass(first + r), sums + r * dim);
+        for (int64_t r = 0; r < rows; r++) runner(item).start(shared.whole_mass(first + r), sums + r * dim);
         runner(item).accumulate(sums);
         for (int64_t r = 0; r < rows; r++) {
             std::memcpy(shared.sums + ((first + r) * splits + split) * dim, sums + r * dim, dim * sizeof(float));
@@ -186,8 +170,8 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
     for (int64_t item = 0; item < div.items; item++) {
         const int64_t rows = div.rows(item), first = div.first_row(item);
         for (int64_t r = worker.begin(rows); r < worker.end(rows); r++) {
-            finish_row<dim>(shared.whole_mass(first + r), shared.sums + (first + r) * splits * dim, splits,
-                            runner(item).output_row(r));
+            runner(item).finish(r, shared.largest_score(first + r), shared.whole_mass(first + r),
+                                shared.sums + (first + r) * splits * dim, splits);
         }
     }
 }
@@ -196,25 +180,30 @@ void attend_split(const Attention & a, const Division & div, const Worker & work
 inline size_t attention_scratch(const Attention & a, int nth) {
     const int64_t rows = all_rows(a);
     if (nth == 1 || rows > kMaxSplitRows) return 0;
-    return rows * nth * (a.q->ne[0] == 64 ? SplitRows<64>::kPartBytes : SplitRows<128>::kPartBytes);
+    return rows * nth * SplitRows::part_bytes(row_size(a.v->ne[0]));
 }
 
-template <int dim>
-void attend(const Attention & a, const Worker & worker, uint64_t run, uint8_t * scratch) {
+template <class Cache>
+void attend(const Attention & a, const Cache & cache, const Worker & worker, uint64_t run, uint8_t * scratch) {
     const Division div(a, run, worker.nth);
     if (div.split) {
-        attend_split<dim>(a, div, worker, scratch);
+        attend_split(a, cache, div, worker, scratch);
     } else {
-        attend_whole<dim>(a, div, worker);
+        attend_whole(a, cache, div, worker);
     }
+}
+
+// Calls f with the format of an operation's cache.
+template <class F> void with_format(const Attention & a, F && f) {
+    const int64_t keys = a.k->ne[0], values = a.v->ne[0];
+    if (a.k->type == ggml::kQ8_0) return f(CacheFormat<Q8_0Cells, int64_t>{keys, values});
+    if (keys == 64 && values == 64) return f(CacheFormat<F16Cells, Fixed<64>>());
+    if (keys == 128 && values == 128) return f(CacheFormat<F16Cells, Fixed<128>>());
+    f(CacheFormat<F16Cells, int64_t>{row_size(keys), row_size(values)});
 }
 
 inline void attention(const Attention & a, const Worker & worker, const RunState & run, uint8_t * scratch) {
-    if (a.q->ne[0] == 64) {
-        attend<64>(a, worker, run.id, scratch);
-    } else {
-        attend<128>(a, worker, run.id, scratch);
-    }
+    with_format(a, [&](const auto & cache) { attend(a, cache, worker, run.id, scratch); });
 }
 
 }  // namespace ISA_NAMESPACE

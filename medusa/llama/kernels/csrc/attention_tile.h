@@ -12,7 +12,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "cells.h"
+#include "cell_types.h"
 
 namespace ISA_NAMESPACE {
 
@@ -76,9 +76,30 @@ INLINE F32 exp_nonpositive(F32 x) {
     return zero_below(scale_by_power(p, to_i(n)), x, set_f(kLeastLogWeight));
 }
 
+// tanh(x), relative error below 3e-7. Near 0 Cephes' polynomial, elsewhere (1 - e^-2|x|) / (1 + e^-2|x|).
+INLINE F32 hyperbolic_tangent(F32 x) {
+    const F32 one = set_f(1.0f), size = magnitude(x), square = mul(x, x);
+    F32 p = set_f(-5.70498872745e-3f);
+    p = fma(p, square, set_f(2.06390887954e-2f));
+    p = fma(p, square, set_f(-5.37397155531e-2f));
+    p = fma(p, square, set_f(1.33314422036e-1f));
+    p = fma(p, square, set_f(-3.33332819422e-1f));
+    p = fma(mul(p, square), size, size);
+    const F32 e = exp_nonpositive(mul(size, set_f(-2.0f)));
+    const F32 far = div(sub(one, e), add(one, e));
+    return with_sign(where_below(size, set_f(0.625f), p, far), x);
+}
+
+// cap(scores) of a row, given as quotients by the cap.
+inline void cap_scores(float soft_cap, float * scores) {
+    for (int c = 0; c < kTile; c += kLanes) {
+        store_f(scores + c, mul(set_f(soft_cap), hyperbolic_tangent(load_f(scores + c))));
+    }
+}
+
 // Scores of rows consecutive query rows for the tile's cells; out: [rows][kTile]. A score is the sum of four
 // sums over every fourth dimension.
-template <int dim, int rows> void score_tile(const float * query, const float * keys, float * out) {
+template <int rows, class Size> void score_tile(const float * query, const float * keys, Size dim, float * out) {
     for (int c = 0; c < kTile; c += kLanes) {
         F32 sum[rows][4];
         #pragma GCC unroll 8
@@ -86,7 +107,7 @@ template <int dim, int rows> void score_tile(const float * query, const float * 
             #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) sum[r][i] = zero_f();
         }
-        for (int d = 0; d < dim; d += 4) {
+        for (int64_t d = 0; d < dim; d += 4) {
             #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const F32 key = load_f(keys + (d + i) * kTile + c);
@@ -124,33 +145,12 @@ INLINE int to_weights(float max_score, float * scores) {
     return used;
 }
 
-// max|v| over [dim] halves of each of kTile cells, as f32
-template <int dim> INLINE void largest_magnitudes(const uint16_t * const * cells, float * out) {
-    const __m256i magnitude = _mm256_set1_epi16(0x7FFF);
-    __m128i largest[kTile];  // 8 candidates each
-    for (int i = 0; i < kTile; i++) {
-        __m256i most = _mm256_setzero_si256();
-        for (int d = 0; d < dim; d += 16) {
-            const __m256i v = _mm256_loadu_si256((const __m256i *) (cells[i] + d));
-            most = _mm256_max_epu16(most, _mm256_and_si256(v, magnitude));
-        }
-        largest[i] = _mm_max_epu16(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
-    }
-    for (int i = 0; i < kTile; i += 8) {
-        const __m128i * v = largest + i;
-        __m128i pairs[4], fours[2];
-        for (int j = 0; j < 4; j++) {
-            pairs[j] =
-                _mm_max_epu16(_mm_unpacklo_epi16(v[2 * j], v[2 * j + 1]), _mm_unpackhi_epi16(v[2 * j], v[2 * j + 1]));
-        }
-        for (int j = 0; j < 2; j++) {
-            fours[j] = _mm_max_epu16(_mm_unpacklo_epi32(pairs[2 * j], pairs[2 * j + 1]),
-                                     _mm_unpackhi_epi32(pairs[2 * j], pairs[2 * j + 1]));
-        }
-        const __m128i all =
-            _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(all));
-    }
+// That of one score, given the largest of its row.
+inline float weight_of(float score, float max_score) {
+    if (score == -std::numeric_limits<float>::infinity()) return 0;
+    float weights[kLanes];
+    store_f(weights, exp_nonpositive(set_f(score - max_score)));
+    return weights[0];
 }
 
 // Adds a row's weights and bounds of values to its sums: [weights, bounds][kSumLanes].
@@ -164,38 +164,44 @@ INLINE void add_mass(const float * weights, const float * bounds, double * sums)
 }
 
 // Adds p * v of rows consecutive query rows to their sums: [rows][dim].
-template <int dim, int rows>
-void add_tile(const float * weights, const uint16_t * const * values, float * sums) {
+template <class Cells, int rows, class Size>
+void add_tile(const float * weights, const uint8_t * const * values, Size dim, float * sums) {
     uint32_t used = 0;
     for (int r = 0; r < rows; r++) {
         for (int c = 0; c < kTile; c += kLanes) used |= nonzero(load_f(weights + r * kTile + c)) << c;
     }
     const RoundDown down;
-    for (int d = 0; d < dim; d += kHeld * kLanes) {
-        F32 sum[rows][kHeld];
+    const auto add_columns = [&](auto held, int64_t first) INLINE_LAMBDA {
+        constexpr int n = held;
+        float * out = sums + first;
+        F32 sum[rows][n];
         #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             #pragma GCC unroll 8
-            for (int j = 0; j < kHeld; j++) sum[r][j] = load_f(sums + r * dim + d + j * kLanes);
+            for (int j = 0; j < n; j++) sum[r][j] = load_f(out + r * dim + j * kLanes);
         }
         for (uint32_t bits = used; bits; bits &= bits - 1) {
             const int i = __builtin_ctz(bits);
-            F32 value[kHeld];
-            #pragma GCC unroll 8
-            for (int j = 0; j < kHeld; j++) value[j] = load_halves(values[i] + d + j * kLanes);
+            F32 value[n];
+            Cells::template load<n>(values[i], first, value);
             #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 const F32 p = set_f(weights[r * kTile + i]);
                 #pragma GCC unroll 8
-                for (int j = 0; j < kHeld; j++) sum[r][j] = fma_down(p, value[j], sum[r][j], down);
+                for (int j = 0; j < n; j++) sum[r][j] = fma_down(p, value[j], sum[r][j], down);
             }
         }
         #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             #pragma GCC unroll 8
-            for (int j = 0; j < kHeld; j++) store_f(sums + r * dim + d + j * kLanes, sum[r][j]);
+            for (int j = 0; j < n; j++) store_f(out + r * dim + j * kLanes, sum[r][j]);
         }
-    }
+    };
+    constexpr int64_t step = kHeld * kLanes;
+    const int64_t whole = dim / step * step;
+    #pragma GCC unroll 2
+    for (int64_t d = 0; d < whole; d += step) add_columns(std::integral_constant<int, kHeld>(), d);
+    for (int64_t d = whole; d < dim; d += kLanes) add_columns(std::integral_constant<int, 1>(), d);
 }
 
 }  // namespace ISA_NAMESPACE

@@ -89,14 +89,18 @@ struct Products {
     Rows<float> dst;
 };
 
-// dst[token][head] = softmax(scale * q . k + mask) v, per stream
+// dst[token][head] = softmax(cap(scale * q . k) + slope(head) * mask, sink(head)) v, per stream, where
+// cap(x) = soft_cap * tanh(x / soft_cap) and a sink is one more score, of a cell whose value is 0.
 struct Attention {
-    const ggml::Tensor * q;     // f32 [dim, tokens, heads, streams]
-    const ggml::Tensor * k;     // f16 [dim, cells, kv_heads, streams]
-    const ggml::Tensor * v;     // f16 [dim, cells, kv_heads, streams]
+    const ggml::Tensor * q;     // f32 [key dim, tokens, heads, streams]
+    const ggml::Tensor * k;     // f16 or q8_0 [key dim, cells, kv_heads, streams]
+    const ggml::Tensor * v;     // of k's type [value dim, cells, kv_heads, streams]
     const ggml::Tensor * mask;  // f16 [cells, >= tokens, 1, streams or 1] or null
-    ggml::Tensor * dst;         // f32 [dim, heads, tokens, streams]
+    ggml::Tensor * dst;         // f32 [value dim, heads, tokens, streams]
     float scale;
+    float soft_cap;       // 0: none
+    float max_bias;       // of ALiBi, what the heads' slopes follow from; 0: they are 1
+    const float * sinks;  // [heads] or null
 };
 
 struct Kernels {

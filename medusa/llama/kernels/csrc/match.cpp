@@ -74,19 +74,21 @@ bool as_products(const Kernels & kernels, const ggml::Tensor & dst, Products & p
 bool as_attention(ggml::Tensor & dst, Attention & a) {
     const ggml::Tensor &q = *dst.src[0], &k = *dst.src[1], &v = *dst.src[2];
     const ggml::Tensor *mask = dst.src[3], *sinks = dst.src[4];
-    float scale, max_bias, softcap;
+    float scale, max_bias, soft_cap;
     std::memcpy(&scale, dst.op_params, 4);
     std::memcpy(&max_bias, dst.op_params + 1, 4);
-    std::memcpy(&softcap, dst.op_params + 2, 4);
-    if (sinks || max_bias != 0 || softcap != 0) return false;
-    if (q.type != ggml::kF32 || k.type != ggml::kF16 || v.type != ggml::kF16) return false;
-    if ((q.ne[0] != 64 && q.ne[0] != 128) || v.ne[0] != q.ne[0] || k.ne[1] % 16 != 0) return false;
-    if (q.nb[0] != 4 || k.nb[0] != 2 || v.nb[0] != 2 || dst.nb[0] != 4) return false;
+    std::memcpy(&soft_cap, dst.op_params + 2, 4);
+    const size_t block_bytes = k.type == ggml::kF16 ? 2 : 34;
+    if (q.type != ggml::kF32 || (k.type != ggml::kF16 && k.type != ggml::kQ8_0) || v.type != k.type) return false;
+    if (q.nb[0] != 4 || k.nb[0] != block_bytes || v.nb[0] != block_bytes || dst.nb[0] != 4 || k.ne[1] % 16 != 0) {
+        return false;
+    }
     if (k.ne[2] != v.ne[2] || q.ne[2] % k.ne[2] != 0 || k.ne[3] != q.ne[3] || v.ne[3] != q.ne[3]) return false;
     if (mask && (mask->type != ggml::kF16 || mask->ne[0] != k.ne[1] || mask->ne[1] < q.ne[1] || mask->ne[2] != 1)) {
         return false;
     }
-    a = {&q, &k, &v, mask, &dst, scale};
+    if (sinks && (sinks->type != ggml::kF32 || sinks->nb[0] != 4 || sinks->ne[0] != q.ne[2])) return false;
+    a = {&q, &k, &v, mask, &dst, scale, soft_cap, max_bias, sinks ? static_cast<const float *>(sinks->data) : nullptr};
     return true;
 }
 

@@ -70,6 +70,7 @@ template <int bits, bool has_min> struct PlainValues {
     static constexpr bool kSigned = bits == 8 && !kBiasSignedWeights;
     static constexpr int kOffset = has_min || kSigned ? 0 : 1 << (bits - 1);
     static constexpr int kMaxWeight = (1 << bits) - 1;
+    static constexpr int kMostFused = kMaxTile;
 
     INLINE static I32 value(I32 quants) { return quants; }
 };
@@ -87,7 +88,7 @@ template <int bits, bool has_min, class Values = PlainValues<bits, has_min>> str
     static constexpr int kBlockBytes = kQuants + (bits == 8 ? 32 : 16);
     static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
     static constexpr int kBlocksPerSuper = 1;
-    static constexpr int kMostFused = kMaxTile;
+    static constexpr int kMostFused = Values::kMostFused;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         I32 v[4 * chunks_for(blocks, blocks) + 1];

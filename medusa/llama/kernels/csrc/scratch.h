@@ -20,7 +20,10 @@ enum Slot {
     // attention_block.h, attention.h
     kScoreSlot,
     kQuerySlot,
+    kSlopesSlot,
     kKeysSlot,
+    kKeyRowsSlot,
+    kValuesSlot,
     kMassSumsSlot,
     kBoundsSlot,
     kMassSlot,

@@ -164,6 +164,7 @@ INLINE float max_lane(F32 v) {
 }
 INLINE F64 load_d(const double * p) { return _mm256_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm256_storeu_pd(p, v); }
+INLINE F32 load_bytes(const void * p) { return to_f(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p))); }
 INLINE F64 load_floats_d(const float * p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 
 // Switches the rounding mode while it lives. Operands must come from memory after its construction and results
@@ -201,6 +202,12 @@ INLINE I32 to_i(F32 v) { return _mm256_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(power, 23)));
 }
-INLINE F32 zero_below(F32 v, F32 x, F32 limit) { return _mm256_and_ps(v, _mm256_cmp_ps(x, limit, _CMP_GE_OQ)); }
+INLINE F32 div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
+INLINE F32 magnitude(F32 v) { return _mm256_andnot_ps(set_f(-0.0f), v); }
+INLINE F32 with_sign(F32 v, F32 sign) { return _mm256_or_ps(v, _mm256_and_ps(sign, set_f(-0.0f))); }
+INLINE F32 where_below(F32 x, F32 limit, F32 v, F32 other) {
+    return _mm256_blendv_ps(other, v, _mm256_cmp_ps(x, limit, _CMP_LT_OQ));
+}
+INLINE F32 zero_below(F32 v, F32 x, F32 limit) { return _mm256_and_ps(v, _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)); }
 
 }  // namespace ISA_NAMESPACE

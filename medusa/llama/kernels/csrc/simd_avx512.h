@@ -145,6 +145,9 @@ INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 INLINE float max_lane(F32 v) { return _mm512_reduce_max_ps(v); }
 INLINE F64 load_d(const double * p) { return _mm512_loadu_pd(p); }
 INLINE void store_d(double * p, F64 v) { _mm512_storeu_pd(p, v); }
+INLINE F32 load_bytes(const void * p) {  // signed
+    return to_f(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
+}
 INLINE F64 load_floats_d(const float * p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 
 // Rounding towards -infinity: a pure function of a * b when the sum stays in one binade (see attention_tile.h).
@@ -174,8 +177,17 @@ INLINE I32 to_i(F32 v) { return _mm512_cvtps_epi32(v); }
 INLINE F32 scale_by_power(F32 v, I32 power) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(power, 23)));
 }
+INLINE F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+INLINE F32 magnitude(F32 v) { return _mm512_abs_ps(v); }
+INLINE F32 with_sign(F32 v, F32 sign) {  // v >= 0
+    return _mm512_or_ps(v, _mm512_and_ps(sign, set_f(-0.0f)));
+}
+INLINE F32 where_below(F32 x, F32 limit, F32 v, F32 other) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), other, v);
+}
+// v, but 0 where x is below the limit. What is not a number is not below.
 INLINE F32 zero_below(F32 v, F32 x, F32 limit) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), v);
 }
 
 }  // namespace ISA_NAMESPACE

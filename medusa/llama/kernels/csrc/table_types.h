@@ -5,6 +5,8 @@
 
 namespace ISA_NAMESPACE {
 
+constexpr int kFewFused = 4;  // columns; more kernels take a compiler minutes, and these types are not everybody's
+
 constexpr int32_t four_bytes(int a, int b, int c, int d) {
     return int32_t(uint32_t(uint8_t(a)) | uint32_t(uint8_t(b)) << 8 | uint32_t(uint8_t(c)) << 16 |
                    uint32_t(uint8_t(d)) << 24);
@@ -15,6 +17,7 @@ struct Iq4Values {
     static constexpr bool kSigned = !kBiasSignedWeights;
     static constexpr int kOffset = kSigned ? 0 : 128;
     static constexpr int kMaxWeight = 255;
+    static constexpr int kMostFused = kFewFused;
 
     INLINE static I32 value(I32 quants) {
         constexpr int o = kOffset;
@@ -36,7 +39,7 @@ struct SuperTable {
     static constexpr int kBlockBytes = 136;
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
-    static constexpr int kMostFused = kMaxTile;
+    static constexpr int kMostFused = kFewFused;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);
@@ -78,7 +81,7 @@ struct Mxfp4 {
     static constexpr int kBlockBytes = 17;
     static constexpr int kUnit = 4;  // blocks start at any byte, so nothing is gained by more
     static constexpr int kBlocksPerSuper = 1;
-    static constexpr int kMostFused = kMaxTile;
+    static constexpr int kMostFused = kFewFused;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         constexpr int o = kOffset;
@@ -111,7 +114,7 @@ struct Super3 {
     static constexpr int kBlockBytes = 110;
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
-    static constexpr int kMostFused = kMaxTile;
+    static constexpr int kMostFused = kFewFused;
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);

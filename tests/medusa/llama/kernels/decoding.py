@@ -5,6 +5,8 @@ from __future__ import annotations
 import llama_cpp
 import numpy as np
 
+from medusa.llama.gguf_files import Kind
+
 N_VOCAB = 49152
 
 
@@ -15,6 +17,7 @@ class Model:
         params.n_gpu_layers = 0
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         self.threads = threads
+        self.cache_type = Kind.F16
 
     def context(self) -> Context:
         return Context(self)
@@ -26,6 +29,7 @@ class Context:
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = 512, 512, 512, 8
         params.n_threads = params.n_threads_batch = model.threads
         params.flash_attn_type = 1
+        params.type_k = params.type_v = model.cache_type
         params.kv_unified = True
         self.pointer = llama_cpp.llama_init_from_model(model.model, params)
         self.batch = llama_cpp.llama_batch_init(512, 0, 1)

@@ -124,21 +124,52 @@ bool sees(Sight sight, int query, int cell, int n, int cells) {
     return cell <= cells - n + query && cell / 16 != query % (cells / 16);
 }
 
-void attention(const medusa::Kernels & kernels, int dim, int heads, int kv_heads, int n, int cells, int threads,
+// What models differ in.
+struct Form {
+    ggml::Type type;  // of the cache
+    int key_size, value_size;
+    bool extras;    // soft cap, ALiBi and sinks
+    bool in_keys;   // values are the start of the keys' rows
+};
+constexpr Form kForms[] = {
+    {ggml::kF16, 64, 64, false, false},   {ggml::kF16, 128, 128, false, false}, {ggml::kF16, 40, 100, false, false},
+    {ggml::kF16, 80, 72, true, false},    {ggml::kF16, 192, 128, false, false}, {ggml::kF16, 576, 512, false, true},
+    {ggml::kQ8_0, 32, 32, false, false},  {ggml::kQ8_0, 96, 64, true, false},   {ggml::kQ8_0, 256, 256, false, false},
+    {ggml::kQ8_0, 576, 512, false, true},
+};
+
+// A cache as llama.cpp lays it out: a cell's rows of all heads side by side.
+struct Cache {
+    std::unique_ptr<uint8_t[]> data;
+    ggml::Tensor t;
+
+    Cache(ggml::Type type, int size, int cells, int kv_heads) {
+        const size_t block = type == ggml::kF16 ? 1 : 32, block_bytes = type == ggml::kF16 ? 2 : 34;
+        const size_t row = size / block * block_bytes, bytes = row * kv_heads * cells;
+        data = array<uint8_t>(bytes);
+        for (size_t i = 0; i < bytes; i++) data[i] = random_bits() & 0xBB;  // halves stay finite
+        t = tensor(type, data.get(), block_bytes, {size, cells, kv_heads});
+        t.nb[1] = row * kv_heads, t.nb[2] = row;
+    }
+};
+
+void attention(const medusa::Kernels & kernels, const Form & form, int heads, int n, int cells, int threads,
                Sight sight) {
     static uint64_t run_id = 1000000;
-    auto q = array<float>(size_t(dim) * n * heads), out = array<float>(size_t(dim) * n * heads);
-    auto k = array<uint16_t>(size_t(dim) * cells * kv_heads), v = array<uint16_t>(size_t(dim) * cells * kv_heads);
+    const int kv_heads = form.in_keys ? 1 : 2;
+    auto q = array<float>(size_t(form.key_size) * n * heads), out = array<float>(size_t(form.value_size) * n * heads);
     auto mask = array<uint16_t>(size_t(cells) * n);
-    for (int i = 0; i < cells * n; i++)
-        mask[i] = sees(sight, i / cells, i % cells, n, cells) ? 0 : 0xFC00;  // -infinity
-    for (int i = 0; i < dim * cells * kv_heads; i++) k[i] = v[i] = random_bits() & 0xBBFF;
-    ggml::Tensor tq = tensor(ggml::kF32, q.get(), 4, {dim, n, heads}),
-                 tk = tensor(ggml::kF16, k.get(), 2, {dim, cells, kv_heads});
-    ggml::Tensor tv = tensor(ggml::kF16, v.get(), 2, {dim, cells, kv_heads}),
-                 tm = tensor(ggml::kF16, mask.get(), 2, {cells, n});
-    ggml::Tensor to = tensor(ggml::kF32, out.get(), 4, {dim, heads, n});
-    const medusa::Attention a = {&tq, &tk, &tv, &tm, &to, 0.125f};
+    auto sinks = array<float>(heads);
+    for (int i = 0; i < cells * n; i++) {
+        mask[i] = !sees(sight, i / cells, i % cells, n, cells) ? 0xFC00 : form.extras ? 0xBC00 : 0;  // -infinity, -1
+    }
+    Cache k(form.type, form.key_size, cells, kv_heads), v(form.type, form.value_size, cells, kv_heads);
+    if (form.in_keys) v.t.data = k.t.data, v.t.nb[1] = k.t.nb[1], v.t.nb[2] = k.t.nb[2];
+    ggml::Tensor tq = tensor(ggml::kF32, q.get(), 4, {form.key_size, n, heads}),
+                 tm = tensor(ggml::kF16, mask.get(), 2, {cells, n}),
+                 to = tensor(ggml::kF32, out.get(), 4, {form.value_size, heads, n});
+    medusa::Attention a = {&tq, &k.t, &v.t, &tm, &to, 0.125f, 0, 0, nullptr};
+    if (form.extras) a.soft_cap = 30, a.max_bias = 8, a.sinks = sinks.get();
     auto scratch = array<uint8_t>(kernels.attention_scratch(a, threads));
     medusa::RunState run = {};
     run.id = run_id++;
@@ -171,11 +202,11 @@ int main(int, char ** argv) {
             }
         }
     }
-    for (int dim : {64, 128}) {
+    for (const Form & form : kForms) {
         for (int threads : {1, 2}) {
             for (int n : {1, 3, 8, 40}) {
                 for (Sight sight : {Sight::kScattered, Sight::kPrefix}) {
-                    attention(*kernels, dim, 6, 2, n, 208, threads, sight);
+                    attention(*kernels, form, 6, n, 208, threads, sight);
                 }
             }
         }

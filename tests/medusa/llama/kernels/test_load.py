@@ -49,10 +49,10 @@ def test_a_failed_self_test_means_stock(library: object) -> None:
 from medusa.llama.kernels import selftest
 selftest.ATTENTION_TOLERANCE = 0.0
 status = kernels.load()
-print(status.active, [c.passed for c in status.checks if c.name == "attention 64"])
+print(status.active, [c.passed for c in status.checks if c.name == "attention F16 64"])
 """
     out = run_python(code)
-    assert "self-test: attention 64 differs from stock" in out
+    assert "self-test: attention F16 64 differs from stock" in out
     assert out.strip().endswith("False [False]")
 
 
@@ -74,18 +74,19 @@ def test_what_goes_past_our_code_is_counted(library: object) -> None:
 import numpy as np
 from medusa.llama.kernels import operations
 lib = kernels.load().library
-def attend(dim):
-    q = np.ones((2, 3, dim), np.float32)
-    k = np.ones((2, 32, dim), np.float16)
-    operations.attention(q, k, k, np.zeros((3, 32), np.float16), 1.0, 2)
+def attend(cells):
+    q = np.ones((2, 3, 64), np.float32)
+    k = np.ones((2, cells, 64), np.float16)
+    mask = np.zeros((3, cells), np.float16)
+    operations.attention(operations.Attention(q, k, k, mask, 1.0), 2)
 lib.reset_fallthrough()
-attend(64)
+attend(32)
 print(lib.fallthrough())
-attend(24), attend(24)
+attend(25), attend(25)
 print([(s.operation.name, s.kind.name, s.size, s.count) for s in lib.fallthrough()])
 lib.enable(kernels.Enable(0))
 lib.reset_fallthrough()
-attend(24)
+attend(25)
 print(lib.fallthrough())
 """
-    assert run_python(code).splitlines() == ["[]", "[('ATTENTION', 'F16', 24, 2)]", "[]"]
+    assert run_python(code).splitlines() == ["[]", "[('ATTENTION', 'F16', 64, 2)]", "[]"]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from medusa.llama.gguf_files import Kind
+
 from .conftest import run_python
 
 SETUP = """
@@ -23,10 +27,12 @@ def _run(code: str, model: Path) -> str:
     return run_python(f"import sys\nsys.argv = ['', {str(model)!r}]\n{SETUP}\n{code}")
 
 
+@pytest.mark.parametrize("cache", [Kind.F16, Kind.F32, Kind.Q8_0], ids=lambda kind: kind.name)
 def test_one_by_one_and_all_at_once_give_the_same_logits(
-    library: object, default_model: Path
+    library: object, default_model: Path, cache: Kind
 ) -> None:
     out = _run(
+        f"model.cache_type = {cache:d}"
         """
 together = model.context().decode([(t, i, 0) for i, t in enumerate(TEXT)])
 ctx = model.context()
