@@ -22,6 +22,7 @@ class Architecture:
         layers: tensors of each layer, without `blk.N.`.
         others: tensors outside of the layers.
         formats: weights in another format than the rest, by the end of their names.
+        scales: factors of weights whose size the architecture counts on, likewise.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Architecture:
     layers: tuple[Tensors, ...]
     others: Tensors
     formats: Mapping[str, gguf.GGMLQuantizationType] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tensors(self) -> Tensors:

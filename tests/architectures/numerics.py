@@ -41,6 +41,6 @@ class Numerics:
 
 AS_SERVED = Numerics(None, CacheType.F16, True, Tolerance(0.0))
 """With our kernels, where they do all that a model needs."""
-IN_F32 = Numerics(Format.F32, CacheType.F32, False, Tolerance(5e-3, flips=0.05))
+IN_F32 = Numerics(Format.F32, CacheType.F32, False, Tolerance(1e-2, flips=0.05))
 """Where rounding depends on the batch, but hardly; half precision would hide what is wrong.
-(llama.cpp looks GELU up by numbers in half precision, which makes 1e-3 of 1e-6.)"""
+(llama.cpp looks GELU up by numbers in half precision, which makes 5e-3 of 1e-6.)"""

@@ -1,6 +1,6 @@
-"""The vocabulary of all tiny models: bytes, some pairs of letters, and an end token."""
+"""The vocabulary of all tiny models: bytes, some pairs of different letters, and an end token."""
 
-from itertools import product
+from itertools import permutations
 
 import gguf
 
@@ -14,7 +14,7 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(rest))]
 
 
-_PAIRS = list(product("abcdefgh", repeat=2))[:63]
+_PAIRS = list(permutations("abcdefghi", 2))[:63]
 TOKENS = (*_byte_alphabet(), *(a + b for a, b in _PAIRS), END)
 N_VOCAB = len(TOKENS)  # 320
 END_TOKEN = N_VOCAB - 1

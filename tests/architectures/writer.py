@@ -44,6 +44,7 @@ def write_model(
         values = _random(rng, name, shape)
         if name == "token_embd.weight" and "output.weight" not in architecture.tensors:
             values *= _GAINS["output.weight"] / np.sqrt(shape[0])
+        values *= next((f for end, f in architecture.scales.items() if name.endswith(end)), 1.0)
         values = values.astype(np.float32).reshape(shape[::-1])
         chosen = Format.F32
         if _is_matrix(name, shape):
@@ -93,6 +94,8 @@ def _random(rng: np.random.Generator, name: str, shape: Shape) -> np.ndarray:
         return gain * (1 + 0.1 * values)
     if "lerp" in name:
         return rng.uniform(0, 1, len(values))
+    if name == "rope_freqs.weight":
+        return rng.uniform(1, 8, len(values))
     if name.endswith(".bias") or len(shape) == 1:
         return 0.3 * values
     if name == "token_embd.weight":
