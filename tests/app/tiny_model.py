@@ -6,9 +6,10 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from tests.architectures.vocabulary import END, byte_alphabet
+
 N_EMBD = 128
 N_FF = 128
-END = "<|end|>"
 
 
 def write_tiny_model(
@@ -30,7 +31,7 @@ def write_tiny_model(
         chat_template: Jinja source.
         broken: a token whose embedding is not a number.
     """
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     merges = [f"{a} {b}" for a, b in zip("ac", "bd", strict=True)]
     tokens = [*alphabet, *(merge.replace(" ", "") for merge in merges), END]
     types = [gguf.TokenType.NORMAL] * (len(tokens) - 1) + [gguf.TokenType.CONTROL]
@@ -114,10 +115,3 @@ def _finish(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _byte_alphabet() -> list[str]:
-    """The characters that stand for the 256 bytes in GPT-2's vocabulary."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(rest))]

@@ -7,7 +7,7 @@ import gguf
 END = "<|end|>"
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The characters that stand for the 256 bytes in GPT-2's vocabulary."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in printable]
@@ -15,7 +15,7 @@ def _byte_alphabet() -> list[str]:
 
 
 _PAIRS = list(permutations("abcdefghi", 2))[:63]
-TOKENS = (*_byte_alphabet(), *(a + b for a, b in _PAIRS), END)
+TOKENS = (*byte_alphabet(), *(a + b for a, b in _PAIRS), END)
 N_VOCAB = len(TOKENS)  # 320
 END_TOKEN = N_VOCAB - 1
 
