@@ -36,6 +36,12 @@ class AnswerForm:
     calls: ToolFormat | None = None
     names: tuple[str, ...] = ()  # of the tools that may be called
 
+    @property
+    def marks(self) -> str:
+        """All the text that tells its parts from each other."""
+        marks = [self.reasoning.opening, self.reasoning.closing] if self.reasoning else []
+        return "\n".join([*marks, *([self.calls.write([("", "")] * 2)] if self.calls else [])])
+
 
 @dataclass(frozen=True)
 class Reasoning:

@@ -1,4 +1,4 @@
-"""How models write tool calls, and how to ask for them where a chat template does not know of any."""
+"""How models write tool calls, and how to ask for them where a chat template knows of none."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,15 +52,6 @@ FORMATS = (
     ToolFormat(  # Mistral before
         marker="[TOOL_CALLS]",
         begin="[TOOL_CALLS][",
-        before='{"name": "',
-        between='", "arguments": ',
-        after="}",
-        separator=", ",
-        end="]",
-    ),
-    ToolFormat(  # FireFunction
-        marker="functools[",
-        begin="functools[",
         before='{"name": "',
         between='", "arguments": ',
         after="}",

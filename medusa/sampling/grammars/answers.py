@@ -1,4 +1,4 @@
-"""The grammar of a whole answer: reasoning, then content or tool calls, which are held to theirs."""
+"""The grammar of a whole answer: reasoning, then content or calls, each held to its own."""
 
 import json
 from collections.abc import Mapping

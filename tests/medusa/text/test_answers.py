@@ -51,7 +51,7 @@ arguments = st.dictionaries(st.text(), values, max_size=3).map(
     lambda value: json.dumps(value, ensure_ascii=False)
 )
 calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), max_size=3)
-words = st.text("ab <>{}[]\"\\/\n_thinkol:", max_size=30).filter(lambda text: "</think>" not in text)
+words = st.text('ab <>{}[]"\\/\n_thinkol:', max_size=30).filter(lambda text: "</think>" not in text)
 
 
 @st.composite
