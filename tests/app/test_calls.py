@@ -26,7 +26,7 @@ TOOLS = [
     {"type": "function", "function": {"name": "weather", "parameters": CITY}},
     {"type": "function", "function": {"name": "clock"}},
 ]
-SCHEMAS = {"weather": CITY | {"additionalProperties": False}, "clock": {"maxProperties": 0}}
+SCHEMAS: dict[str, dict[str, Any]] = {"weather": CITY | {"additionalProperties": False}, "clock": {"maxProperties": 0}}
 TEMPLATE = (
     "{% for t in tools or [] %}{{ t.function.name }}:{{ t.function.description }};{% endfor %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}"
@@ -111,8 +111,8 @@ def test_auto_leaves_the_text_free(client: TestClient) -> None:
 
 def test_a_format_begins_behind_the_reasoning(client: TestClient) -> None:
     think = {"think": True}
-    close = {"json_schema": CITY, "tools": None, "chat_template_kwargs": think, "max_tokens": 60}
-    for choice in post(client, **close)["choices"]:
+    answer = post(client, json_schema=CITY, tools=None, chat_template_kwargs=think, max_tokens=60)
+    for choice in answer["choices"]:
         assert choice["message"]["reasoning_content"]
         if choice["message"]["content"]:
             assert choice["message"]["content"].startswith("{")
