@@ -26,7 +26,10 @@ TOOLS = [
     {"type": "function", "function": {"name": "weather", "parameters": CITY}},
     {"type": "function", "function": {"name": "clock"}},
 ]
-SCHEMAS: dict[str, dict[str, Any]] = {"weather": CITY | {"additionalProperties": False}, "clock": {"maxProperties": 0}}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "weather": CITY | {"additionalProperties": False},
+    "clock": {"maxProperties": 0},
+}
 TEMPLATE = (
     "{% for t in tools or [] %}{{ t.function.name }}:{{ t.function.description }};{% endfor %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}"

@@ -8,9 +8,7 @@ from openai import OpenAI, pydantic_function_tool
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
-MESSAGES: list[ChatCompletionMessageParam] = [
-    {"role": "user", "content": "How warm is it in Ulm?"}
-]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How warm is it in Ulm?"}]
 
 
 class Weather(BaseModel):
