@@ -1,14 +1,19 @@
 """Tools and reasoning in the chat API's words, on a backend whose answers the test says."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.dialects.openai.tools import answer_constraint
 from medusa.engine.events import FinishReason
-from medusa.sampling.grammars.spec import GrammarKind
+from medusa.errors import InvalidRequestError
+from medusa.sampling.grammars.answers import Calls
+from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
 from medusa.text.answers import AnswerForm, ReasoningMarks
+from medusa.text.tool_formats import FORMATS
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
 
@@ -217,3 +222,13 @@ def test_contradictions_and_mistakes_are_explained(
         error = post(client, 400, **fields)["error"]
     assert error["param"] == param
     assert words in error["message"]
+
+
+def test_calls_that_look_like_json_are_not_mixed_with_formats() -> None:
+    llama = next(each for each in FORMATS if not each.after_text)
+    spec = GrammarSpec.json_object()
+    calls = Calls(llama, {"clock": spec}, required=False, parallel=True)
+    form = AnswerForm(calls=llama, names=("clock",))
+    with pytest.raises(InvalidRequestError, match="look like JSON") as caught:
+        asyncio.run(answer_constraint(fake(), form, calls, ("guided_json", spec)))
+    assert caught.value.field == "guided_json"
