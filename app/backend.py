@@ -1,8 +1,8 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from app.deep_threads import DeepThreads
 from medusa.engine.events import EventSink
@@ -11,6 +11,8 @@ from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.text.answers import AnswerForm
+from medusa.text.chat_template import Conversation
 
 MAX_CHARACTERS = 1_000_000
 """Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
@@ -45,6 +47,15 @@ class Stats:
     slots: int
     running: int
     waiting: int
+
+
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A conversation as a model reads it."""
+
+    tokens: tuple[int, ...]
+    form: AnswerForm
+    shown: frozenset[int] = frozenset()  # control tokens that tell an answer's parts apart
 
 
 class Backend(Protocol):
@@ -102,8 +113,8 @@ class Backend(Protocol):
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         """The text of a prompt's tokens, without what tokenising puts in front of a text."""
 
-    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The tokens a conversation becomes.
+    async def chat(self, conversation: Conversation) -> ChatPrompt:
+        """The prompt a conversation becomes, and what may answer it.
 
         Raises:
             NoChatTemplateError: the model has none that can be used.
@@ -188,18 +199,19 @@ class LocalBackend:
         """See Backend."""
         return self.loaded.model.prompt_text(tokens)
 
-    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    async def chat(self, conversation: Conversation) -> ChatPrompt:
         """See Backend."""
         template = self.loaded.template
         if template is None:
             raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
 
-        def tokens() -> list[int]:
-            prompt = template.prompt(messages)
+        def prompt() -> ChatPrompt:
+            prompt = template.prompt(conversation)
             _check_length(prompt.text)
-            return prompt.tokens(self.loaded.model)
+            form = template.answer_form(conversation, prompt)
+            return ChatPrompt(tuple(prompt.tokens(self.loaded.model)), form, self._shown(form))
 
-        return await self._threads.run(tokens)
+        return await self._threads.run(prompt)
 
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         """See Backend."""
@@ -209,6 +221,10 @@ class LocalBackend:
         """See Backend."""
         self._threads.close()
         self.loaded.close()
+
+    def _shown(self, form: AnswerForm) -> frozenset[int]:
+        marks = form.marks.encode()
+        return frozenset(token for token in self.control_tokens if self.pieces[token] in marks)
 
     def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         _check_length(text)

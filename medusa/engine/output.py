@@ -147,7 +147,7 @@ class Output:
         if request.record_hidden:
             assert hidden is not None
             pending.hidden.append(hidden.copy())
-        shown = token not in self._vocabulary.control_tokens
+        shown = token not in self._vocabulary.control_tokens or token in request.shown
         chunk = self._text.feed(self._vocabulary.pieces[token] if shown else b"")
         pending.text += chunk.text
         return chunk.stopped

@@ -19,9 +19,9 @@ class GenerationRequest:
     max_tokens None means up to the context limit. `logprobs` asks for the log probability of each
     generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
     prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
-    makes what restricts the sampled tokens, once, when the request is taken in. `adapter` names
-    the weights' adapter: cached prefixes are good for the same one only. `id` names the request in
-    its events.
+    makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
+    tokens that are part of its text all the same. `adapter` names the weights' adapter: cached
+    prefixes are good for the same one only. `id` names the request in its events.
     """
 
     prompt: tuple[int, ...]
@@ -33,5 +33,6 @@ class GenerationRequest:
     prompt_logprobs: int | None = None
     record_hidden: bool = False
     constraint: Callable[[], TokenConstraint] | None = None
+    shown: frozenset[int] = frozenset()
     adapter: str | None = None
     id: str = field(default_factory=_new_id)

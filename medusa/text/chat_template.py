@@ -5,13 +5,32 @@ runs them where they can do no harm.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from medusa.errors import InvalidRequestError
+from medusa.text.answers import AnswerForm, find_reasoning
 from medusa.text.control_tokens import ControlTokens, Marks, strings
 from medusa.text.prompt import Piece, Prompt, Tokenizer
 from medusa.text.rendering import RenderingError, RenderingProcess
-from medusa.text.template_needs import WORDS, Message, find_needs
+from medusa.text.template_needs import WORDS, find_needs
+from medusa.text.tool_formats import HERMES, Message
+
+_OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a model is to go on with.
+
+    messages: as OpenAI's API has them; content is a string, a list of text parts, or None.
+    tools: that may be called, as OpenAI's API has them.
+    variables: further ones of the template, such as enable_thinking.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ChatTemplate:
@@ -31,6 +50,7 @@ class ChatTemplate:
         self, source: str, *, bos: str = "", eos: str = "", control: Mapping[str, bool] = {}
     ):
         self._source = source
+        self._reasoning = find_reasoning(source)
         self._constants = {"bos_token": bos, "eos_token": eos}
         self._control = ControlTokens(control)
         try:
@@ -44,20 +64,27 @@ class ChatTemplate:
         self._process.close()
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The prompt text for a conversation; see `prompt`."""
-        return self.prompt(messages, add_generation_prompt=add_generation_prompt).text
+        """The prompt text for a conversation without tools; see `prompt`."""
+        conversation = Conversation(messages)
+        return self.prompt(conversation, add_generation_prompt=add_generation_prompt).text
 
-    def prompt(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Prompt:
+    def prompt(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> Prompt:
         """The prompt for a conversation, in which control tokens are the template's alone.
 
         Args:
-            messages: as OpenAI's API has them; content is a string, a list of text parts, or None.
+            conversation: what was said.
             add_generation_prompt: whether it ends where the assistant's turn has begun.
 
         Raises:
-            InvalidRequestError: the template refuses these messages.
+            InvalidRequestError: the template refuses it, or variables are named as our own.
         """
-        variables = self._needs.variables(messages)
+        taken = sorted(_OURS & conversation.variables.keys())
+        if taken:
+            raise InvalidRequestError(
+                f"{taken[0]} is not for requests to set", field="chat_template_kwargs"
+            )
+        variables = self._needs.variables(conversation.messages, conversation.tools)
+        variables |= conversation.variables
         words = [text for text in strings(variables) if self._control.concern(text)]
         try:
             if not words:
@@ -69,6 +96,22 @@ class ChatTemplate:
             raise InvalidRequestError(
                 f"the model's chat template refuses these messages: {error}", field="messages"
             ) from error
+
+    def answer_form(self, conversation: Conversation, prompt: Prompt) -> AnswerForm:
+        """What an answer may consist of.
+
+        Args:
+            conversation: what was said.
+            prompt: what became of it.
+        """
+        reasoning = self._reasoning
+        calls = (self._needs.calls or HERMES) if conversation.tools else None
+        return AnswerForm(
+            reasoning,
+            reasoning is not None and prompt.text.rstrip().endswith(reasoning.opening),
+            calls,
+            tuple(tool["function"]["name"] for tool in conversation.tools),
+        )
 
     def user_opening(self, messages: Sequence[Message]) -> str:
         """The text after which a model that has learnt this template writes the next user turn.
@@ -94,4 +137,4 @@ def prompt_tokens(
     Raises:
         InvalidRequestError: the template refuses these messages.
     """
-    return tuple(template.prompt(messages).tokens(tokenizer))
+    return tuple(template.prompt(Conversation(messages)).tokens(tokenizer))

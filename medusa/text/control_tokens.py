@@ -18,11 +18,12 @@ _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 
 
 def strings(value: Any) -> Iterator[str]:
-    """All strings in lists and the values of dicts."""
+    """All strings in lists and dicts."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
+        for key, each in value.items():
+            yield key
             yield from strings(each)
     elif isinstance(value, list | tuple):
         for each in value:
@@ -113,7 +114,7 @@ class Marks:
         if isinstance(value, str):
             return self._put(value, control)
         if isinstance(value, Mapping):
-            return {key: self.put(each, control) for key, each in value.items()}
+            return {self.put(key, control): self.put(each, control) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self.put(each, control) for each in value]
         return value

@@ -44,12 +44,12 @@ class TextStream:
             self._held = ""
             self._decoder.reset()  # half a character behind the stop string is dropped too
             return TextChunk(text[: min(found)], True)
-        keep = 0 if final else max((_overlap(text, s) for s in self._stop), default=0)
+        keep = 0 if final else max((overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return TextChunk(text[: len(text) - keep], False)
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a proper beginning of `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):

@@ -1,19 +1,40 @@
 """What a chat template takes, found out by trying, and messages in that form."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from medusa.text.rendering import RenderingError
+from medusa.text.tool_formats import HERMES, Message, ToolFormat, as_text, recognised, text_of
 
-Message = Mapping[str, Any]
 Content = str | Sequence[Mapping[str, str]] | None
 
 WORDS = "what the user says"
 _ORDER = "what the system says"
 _USER: Message = {"role": "user", "content": WORDS}
 _SYSTEM: Message = {"role": "system", "content": _ORDER}
+_TOOL_NAME = "name_of_the_tool"
+_PURPOSE = "what the tool does"
+_ARGUMENTS = '{"what": "is given"}'
+_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": _TOOL_NAME,
+        "description": _PURPOSE,
+        "parameters": {"type": "object", "properties": {"what": {"type": "string"}}},
+    },
+}
+_CALL: Mapping[str, Any] = {
+    "id": "123456789",  # of the length that Mistral's insist on
+    "type": "function",
+    "function": {"name": _TOOL_NAME, "arguments": _ARGUMENTS},
+}
+_CALLING: Sequence[Message] = [
+    {"role": "assistant", "content": None, "tool_calls": [_CALL]},
+    {"role": "tool", "content": "what it gives", "tool_call_id": _CALL["id"]},
+]
 
 
 @dataclass(frozen=True)
@@ -23,15 +44,23 @@ class TemplateNeeds:
     parts: bool = False  # content as a list of text parts instead of a string
     system_as_user: bool = False  # a system message as the beginning of the first user message
     tools_as_list: bool = False  # an empty list, instead of none, where there are no tools
+    calls: ToolFormat | None = None  # its tool calls; None: they and tools are to be plain text
+    arguments_as_mapping: bool = False  # of tool calls, instead of their JSON
 
-    def variables(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What the template is to be given for a conversation without tools."""
+    def variables(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """What the template is to be given for a conversation."""
+        if self.calls is None:
+            messages, tools = as_text(messages, tools), ()
+        elif self.arguments_as_mapping:
+            messages = [_with_mappings(message) for message in messages]
         if self.system_as_user:
             messages = _system_as_user(messages)
-        form = _parts if self.parts else _string
+        form = _parts if self.parts else text_of
         return {
             "messages": [{**each, "content": form(each.get("content"))} for each in messages],
-            "tools": [] if self.tools_as_list else None,
+            "tools": list(tools) or ([] if self.tools_as_list else None),
             "documents": None,
         }
 
@@ -50,7 +79,7 @@ def find_needs(render: Callable[[Mapping[str, Any]], str]) -> TemplateNeeds:
         needs = TemplateNeeds(parts=parts, tools_as_list=tools_as_list)
         try:
             if WORDS in render(needs.variables([*before, _USER])):
-                return _with_system(render, needs)
+                return _with_tools(render, _with_system(render, needs))
         except RenderingError as error:
             failure = failure or error
     raise failure or RenderingError("it leaves out what the user says")
@@ -62,13 +91,29 @@ def _with_system(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeed
             return needs
     except RenderingError:
         pass
-    return TemplateNeeds(needs.parts, system_as_user=True, tools_as_list=needs.tools_as_list)
+    return replace(needs, system_as_user=True)
 
 
-def _string(content: Content) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(part["text"] for part in content)
+def _with_tools(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds) -> TemplateNeeds:
+    for before, as_mapping in product(([], [_SYSTEM]), (False, True)):
+        knowing = replace(needs, calls=HERMES, arguments_as_mapping=as_mapping)
+        try:
+            text = render(knowing.variables([*before, _USER, *_CALLING], [_TOOL]))
+        except RenderingError:
+            continue
+        calls = recognised(text, _TOOL_NAME, _ARGUMENTS)
+        if _PURPOSE in text and calls is not None:
+            return replace(knowing, calls=calls)
+    return needs
+
+
+def _with_mappings(message: Message) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    functions = [call["function"] for call in message["tool_calls"]]
+    mappings = [{**each, "arguments": json.loads(each["arguments"])} for each in functions]
+    calls = zip(message["tool_calls"], mappings, strict=True)
+    return {**message, "tool_calls": [{**call, "function": each} for call, each in calls]}
 
 
 def _parts(content: Content) -> Sequence[Mapping[str, str]]:
@@ -82,4 +127,4 @@ def _system_as_user(messages: Sequence[Message]) -> Sequence[Message]:
     if [message["role"] for message in messages[:2]] != ["system", "user"]:
         return messages
     system, user, *rest = messages
-    return [{**user, "content": f"{_string(system['content'])}\n{_string(user['content'])}"}, *rest]
+    return [{**user, "content": f"{text_of(system['content'])}\n{text_of(user['content'])}"}, *rest]

@@ -7,7 +7,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from medusa.sampling.params import SamplingParams
 from medusa.text.chat_template import ChatTemplate, prompt_tokens
-from medusa.text.template_needs import Message
+from medusa.text.tool_formats import Message
 
 ANSWER_TOKENS = 256
 TURN_TOKENS = 64

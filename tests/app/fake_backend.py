@@ -1,11 +1,10 @@
 """A backend without a model: tokens are bytes, and answers are what the test says."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from app.backend import ModelInfo, NoChatTemplateError, Stats
+from app.backend import ChatPrompt, ModelInfo, NoChatTemplateError, Stats
 from medusa.engine.events import (
     Delta,
     Event,
@@ -22,6 +21,9 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.text.answers import AnswerForm
+from medusa.text.chat_template import Conversation
+from medusa.text.tool_formats import HERMES
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ class FakeBackend:
     threads: list[threading.Thread] = field(default_factory=list)
     closed: bool = False
     texts_read: int = 0
+    form: AnswerForm = field(default_factory=AnswerForm)
+    knows_grammars: bool = False  # and keeps to none
+    grammars: list[GrammarSpec] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
 
     def check_room(self, count: int) -> None:
         if count > self.most:
@@ -137,17 +143,28 @@ class FakeBackend:
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         return bytes(tokens)
 
-    async def chat_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    async def chat(self, conversation: Conversation) -> ChatPrompt:
+        messages = conversation.messages
         if not self.has_template:
             raise NoChatTemplateError("fake has no chat template")
         if messages[0]["role"] == "assistant":
             raise InvalidRequestError("roles must alternate", field="messages")
-        text = "".join(f"<{message['role']}>{message['content']}" for message in messages)
+        self.conversations.append(conversation)
+        text = "".join(f"<{message['role']}>{message.get('content')}" for message in messages)
         (tokens,) = await self.tokenize([text], add_special=True, parse_special=True)
-        return tokens
+        names = tuple(tool["function"]["name"] for tool in conversation.tools)
+        form = replace(self.form, calls=HERMES if names else None, names=names)
+        return ChatPrompt(tuple(tokens), form)
 
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
-        raise InvalidRequestError("this backend knows no grammars")
+        if not self.knows_grammars:
+            raise InvalidRequestError("this backend knows no grammars")
+        self.grammars.append(spec)
+
+        def never() -> TokenConstraint:
+            raise AssertionError("answers are what the test says")
+
+        return never
 
     def close(self) -> None:
         for thread in self.threads:

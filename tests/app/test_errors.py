@@ -75,7 +75,7 @@ def test_contradictions_are_explained(server: Server, change: dict[str, Any]) ->
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages.0.content",
         ),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"functions": []}, "functions"),

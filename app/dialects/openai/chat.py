@@ -4,79 +4,34 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, FailFast, Field, model_validator
 
-from app.backend import Backend
+from app.backend import Backend, ChatPrompt
 from app.dialects.dialect import generate
+from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
 from app.dialects.openai.common import (
     MAX_LOGPROBS,
-    REASONS,
     GenerationBody,
     Reason,
     UsageBody,
     UsageIfSet,
-    finish_reason,
     new_identity,
     total_usage,
 )
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
+from app.dialects.openai.messages import ChatMessage
+from app.dialects.openai.tools import ToolFields, answer_constraint
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
 from medusa.sampling.constraints import TokenConstraint
+from medusa.text.chat_template import Conversation
 
 router = OPENAI.router()
 
 
-class TextPart(BaseModel):
-    """A piece of a message's content; only text is supported."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
-
-    @field_validator("content", mode="wrap")
-    @classmethod
-    def _only_text(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(
-                "must be a string or a list of text parts; other kinds of content are not supported"
-            ) from None
-
-    def for_template(self) -> dict[str, Any]:
-        """The message as Hugging Face's chat templates know it."""
-        message = self.model_dump(exclude_none=True)
-        if self.role == "developer":
-            message["role"] = "system"
-        return message
-
-
-class ChatBody(GenerationBody):
+class ChatBody(GenerationBody, ToolFields):
     """A request to answer a conversation."""
 
     field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages"}
@@ -86,14 +41,10 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    tools: None = Field(None, description="Not supported.")
-    tool_choice: Literal["none"] | None = None
-
-    @field_validator("tools", mode="before")
-    @classmethod
-    def _no_tools(cls, value: Any) -> None:
-        if value:
-            raise ValueError("tool calls are not supported")
+    reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Further variables of the chat template, such as enable_thinking."
+    )
 
     @model_validator(mode="after")
     def _top_needs_logprobs(self) -> Self:
@@ -111,12 +62,20 @@ class ChatBody(GenerationBody):
         """Most tokens to generate; None: up to the context limit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    def conversation(self) -> Conversation:
+        """What the model reads.
 
-class AnswerMessage(BaseModel):
-    """The assistant's message."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
+        Raises:
+            InvalidRequestError: the tools and their choice contradict each other.
+        """
+        variables = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is not None:
+            variables["reasoning_effort"] = self.reasoning_effort
+        return Conversation(
+            [message.for_template() for message in self.messages],
+            [tool.for_template() for tool in self.visible_tools()],
+            variables,
+        )
 
 
 class ChatChoice(BaseModel):
@@ -137,18 +96,6 @@ class ChatCompletion(UsageIfSet):
     model: str
     choices: list[ChatChoice]
     usage: UsageBody | None = None
-
-
-class MessageDelta(BaseModel):
-    """What a chunk adds to the assistant's message; fields that add nothing are left out."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None}
 
 
 class ChunkChoice(BaseModel):
@@ -189,19 +136,21 @@ class ChatJob:
         self,
         body: ChatBody,
         backend: Backend,
-        prompt: Sequence[int],
+        prompt: ChatPrompt,
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
+        self._answers = [Answer(prompt.form) for _ in range(body.n)]
         self.requests = [
             body.request(
-                prompt,
+                prompt.tokens,
                 choice,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=constraint,
+                shown=prompt.shown,
             )
             for choice in range(body.n)
         ]
@@ -214,25 +163,29 @@ class ChatJob:
             InvalidRequestError: the model has no chat template, it refuses these messages, or what
                 the answer is to look like cannot be kept to.
         """
-        constraint = await body.constraint(backend)
-        messages = [message.for_template() for message in body.messages]
-        return cls(body, backend, await backend.chat_tokens(messages), constraint)
+        content = body.grammar_spec()
+        if content is not None:
+            body.ends_itself(content[0])
+        prompt = await backend.chat(body.conversation())
+        calls = body.calls(prompt.form)
+        if calls is not None:
+            body.ends_itself("tools")
+        constraint = await answer_constraint(backend, prompt.form, calls, content)
+        return cls(body, backend, prompt, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""
-        return ChatCompletion(
-            **self._identity,
-            choices=[
-                ChatChoice(
-                    index=index,
-                    message=AnswerMessage(content=each.text),
-                    logprobs=self._logprobs(each.logprobs),
-                    finish_reason=finish_reason(each),
-                )
-                for index, each in enumerate(generated)
-            ],
-            usage=total_usage([each.usage for each in generated if each.usage], self._body.n),
-        )
+        choices = [
+            ChatChoice(
+                index=index,
+                message=answer.whole(each.text),
+                logprobs=self._logprobs(each.logprobs),
+                finish_reason=answer.reason(each.reason),
+            )
+            for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
+        ]
+        usage = total_usage([each.usage for each in generated if each.usage], self._body.n)
+        return ChatCompletion(**self._identity, choices=choices, usage=usage)
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
@@ -242,15 +195,19 @@ class ChatJob:
             )
         usages: dict[int, Usage] = {}
         async for index, event in events:
+            answer = self._answers[index]
             match event:
                 case Delta(text=text, logprobs=entries):
-                    delta = MessageDelta(content=text)
-                    logprobs = self._logprobs(entries)
-                    yield self._frame(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
+                    delta, logprobs = answer.feed(text), self._logprobs(entries)
+                    if delta != MessageDelta() or logprobs is not None:
+                        yield self._frame(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
+                    rest = answer.finish()
+                    if rest != MessageDelta():
+                        yield self._frame(ChunkChoice(index=index, delta=rest))
                     end = ChunkChoice(
-                        index=index, delta=MessageDelta(), finish_reason=REASONS[reason]
+                        index=index, delta=MessageDelta(), finish_reason=answer.reason(reason)
                     )
                     yield self._frame(end)
         if self._body.include_usage:

@@ -30,7 +30,7 @@ MAX_STOPS = 64
 MAX_STOP_LENGTH = 1000  # characters
 MAX_BIASES = 10_000
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[FinishReason, Reason] = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
@@ -114,6 +114,15 @@ class GenerationBody(FormatFields):
             raise ValueError("stream_options needs stream to be true")
         return self
 
+    def ends_itself(self, field: str) -> None:
+        """Make sure that answers which a field gives an end may end.
+
+        Raises:
+            InvalidRequestError: they are to go on.
+        """
+        if self.ignore_eos:
+            raise InvalidRequestError(f"{field} and ignore_eos contradict each other", field=field)
+
     async def constraint(self, backend: Backend) -> Callable[[], TokenConstraint] | None:
         """What its answers must look like, ready to be kept to.
 
@@ -125,8 +134,7 @@ class GenerationBody(FormatFields):
         if found is None:
             return None
         field, spec = found
-        if self.ignore_eos:
-            raise InvalidRequestError(f"{field} and ignore_eos contradict each other", field=field)
+        self.ends_itself(field)
         try:
             return await backend.constraint(spec)
         except InvalidRequestError as error:
@@ -147,6 +155,7 @@ class GenerationBody(FormatFields):
         logprobs: int | None,
         prompt_logprobs: int | None = None,
         constraint: Callable[[], TokenConstraint] | None = None,
+        shown: frozenset[int] = frozenset(),
     ) -> GenerationRequest:
         """What the backend is to run for the choice with this index; each has a seed of its own."""
         return GenerationRequest(
@@ -168,6 +177,7 @@ class GenerationBody(FormatFields):
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
+            shown=shown,
         )
 
 

@@ -160,7 +160,7 @@ def _invalid(
 
 def _validation_error(error: RequestValidationError) -> ErrorAnswer:
     first = error.errors()[0]
-    param = _param_name(first["loc"])
+    param = _param_name(first["loc"], error.body)
     if first["type"] == "json_invalid":
         return _invalid(f"the body is not valid JSON: {first['ctx']['error']}")
     if first["type"] == "extra_forbidden":
@@ -173,11 +173,19 @@ def _validation_error(error: RequestValidationError) -> ErrorAnswer:
     return _invalid(f"{param}: {message}" if param else message, param=param)
 
 
-def _param_name(location: tuple[int | str, ...]) -> str | None:
-    """`messages.0.content` of a pydantic location, without the names of union members."""
-    names = [
-        str(part)
-        for part in location[1:]
-        if isinstance(part, int) or (part.isidentifier() and part not in ("str", "int", "float"))
-    ]
+def _param_name(location: tuple[int | str, ...], body: Any) -> str | None:
+    """`messages.0.content` of a pydantic location, without the names of union members.
+
+    Args:
+        location: begins with "body".
+        body: what was sent; except for the last, names that are not in it are of union members.
+    """
+    names = []
+    for place, part in enumerate(location[1:], 2):
+        is_last = place == len(location)
+        if isinstance(part, int) or (isinstance(body, dict) and part in body):
+            names.append(str(part))
+            body = None if is_last else body[part]
+        elif is_last and isinstance(body, dict) and part.isidentifier() and part != "str":
+            names.append(part)  # left out
     return ".".join(names) or None

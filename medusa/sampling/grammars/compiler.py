@@ -5,9 +5,11 @@ expressions, with the vocabulary as a trie.
 """
 
 import json
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
@@ -69,13 +71,8 @@ class GrammarCompiler:
 
 
 def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:
-    if len(spec.source) > MAX_SOURCE:
-        raise InvalidRequestError(
-            f"a {spec.kind} of {len(spec.source):,} characters is too long; at most "
-            f"{MAX_SOURCE:,} are read"
-        )
     try:
-        grammar = _grammar(spec)
+        grammar = _grammar(tokenizer, spec)
     except ValueError as error:
         raise InvalidRequestError(f"not a valid {spec.kind}: {error}") from error
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
@@ -84,12 +81,18 @@ def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:
     return matcher
 
 
-def _grammar(spec: GrammarSpec) -> str:
-    """A source in llguidance's language.
+def _grammar(tokenizer: LLTokenizer, spec: GrammarSpec) -> str:
+    """A source in one of llguidance's languages: Lark, or JSON around it.
 
     Raises:
         ValueError: it cannot be read.
+        InvalidRequestError: it is too long.
     """
+    if len(spec.source) > MAX_SOURCE:
+        raise InvalidRequestError(
+            f"a {spec.kind} of {len(spec.source):,} characters is too long; at most "
+            f"{MAX_SOURCE:,} are read"
+        )
     match spec.kind:
         case GrammarKind.JSON_SCHEMA:
             # On one line, as Python's json has it: all punctuation is forced then, and a model
@@ -112,6 +115,39 @@ def _grammar(spec: GrammarSpec) -> str:
                 return LLMatcher.grammar_from_lark(any_to_lark(spec.source))
             except Exception as error:  # of whatever kind
                 raise ValueError(str(error)) from error
+        case GrammarKind.ANSWER:
+            markup = _markup(tokenizer)
+            texts = (_text_rules(n, text, markup) for n, text in enumerate(spec.texts))
+            lark = "\n".join([spec.source, *texts])
+            parts = (_part(name, _grammar(tokenizer, part)) for name, part in spec.parts)
+            return json.dumps({"grammars": [{"lark_grammar": lark}, *parts]})
+
+
+def _part(name: str, grammar: str) -> dict[str, Any]:
+    """A grammar that another one refers to by a name."""
+    if grammar.startswith("{"):
+        return {**json.loads(grammar)["grammars"][0], "name": name}
+    return {"lark_grammar": grammar, "name": name}
+
+
+def _markup(tokenizer: LLTokenizer) -> dict[str, int]:
+    """Tokens that are no text, by their spelling."""
+    special = filter(tokenizer.is_special_token, range(tokenizer.vocab_size))
+    spelled = {tokenizer.decode_str([token]): token for token in special}
+    return {spelling: token for spelling, token in spelled.items() if spelling}
+
+
+def _text_rules(number: int, text: str, markup: Mapping[str, int]) -> str:
+    """The rules text_i, a text, and until_i, anything up to it; that may spell markup out."""
+    found = sorted((each for each in markup if each in text), key=len, reverse=True)
+    pieces = re.split(f"({'|'.join(map(re.escape, found))})", text) if found else [text]
+    written = (f"<[{markup[p]}]>" if p in markup else json.dumps(p) for p in pieces if p)
+    token = f"ANY? <[{markup[text]}]> | " if text in markup else ""
+    return (
+        f"text_{number}: {' '.join(written)}\n"
+        f"until_{number}: {token}spelled_{number}\n"
+        f"spelled_{number}[lazy]: /(?s:.*)/ {json.dumps(text)}"
+    )
 
 
 def _reason(error: str) -> str:

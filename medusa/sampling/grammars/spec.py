@@ -14,14 +14,22 @@ class GrammarKind(StrEnum):
     REGEX = "regular expression"
     CHOICE = "list of choices"
     GRAMMAR = "grammar"  # Lark, or llama.cpp's GBNF
+    ANSWER = "grammar of an answer"  # Lark, made by `medusa.sampling.grammars.answers`
 
 
 @dataclass(frozen=True)
 class GrammarSpec:
-    """A grammar's source: a schema's and a list's is its JSON, the others' their text."""
+    """A grammar's source: a schema's and a list's is its JSON, the others' their text.
+
+    An answer's refers to its parts as @name, to its i-th text as text_i, and to any text up to
+    and with that as until_i.
+    """
 
     kind: GrammarKind
     source: str
+    parts: tuple[tuple[str, "GrammarSpec"], ...] = ()
+    texts: tuple[str, ...] = ()
+    """Written with the vocabulary's markup tokens where they spell such."""
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool) -> Self:

@@ -146,3 +146,21 @@ def test_a_model_that_could_not_be_loaded() -> None:
             wait_until_loaded(client, hosts.all[0])
         assert error_of(client, COMPLETION, 503)["code"] == "model_failed"
         assert client.get("/health").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("format", "param"),
+    [
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {"nam": 1}}, "response_format.json_schema.nam"),
+        ({"type": "json_schema", "json_schema": {"name": 1}}, "response_format.json_schema.name"),
+        ({"type": "text", "text": 1}, "response_format.text"),
+        ({"type": "xml"}, "response_format"),
+        ({}, "response_format"),
+    ],
+)
+def test_fields_inside_of_formats_have_the_names_that_were_sent(format: Any, param: str) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "response_format": format}
+    with served(FakeBackend()) as client:
+        error = client.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["param"] == param

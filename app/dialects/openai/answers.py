@@ -1,0 +1,142 @@
+"""The assistant's message, whole or in pieces: content, reasoning and tool calls."""
+
+import secrets
+import string
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
+
+from app.dialects.openai.common import REASONS, Reason
+from medusa.engine.events import FinishReason
+from medusa.text.answers import (
+    AnswerForm,
+    AnswerParser,
+    Arguments,
+    Call,
+    Content,
+    Part,
+    Reasoning,
+)
+
+_ID_CHARACTERS = string.ascii_letters + string.digits
+_ID_LENGTH = 9
+"""What Mistral's chat templates insist on; others do not mind."""
+
+
+class _NullsLeftOut(BaseModel):
+    @model_serializer(mode="wrap")
+    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class FunctionCall(_NullsLeftOut):
+    """Whom to call, and with what; the arguments are JSON, as text."""
+
+    name: str | None = None
+    arguments: str = ""
+
+
+class ToolCall(BaseModel):
+    """A call."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ToolCallDelta(_NullsLeftOut):
+    """What a chunk adds to a call; the first has all but the arguments."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionCall
+
+
+class AnswerMessage(BaseModel):
+    """The assistant's message. Reasoning and calls are left out where there are none."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        return {
+            name: value for name, value in fields.items() if value is not None or name == "content"
+        }
+
+
+class MessageDelta(_NullsLeftOut):
+    """What a chunk adds to the assistant's message; fields that add nothing are left out."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class Answer:
+    """Puts one answer into a message's words while its text comes.
+
+    Args:
+        form: what it may consist of.
+    """
+
+    def __init__(self, form: AnswerForm) -> None:
+        self._parser = AnswerParser(form)
+        self._calls = 0
+
+    def feed(self, text: str) -> MessageDelta:
+        """What more text adds."""
+        return self._delta(self._parser.feed(text))
+
+    def finish(self) -> MessageDelta:
+        """What is left at the end."""
+        return self._delta(self._parser.finish())
+
+    def whole(self, text: str) -> AnswerMessage:
+        """The message of this text, which is all there is."""
+        delta = self._delta([*self._parser.feed(text), *self._parser.finish()])
+        calls = [
+            ToolCall(id=each.id or "", function=each.function) for each in delta.tool_calls or []
+        ]
+        return AnswerMessage(
+            content=delta.content if calls else delta.content or "",
+            reasoning_content=delta.reasoning_content,
+            tool_calls=calls or None,
+        )
+
+    def reason(self, reason: FinishReason | None) -> Reason:
+        """Why it ended, in OpenAI's words."""
+        assert reason is not None, "it has not ended"
+        called = self._calls > 0 and reason is FinishReason.STOP
+        return "tool_calls" if called else REASONS[reason]
+
+    def _delta(self, parts: Iterable[Part]) -> MessageDelta:
+        delta = MessageDelta()
+        for part in parts:
+            match part:
+                case Content(text=text):
+                    delta.content = (delta.content or "") + text
+                case Reasoning(text=text):
+                    delta.reasoning_content = (delta.reasoning_content or "") + text
+                case Call(name=name):
+                    call = ToolCallDelta(
+                        index=self._calls,
+                        id="".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH)),
+                        type="function",
+                        function=FunctionCall(name=name),
+                    )
+                    delta.tool_calls = [*(delta.tool_calls or []), call]
+                    self._calls += 1
+                case Arguments(text=text):
+                    if not delta.tool_calls:
+                        more = ToolCallDelta(index=self._calls - 1, function=FunctionCall())
+                        delta.tool_calls = [more]
+                    delta.tool_calls[-1].function.arguments += text
+        return delta

@@ -1,0 +1,175 @@
+"""Tools that an answer may call, and the grammar that this gives it."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.backend import Backend
+from medusa.errors import InvalidRequestError
+from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
+from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.text.answers import AnswerForm
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MAX_TOOLS = 128
+
+_COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}
+
+
+class Function(BaseModel):
+    """What a tool is. Calls always validate against its parameters, `strict` or not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}},
+        description="A JSON schema of an object; properties that it does not name are not given.",
+    )
+    strict: bool | None = None
+
+    def arguments(self) -> GrammarSpec:
+        """The grammar of a call's arguments."""
+        schema = {"type": "object"} | self.parameters
+        if "properties" in schema and not _COMBINING & schema.keys():
+            schema = {"additionalProperties": False} | schema
+        return GrammarSpec.json_schema(schema)
+
+
+class Tool(BaseModel):
+    """A function; there are no other tools."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["function"]
+    function: Function
+
+    def for_template(self) -> dict[str, Any]:
+        """The tool as Hugging Face's chat templates know it."""
+        return self.model_dump(exclude={"function": {"strict"}}, exclude_none=True)
+
+
+class FunctionName(BaseModel):
+    """A function by its name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The tool to call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class ToolFields(BaseModel):
+    """The fields by which a body says what may be called."""
+
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
+        None, description="auto where there are tools; with none the model does not see them."
+    )
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether an answer may be several calls; true unless it is said."
+    )
+
+    def visible_tools(self) -> Sequence[Tool]:
+        """The tools that the model is shown.
+
+        Raises:
+            InvalidRequestError: two have the same name, or the choice is none of them.
+        """
+        tools = self.tools or []
+        names = [tool.function.name for tool in tools]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidRequestError(f"two tools have the name {twice!r}", field="tools")
+        if self.tool_choice == "none":
+            return []
+        if self.tool_choice is None:
+            return tools
+        if not tools:
+            raise InvalidRequestError("tool_choice needs tools", field="tool_choice")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            name = self.tool_choice.function.name
+            raise InvalidRequestError(f"no tool has the name {name!r}", field="tool_choice")
+        return tools
+
+    def calls(self, form: AnswerForm) -> Calls | None:
+        """What may be called in an answer of this form."""
+        if form.calls is None:
+            return None
+        functions = [tool.function for tool in self.visible_tools()]
+        choice = self.tool_choice
+        if isinstance(choice, NamedTool):
+            functions = [each for each in functions if each.name == choice.function.name]
+        return Calls(
+            layout=form.calls,
+            arguments={each.name: each.arguments() for each in functions},
+            required=choice == "required" or isinstance(choice, NamedTool),
+            parallel=self.parallel_tool_calls is not False and not isinstance(choice, NamedTool),
+        )
+
+
+async def answer_constraint(
+    backend: Backend,
+    form: AnswerForm,
+    calls: Calls | None,
+    content: tuple[str, GrammarSpec] | None,
+) -> Callable[[], TokenConstraint] | None:
+    """What an answer must look like, ready to be kept to; None: it need not.
+
+    Args:
+        backend: compiles it.
+        form: what the answer consists of.
+        calls: what may be called.
+        content: the field that says what an answer without calls must look like, and how.
+
+    Raises:
+        InvalidRequestError: the field, or a tool's parameters, are wrong, not supported or too
+            complex, or the two cannot be told from each other.
+    """
+    field, spec = content or (None, None)
+    if calls is not None and spec is not None and not calls.layout.after_text:
+        raise InvalidRequestError(
+            f"{field} and tools cannot be asked for together: this model's calls look like JSON",
+            field=field,
+        )
+    thought = None
+    if form.reasoning is not None:
+        opening = None if form.in_reasoning else form.reasoning.opening
+        thought = Thought(opening, form.reasoning.closing)
+    whole = answer_grammar(thought, calls, spec)
+    if whole is None:
+        return None
+    try:
+        return await backend.constraint(whole)
+    except InvalidRequestError as error:
+        await _blame(backend, calls, content)
+        error.field = field or "tools"
+        raise
+
+
+async def _blame(
+    backend: Backend, calls: Calls | None, content: tuple[str, GrammarSpec] | None
+) -> None:
+    """Raise the error of the part that is at fault, if one alone is."""
+    if content is not None:
+        field, spec = content
+        await _compiled(backend, spec, field, "")
+    for name, spec in calls.arguments.items() if calls is not None else ():
+        await _compiled(backend, spec, "tools", f"the parameters of {name!r}: ")
+
+
+async def _compiled(backend: Backend, spec: GrammarSpec, field: str, words: str) -> None:
+    try:
+        await backend.constraint(spec)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{words}{error}", field=field) from error

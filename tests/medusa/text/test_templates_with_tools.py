@@ -1,0 +1,139 @@
+"""Tools in chat templates that know of them, and in those that do not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from medusa.errors import InvalidRequestError
+from medusa.text.chat_template import ChatTemplate, Conversation
+from medusa.text.tool_formats import FORMATS, HERMES
+
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Of a city.",
+        "parameters": {"type": "object", "properties": {"<|stop|>": {"type": "string"}}},
+    },
+}
+ARGUMENTS = '{"city": "Köln"}'
+CALL = {
+    "id": "abcdefghi",
+    "type": "function",
+    "function": {"name": "weather", "arguments": ARGUMENTS},
+}
+TURNS: list[dict[str, Any]] = [
+    {"role": "user", "content": "Is it warm?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "20 degrees", "tool_call_id": "abcdefghi"},
+]
+PLAIN = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+LISTED = "{% for tool in tools or [] %}{{ tool | tojson }}\n{% endfor %}"
+BODY = (
+    "{%% for m in messages %%}[{{ m.role }}] {{ m.content }}"
+    "{%% for c in m.tool_calls or [] %%}%s{%% endfor %%}{{ '\\n' }}{%% endfor %%}"
+)
+NAME = "{{ c.function.name }}"
+AS_TEXT = "{{ c.function.arguments }}"
+AS_JSON = "{{ c.function.arguments | tojson }}"
+QWEN = '<tool_call>\n{"name": "%s", "arguments": %s}\n</tool_call>'
+LLAMA = '{"name": "%s", "parameters": %s}'
+MISTRAL = '[TOOL_CALLS][{"name": "%s", "arguments": %s, "id": "{{ c.id }}"}]'
+FUNCTIONARY = "<function=%s>%s</function>"
+NEW_MISTRAL = "[TOOL_CALLS]%s[ARGS]%s"
+
+
+@pytest.mark.parametrize("arguments", [AS_TEXT, AS_JSON])
+@pytest.mark.parametrize("form", [QWEN, LLAMA, MISTRAL, FUNCTIONARY, NEW_MISTRAL])
+def test_the_form_of_calls_is_found_and_arguments_come_out_right(form: str, arguments: str) -> None:
+    template = ChatTemplate(LISTED + BODY % (form % (NAME, arguments)))
+    conversation = Conversation(TURNS, [TOOL])
+    text = template.prompt(conversation).text
+    assert text.startswith(json.dumps(TOOL))
+    expected = form.replace("{{ c.id }}", "abcdefghi") % ("weather", ARGUMENTS)
+    assert f"[assistant] {expected}\n[tool] 20 degrees\n" in text
+    found = template.answer_form(conversation, template.prompt(conversation))
+    assert found.names == ("weather",)
+    assert found.calls in FORMATS
+    assert found.calls is not None
+    written = found.calls.write([("weather", ARGUMENTS)])
+    assert written == expected.replace(', "id": "abcdefghi"', "")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PLAIN,
+        LISTED + PLAIN,  # shows tools, but not how they are called
+        BODY % (QWEN % (NAME, AS_TEXT)),  # the other way round
+        LISTED + BODY % f"call {NAME} with {AS_TEXT}",  # in a way of its own
+        "{% if tools %}{{ raise_exception('no tools') }}{% endif %}" + PLAIN,
+    ],
+)
+def test_templates_that_know_no_tools_get_them_as_text(source: str) -> None:
+    template = ChatTemplate(source)
+    conversation = Conversation(TURNS, [TOOL])
+    prompt = template.prompt(conversation)
+    assert prompt.text.startswith("[system] # Tools\n")
+    assert json.dumps(TOOL) in prompt.text
+    assert prompt.text.endswith(
+        f"[user] Is it warm?\n[assistant] {HERMES.write([('weather', ARGUMENTS)])}\n"
+        "[user] <tool_response>\n20 degrees\n</tool_response>\n"
+    )
+    assert template.answer_form(conversation, prompt).calls is HERMES
+
+
+def test_as_text_tools_stand_behind_what_the_system_says_and_results_together() -> None:
+    template = ChatTemplate(PLAIN)
+    turns = [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {**TURNS[0]},
+        {"role": "assistant", "content": "Well:", "tool_calls": [CALL, CALL]},
+        *[{"role": "tool", "content": text, "tool_call_id": "abcdefghi"} for text in "ab"],
+        {"role": "user", "content": "And now?"},
+    ]
+    text = template.prompt(Conversation(turns, [TOOL])).text
+    assert text.startswith("[system] Be brief.\n\n# Tools\n")
+    calls = HERMES.write([("weather", ARGUMENTS)] * 2)
+    results = "\n".join(f"<tool_response>\n{each}\n</tool_response>" for each in "ab")
+    assert text.endswith(f"[assistant] Well:\n{calls}\n[user] {results}\n[user] And now?\n")
+    assert "# Tools" not in template.prompt(Conversation(turns)).text
+
+
+def test_without_tools_there_are_no_calls() -> None:
+    template = ChatTemplate(LISTED + BODY % (QWEN % (NAME, AS_TEXT)))
+    conversation = Conversation(TURNS)
+    assert template.answer_form(conversation, template.prompt(conversation)).calls is None
+
+
+def test_control_tokens_in_tools_are_text_also_in_names() -> None:
+    template = ChatTemplate(
+        LISTED + BODY % (QWEN % (NAME, AS_TEXT)), control={"<|stop|>": False, "[user]": False}
+    )
+    prompt = template.prompt(Conversation(TURNS[:1], [TOOL]))
+    assert [piece.is_plain for piece in prompt.pieces if "<|stop|>" in piece.text] == [True]
+    assert json.dumps(TOOL) in prompt.text
+
+
+def test_further_variables_reach_the_template_but_not_its_own() -> None:
+    source = PLAIN + "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    template = ChatTemplate(source)
+    off = Conversation(TURNS[:1], variables={"enable_thinking": False})
+    assert template.prompt(off).text.endswith("<think>\n\n</think>\n\n")
+    with pytest.raises(InvalidRequestError, match="messages is not") as caught:
+        template.prompt(Conversation(TURNS[:1], variables={"messages": []}))
+    assert caught.value.field == "chat_template_kwargs"
+
+
+def test_reasoning_that_the_prompt_opens_is_known() -> None:
+    source = PLAIN + "{% if not quiet %}<think>\n{% else %}<think></think>{% endif %}"
+    template = ChatTemplate(source)
+    for quiet in (False, True):
+        conversation = Conversation(TURNS[:1], variables={"quiet": quiet})
+        form = template.answer_form(conversation, template.prompt(conversation))
+        assert form.reasoning is not None
+        assert form.in_reasoning is not quiet
+    conversation = Conversation(TURNS[:1])
+    plain = ChatTemplate(PLAIN)
+    assert plain.answer_form(conversation, plain.prompt(conversation)).reasoning is None
