@@ -1,7 +1,9 @@
 """Builds the optional CPU kernels; everything else about the project is in pyproject.toml."""
 
+import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -47,15 +49,20 @@ class BuildKernels(build_ext):
             raise
 
     def build_library(self, ext: Extension) -> None:
-        """Compile and link one library."""
-        objects = []
-        for source in ext.sources:
-            flags = COMMON + flags_for(Path(source))
-            objects += self.compiler.compile(
-                [source], output_dir=self.build_temp, extra_postargs=flags, depends=ext.depends
+        """Compile and link one library; each instruction set takes minutes."""
+
+        def compiled(source: str) -> list[str]:
+            return self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                extra_postargs=COMMON + flags_for(Path(source)),
+                depends=ext.depends,
             )
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compiled, ext.sources))
         self.compiler.link_shared_object(
-            objects,
+            [name for names in objects for name in names],
             self.get_ext_fullpath(ext.name),
             libraries=["dl"],
             build_temp=self.build_temp,

@@ -7,7 +7,10 @@ from app.settings import DoctorSettings
 
 
 def run(settings: DoctorSettings) -> None:
-    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are."""
+    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are.
+
+    Of a model, show what it can do and whether it is computed exactly.
+    """
     from medusa.llama import kernels, processor
     from medusa.llama.kernels.doctor import compare_speed, cpu_features
 
@@ -37,3 +40,20 @@ def run(settings: DoctorSettings) -> None:
                 f"{speed.ratio:.2f}",
             )
         console.print(table)
+    if settings.model is not None:
+        _describe_model(console, settings.model)
+
+
+def _describe_model(console: Console, model: str) -> None:
+    """What `serve` would say of it."""
+    from app.cli.serve import describe
+    from medusa.loading import open_model
+    from models import resolve
+
+    files = resolve(model)
+    loaded = open_model(files.model, files.heads, name=files.name)
+    try:
+        for line in describe(loaded):
+            console.print(line, highlight=False, soft_wrap=True)
+    finally:
+        loaded.close()

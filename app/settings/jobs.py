@@ -144,6 +144,14 @@ class ConvertCatalogueSettings(HubSettings, DraftVocabSettings):
 
 
 class DoctorSettings(Settings):
-    """How thoroughly the kernels are looked at."""
+    """What is looked at, and how thoroughly."""
 
+    model: Annotated[
+        str | None,
+        Opt(
+            help="Also say how this model would be served: catalogue name or path of a GGUF.",
+            unset="none",
+            positional=True,
+        ),
+    ] = None
     seconds: Annotated[float, Opt(help="How long to compare speeds.", ge=0)] = 10.0

@@ -202,3 +202,13 @@ def test_a_context_for_which_there_is_no_memory_is_refused_with_the_numbers(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert "a context size of " in line
+
+
+def test_doctor_tells_how_a_model_would_be_served(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_model(SERVED_MODELS["gemma3"], path)
+    result = run("doctor", "--seconds", "0", str(path))
+    assert result.returncode == 0, result.stderr
+    assert "memory:   sliding windows" in result.stdout
+    ours = "kernels:   ours" in result.stdout
+    assert ("results:  exact" in result.stdout) == ours
