@@ -7,6 +7,7 @@ import anyio
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from app.door.refusals import RefusedError
 
@@ -57,8 +58,16 @@ class BodyReader:
                     400, "the body is nested too deeply; at most 200 levels are read", "too_deep"
                 ) from None
             raise RequestValidationError(
-                [{**each, "loc": ("body", *each["loc"])} for each in errors]
+                [{**each, "loc": ("body", *each["loc"])} for each in errors], body=_values(body)
             ) from None
+
+
+def _values(body: bytes) -> Any:
+    """What was sent, to tell its names from those of our types; None if it is no JSON."""
+    try:
+        return from_json(body)
+    except ValueError:
+        return None
 
 
 class ReadRequest(Request):
