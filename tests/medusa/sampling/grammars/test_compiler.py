@@ -165,3 +165,16 @@ def test_a_grammar_is_compiled_once_and_its_constraints_are_apart(
     first.accept(tiny.tokenize("c")[0])
     assert not first.allows(tiny.tokenize("a")[0])
     assert second.allows(tiny.tokenize("a")[0])
+
+
+@pytest.mark.parametrize("spec", [GrammarSpec.choice(["ab"]), GrammarSpec.regex("a*b*")])
+def test_nothing_is_forced_behind_the_end(
+    tiny: Model, compiler: GrammarCompiler, spec: GrammarSpec
+) -> None:
+    constraint = compiler.compile(spec)()
+    for token in tiny.tokenize("ab", add_special=False):
+        constraint.accept(token)
+    assert constraint.allows(tiny.eos_token)
+    ahead = constraint.fork()
+    ahead.accept(tiny.eos_token)
+    assert not ahead.forced()
