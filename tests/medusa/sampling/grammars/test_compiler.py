@@ -178,3 +178,24 @@ def test_nothing_is_forced_behind_the_end(
     ahead = constraint.fork()
     ahead.accept(tiny.eos_token)
     assert not ahead.forced()
+
+
+@pytest.mark.parametrize("ends", [{258}, {257, 258}])
+def test_another_token_ends_texts_where_there_is_no_eos(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, ends: set[int]
+) -> None:
+    monkeypatch.setattr(Model, "eos_token", -1)
+    monkeypatch.setattr(tiny, "eog_tokens", frozenset(ends))
+    compiler = GrammarCompiler(lambda: grammar_tokenizer(tiny))
+    constraint = compiler.compile(GrammarSpec.choice(["ab"]))()
+    for token in tiny.tokenize("ab", add_special=False):
+        constraint.accept(token)
+    assert list(constraint.forced()) == [min(ends)]
+
+
+def test_a_model_that_never_ends_writes_nothing_structured(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "eog_tokens", frozenset())
+    with pytest.raises(InvalidRequestError, match="no token that could end"):
+        GrammarCompiler(lambda: grammar_tokenizer(tiny)).compile(GrammarSpec.choice(["ab"]))
