@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from medusa.errors import EngineStoppedError
+
 T = TypeVar("T")
 
 STACK_BYTES = 512 << 20  # address space; memory is taken only as deep as a call has been
@@ -22,6 +24,7 @@ class DeepThreads:
     """
 
     def __init__(self) -> None:
+        self._closed = False
         self._executor = ThreadPoolExecutor(N_THREADS, thread_name_prefix="deep")
         # A thread's stack is as large as threading.stack_size says when it starts. That holds for
         # the whole process, so all of ours start here and now.
@@ -38,9 +41,24 @@ class DeepThreads:
                 threading.stack_size(before)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        """What `work` returns or raises.
+
+        Raises:
+            EngineStoppedError: the threads were closed before its turn came.
+        """
+        stopped = EngineStoppedError("the server is shutting down")
+        try:
+            future = self._executor.submit(work)
+        except RuntimeError:
+            raise stopped from None
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise stopped from None
+            raise
 
     def close(self) -> None:
-        """Wait for the running work and end the threads."""
-        self._executor.shutdown()
+        """Wait for the running work and end the threads; what waits for its turn is given up."""
+        self._closed = True
+        self._executor.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,17 @@ def open_model(
     """
     config = config or EngineConfig()
     check_room(path, config, gpu_layers)
-    model = load_model(path, gpu_layers)
-    try:
+    with ExitStack() as opened:
+        model = load_model(path, gpu_layers)
+        opened.callback(model.close)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = chat_template.read_text("utf-8") if chat_template else model.chat_template
         template, no_chat = _open_template(model, source)
+        if template is not None:
+            opened.callback(template.close)
         engine = Engine(model, loaded_heads, config, observer)
-    except Exception:
-        model.close()
-        raise
+        opened.pop_all()
     return LoadedModel(
         name or path.stem,
         model,

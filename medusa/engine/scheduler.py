@@ -113,7 +113,6 @@ class Scheduler:
             self._pacer.observe(plan.n_scored, seconds, scored=True)
         for chunk in (*plan.prefill, *plan.scored):
             chunk.slot.prefilled(chunk.tokens)
-            chunk.slot.sequence.is_suspect = False
             self._may_admit = True
         for verified in result.verified:
             verified.slot.settle(verified.tree, verified.path)

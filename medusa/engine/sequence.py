@@ -29,7 +29,7 @@ class Sequence:
         # Set by any thread, read by the engine's at the next step:
         self.cancelled = False
         self.paused = False  # its owner has more than enough to read; others may have its slot
-        self.is_suspect = False  # a step with it failed, and none has succeeded since
+        self.is_suspect = False  # a step with it failed, and it has not decoded a token since
         self.tokens = list(request.prompt)  # prompt and generated tokens
         self.n_prompt = len(request.prompt)
         room = max_context - self.n_prompt

@@ -4,6 +4,7 @@ import ctypes
 
 from llguidance import LLTokenizer
 
+from medusa.errors import InvalidRequestError
 from medusa.llama import runtime
 from medusa.llama.vocabulary import Vocabulary
 
@@ -12,9 +13,16 @@ _MARKUP = b"\xff"
 
 
 def grammar_tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
-    """The tokens' bytes, and llama.cpp's tokenizer, which cuts forced texts."""
+    """The tokens' bytes, and llama.cpp's tokenizer, which cuts forced texts.
+
+    Raises:
+        InvalidRequestError: no token ends a text.
+    """
     llama_cpp = runtime.load().llama_cpp
     vocab, eos = vocabulary.vocab_handle, vocabulary.eos_token
+    ends = sorted(vocabulary.eog_tokens, key=lambda token: (token != eos, token))
+    if not ends:
+        raise InvalidRequestError("this model has no token that could end a structured answer")
 
     def is_markup(token: int, piece: bytes) -> bool:
         attributes = llama_cpp.llama_vocab_get_attr(vocab, token)
@@ -33,6 +41,6 @@ def grammar_tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
         tokens=[_MARKUP + piece if is_markup(token, piece) else piece for token, piece in pieces],
         vocab_ptr=vocab,
         tokenize_fptr=ctypes.cast(llama_cpp.llama_cpp._lib.llama_tokenize, ctypes.c_void_p).value,
-        eos_token=[eos, *sorted(vocabulary.eog_tokens - {eos})],
+        eos_token=ends,
         slices=None,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
 from medusa.speculation.cost import StepCost
 from medusa.speculation.sources.source import ROOT, Draft
 from medusa.speculation.tree import TokenTree, TreeLimits
@@ -156,7 +156,10 @@ class TreeGrowth:
         constraint = self._constraints[parent]
         if constraint is not None:
             constraint = constraint.fork()
-            constraint.accept(token)
+            try:
+                constraint.accept(token)
+            except ConstraintFailedError:  # if the token is emitted, its request ends so
+                drafts, constraint = [], None
         self._add(token, parent, self._depths[parent] + 1, -negative_chance, drafts, constraint)
 
     def tree(self, n_nodes: int | None = None) -> TokenTree:

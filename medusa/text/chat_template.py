@@ -5,6 +5,7 @@ runs them where they can do no harm.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +55,11 @@ class ChatTemplate:
         self._constants = {"bos_token": bos, "eos_token": eos}
         self._control = ControlTokens(control)
         try:
-            self._process = RenderingProcess(source)
-            self._needs = find_needs(lambda variables: self._render(variables, True))
+            with ExitStack() as opened:
+                self._process = RenderingProcess(source)
+                opened.callback(self._process.close)
+                self._needs = find_needs(lambda variables: self._render(variables, True))
+                opened.pop_all()
         except RenderingError as error:
             raise InvalidRequestError(f"the chat template cannot be used: {error}") from error
 

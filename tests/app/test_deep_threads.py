@@ -5,7 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.deep_threads import DeepThreads
+from app.deep_threads import N_THREADS, DeepThreads
+from medusa.errors import EngineStoppedError
 from tests.app.conftest import running_server
 from tests.architectures.models import MODELS
 from tests.architectures.writer import write_model
@@ -56,6 +57,30 @@ def test_one_long_work_does_not_hold_up_another() -> None:
 
     asyncio.run(run())
     threads.close()
+
+
+def test_what_waits_when_the_threads_are_closed_is_given_up() -> None:
+    threads = DeepThreads()
+    begun, going_on = threading.Barrier(N_THREADS + 1), threading.Event()
+
+    def work() -> bool:
+        begun.wait()
+        return going_on.wait()
+
+    async def run() -> None:
+        working = [asyncio.create_task(threads.run(work)) for _ in range(N_THREADS)]
+        waiting = asyncio.create_task(threads.run(lambda: True))
+        await asyncio.to_thread(begun.wait)
+        closing = asyncio.create_task(asyncio.to_thread(threads.close))
+        with pytest.raises(EngineStoppedError):
+            await waiting
+        with pytest.raises(EngineStoppedError):
+            await threads.run(lambda: True)
+        going_on.set()
+        assert all(await asyncio.gather(*working))
+        await closing
+
+    asyncio.run(run())
 
 
 def test_other_threads_keep_their_stacks() -> None:

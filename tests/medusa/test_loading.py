@@ -1,9 +1,13 @@
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from medusa.engine.config import EngineConfig
+from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.loading import open_model
+from medusa.text.chat_template import ChatTemplate
+from medusa.text.rendering import RenderingProcess
 from tests.app.tiny_model import write_tiny_model
 
 CONFIG = EngineConfig(n_slots=1, n_ctx=256, n_threads=1, draft_nodes=0)
@@ -38,3 +42,43 @@ def test_a_template_may_be_given_instead(tmp_path: Path) -> None:
     assert loaded.template is not None
     assert loaded.template.render([{"role": "user", "content": "Hi"}]) == "Hi"
     loaded.close()
+
+
+@pytest.fixture
+def renderers(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that templates begin."""
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Noted(RenderingProcess):
+        def __init__(self, source: str) -> None:
+            super().__init__(source)
+            begun.append(self._process)
+
+    monkeypatch.setattr("medusa.text.chat_template.RenderingProcess", Noted)
+    return begun
+
+
+def test_a_model_that_cannot_be_served_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderers: list[subprocess.Popen[bytes]]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ModelLoadError("no context")
+
+    path = tmp_path / "tiny.gguf"
+    write_tiny_model(path, chat_template="{{ messages[-1].content }}")
+    monkeypatch.setattr("medusa.loading.Engine", fail)
+    with pytest.raises(ModelLoadError, match="no context") as kept:
+        open_model(path, config=CONFIG)
+    (renderer,) = renderers
+    assert renderer.poll() is not None
+    assert kept.tb is not None
+
+
+def test_a_template_that_cannot_be_used_leaves_no_process(
+    renderers: list[subprocess.Popen[bytes]],
+) -> None:
+    with pytest.raises(InvalidRequestError, match="leaves out what the user says") as kept:
+        ChatTemplate("{{ 'Hi' }}")
+    (renderer,) = renderers
+    assert renderer.poll() is not None
+    assert kept.tb is not None

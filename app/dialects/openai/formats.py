@@ -1,9 +1,9 @@
 """What an answer must look like: the fields of OpenAI, llama-server and vLLM for it."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import from_json
 
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -13,7 +13,7 @@ def _parsed(value: Any) -> Any:
     """A schema that was sent as its JSON text."""
     if isinstance(value, str):
         try:
-            return json.loads(value)
+            return from_json(value)  # at most 200 levels deep, as bodies
         except ValueError as error:
             raise ValueError(f"is not JSON: {error}") from None
     return value

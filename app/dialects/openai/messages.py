@@ -1,6 +1,5 @@
 """The messages of a conversation, as clients send them."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +12,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import from_json
 
 
 class TextPart(BaseModel):
@@ -36,7 +36,7 @@ class CalledFunction(BaseModel):
     @classmethod
     def _object(cls, value: str) -> str:
         try:
-            is_object = isinstance(json.loads(value), dict)
+            is_object = isinstance(from_json(value), dict)  # at most 200 levels deep, as bodies
         except ValueError:
             is_object = False
         if not is_object:

@@ -57,7 +57,7 @@ class GrammarConstraint:
             expected = self._forced.popleft()
             if token != expected:
                 self._forced.clear()
-        self._looked = bool(self._forced)
+        self._looked = bool(self._forced) or token == self._end_token  # nothing comes after it
         self._matcher.consume_token(token)
         self._check()
 

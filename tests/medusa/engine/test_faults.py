@@ -182,3 +182,16 @@ def test_a_clock_that_jumps_changes_no_answer(
 
     monkeypatch.setattr(time, "perf_counter", jumping)
     assert answers(generate(engine, REQUESTS)) == expected
+
+
+def test_a_prompt_that_fails_in_a_later_piece_fails_twice(
+    tiny: Model, steps: list[StepReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EngineConfig(n_slots=2, n_ctx=512, n_batch=32, n_threads=1, draft_nodes=0)
+    engine = Engine(tiny, config=config, observer=steps.append)
+    fault = Fault(status(-3), times=10, guilty=GUILTY)
+    inject(engine, fault, monkeypatch)
+    (run,) = generate(engine, [GenerationRequest((1,) * 100 + (GUILTY, 3), max_tokens=1)])
+    engine.close()
+    assert isinstance(run.events[-1], Failed)
+    assert fault.happened == sum(step.failures for step in steps) == 2

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medusa.sampling.constraints import ConstraintFailedError
 from medusa.speculation.growth import TreeGrowth
 from medusa.speculation.tree import TokenTree, TreeLimits
 from tests.medusa.speculation.drafts import (
@@ -215,3 +216,22 @@ def test_every_path_of_a_constrained_tree_is_lawful(guesses: Guesses, limits: Tr
         walker = Alternating()
         for token in path:
             walker.accept(token)
+
+
+class Fragile(Alternating):
+    """Cannot go on behind a 7, which only shows there."""
+
+    def accept(self, token: int) -> None:
+        if token == 7:
+            raise ConstraintFailedError("too complex")
+        super().accept(token)
+
+    def fork(self) -> "Fragile":
+        return replace(self)
+
+
+def test_where_a_constraint_cannot_go_on_guesses_end() -> None:
+    guesses = Guesses([[7, 3], [8, 2]], [[0.6, 0.2], [0.5, 0.4]], chained=False)
+    growth = TreeGrowth(replace(request_of(ROOMY, guesses), constraint=Fragile()))
+    grow_fully(growth)
+    assert sorted(paths(growth.tree())) == [(3,), (3, 2), (3, 8), (7,)]

@@ -213,10 +213,14 @@ def test_reasoning_is_told_apart() -> None:
         ({"messages": [{"role": "assistant", "tool_calls": [
             {"id": "a", "function": {"name": "f", "arguments": "[1]"}}]}]},
          "messages.0.tool_calls.0.function.arguments", "JSON object"),
+        ({"messages": [{"role": "assistant", "tool_calls": [
+            {"id": "a", "function": {"name": "f", "arguments": '{"a":' * 50_000}}]}]},
+         "messages.0.tool_calls.0.function.arguments", "JSON object"),
+        ({"guided_json": "[" * 50_000}, None, "nested too deeply"),
     ],
 )  # fmt: skip
 def test_contradictions_and_mistakes_are_explained(
-    fields: dict[str, Any], param: str, words: str
+    fields: dict[str, Any], param: str | None, words: str
 ) -> None:
     with served(fake()) as client:
         error = post(client, 400, **fields)["error"]

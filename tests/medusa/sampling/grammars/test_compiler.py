@@ -165,3 +165,37 @@ def test_a_grammar_is_compiled_once_and_its_constraints_are_apart(
     first.accept(tiny.tokenize("c")[0])
     assert not first.allows(tiny.tokenize("a")[0])
     assert second.allows(tiny.tokenize("a")[0])
+
+
+@pytest.mark.parametrize("spec", [GrammarSpec.choice(["ab"]), GrammarSpec.regex("a*b*")])
+def test_nothing_is_forced_behind_the_end(
+    tiny: Model, compiler: GrammarCompiler, spec: GrammarSpec
+) -> None:
+    constraint = compiler.compile(spec)()
+    for token in tiny.tokenize("ab", add_special=False):
+        constraint.accept(token)
+    assert constraint.allows(tiny.eos_token)
+    ahead = constraint.fork()
+    ahead.accept(tiny.eos_token)
+    assert not ahead.forced()
+
+
+@pytest.mark.parametrize("ends", [{258}, {257, 258}])
+def test_another_token_ends_texts_where_there_is_no_eos(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, ends: set[int]
+) -> None:
+    monkeypatch.setattr(Model, "eos_token", -1)
+    monkeypatch.setattr(tiny, "eog_tokens", frozenset(ends))
+    compiler = GrammarCompiler(lambda: grammar_tokenizer(tiny))
+    constraint = compiler.compile(GrammarSpec.choice(["ab"]))()
+    for token in tiny.tokenize("ab", add_special=False):
+        constraint.accept(token)
+    assert list(constraint.forced()) == [min(ends)]
+
+
+def test_a_model_that_never_ends_writes_nothing_structured(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "eog_tokens", frozenset())
+    with pytest.raises(InvalidRequestError, match="no token that could end"):
+        GrammarCompiler(lambda: grammar_tokenizer(tiny)).compile(GrammarSpec.choice(["ab"]))
