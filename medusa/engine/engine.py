@@ -32,6 +32,7 @@ from medusa.llama.context import Context
 from medusa.llama.exactness import observe
 from medusa.llama.model import Model
 from medusa.llama.threads import with_passing_team
+from medusa.llama.vocabulary import check_token_ids
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
 
@@ -202,10 +203,7 @@ class Engine:
             raise ContextLengthError(len(request.prompt), self.max_context)
         bias = request.sampling.logit_bias
         for field, tokens in (("prompt", request.prompt), ("logit_bias", bias)):
-            if tokens and not (min(tokens) >= 0 and max(tokens) < self.model.n_vocab):
-                raise InvalidRequestError(
-                    f"token ids must be between 0 and {self.model.n_vocab - 1}", field=field
-                )
+            check_token_ids(tokens, self.model.n_vocab, field)
         if request.record_hidden and not self.model.capabilities.gives_hidden_states:
             raise InvalidRequestError(
                 "this model gives no hidden states beside its logits", field="record_hidden"

@@ -2,11 +2,21 @@
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
 from medusa.errors import InvalidRequestError, ModelLoadError
+
+
+def check_token_ids(tokens: Collection[int], n_vocab: int, field: str) -> None:
+    """See to it that tokens are in the vocabulary.
+
+    Raises:
+        InvalidRequestError: one is not; names the field.
+    """
+    if tokens and not (min(tokens) >= 0 and max(tokens) < n_vocab):
+        raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field=field)
 
 
 class Vocabulary:
@@ -114,7 +124,11 @@ class Vocabulary:
         """The text of a prompt's tokens, in UTF-8 if they are whole characters.
 
         Without what tokenising puts in front of a text: BOS, and SentencePiece's space.
+
+        Raises:
+            InvalidRequestError: a token is not in the vocabulary.
         """
+        check_token_ids(tokens, self.n_vocab, "prompt")
         bos = int(self.adds_bos and list(tokens[:1]) == [self.bos_token])
         text = b"".join(self.pieces[token] for token in tokens[bos:])
         return text.removeprefix(b" ") if self._adds_space else text

@@ -164,3 +164,14 @@ def complete(client: TestClient, *, stream: bool = False, **fields: Any) -> dict
             else:
                 first["logprobs"][name] = None
     return dict(first)
+
+
+@pytest.mark.parametrize("token", [-1, 10**9])
+def test_tokens_that_are_none_are_refused_before_they_are_echoed(
+    tmp_path: Path, serve: Serve, token: int
+) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf")
+    body = {"prompt": [1, token], "echo": True}
+    answer = serve(tmp_path / "tiny.gguf").post("/v1/completions", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "prompt"

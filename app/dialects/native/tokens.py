@@ -7,7 +7,7 @@ from app.backend import spell
 from app.dialects.dialect import in_words, service_of
 from app.dialects.openai.errors import OPENAI
 from app.hosts import DEFAULT_ALIAS
-from medusa.errors import InvalidRequestError
+from medusa.llama.vocabulary import check_token_ids
 
 router = OPENAI.router()
 
@@ -64,7 +64,6 @@ async def tokenize(body: TokenizeBody, request: Request) -> Response:
 async def detokenize(body: DetokenizeBody, request: Request) -> Response:
     """Text of token ids."""
     backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
-    n_vocab, tokens = backend.info.n_vocab, body.tokens
-    if tokens and not (min(tokens) >= 0 and max(tokens) < n_vocab):
-        raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field="tokens")
+    tokens = body.tokens
+    check_token_ids(tokens, backend.info.n_vocab, "tokens")
     return await in_words(lambda: Content(content=spell(backend.pieces, tokens)))

@@ -86,7 +86,9 @@ def test_one_command_gets_a_model_that_serve_finds(hub: FakeHub, run: Run, tmp_p
     folder = tmp_path / "cache" / "vicuna-7b-v1.3"
     assert sorted(path.name for path in folder.iterdir()) == [
         "vicuna-7b-v1.3.gguf",
+        "vicuna-7b-v1.3.gguf.sha256",
         "vicuna-7b-v1.3.medusa.gguf",
+        "vicuna-7b-v1.3.medusa.gguf.sha256",
     ]
     assert read_heads(folder / "vicuna-7b-v1.3.medusa.gguf").header.n_heads == 5
     assert not any("README" in path for _, path, _ in hub.requests)
