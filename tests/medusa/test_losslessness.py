@@ -2,9 +2,10 @@
 
 Shown twice. On the default model as it is served, with our CPU kernels: there a token's logits are
 the same to the bit whatever shares its batch, so tokens and log probabilities must be equal.
-And on an f32 copy with an f32 KV cache and llama.cpp's own attention: there logits move by 1e-5, and a token may differ only where the two best were within
-1e-2 of each other, in at most 2 prompts of 100. (An f16 copy will not do: llama.cpp rounds
-activations to f16, so logits move by 5e-3 between batches, by 2e-2 where a batch has one row.)
+And on an f32 copy with an f32 KV cache and llama.cpp's own attention: there logits move by 1e-5,
+and a token may differ only where the two best were within 1e-2 of each other, in at most 2 prompts
+of 100. (An f16 copy will not do: llama.cpp rounds activations to f16, so logits move by 5e-3
+between batches, by 2e-2 where a batch has one row.)
 """
 
 from collections.abc import Callable, Sequence
