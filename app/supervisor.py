@@ -201,10 +201,12 @@ class _Supervisor:
     def _stop(self) -> None:
         if self._server is None or not self._stopping.is_set():
             self._stopping.set()
-            if self._server is not None:
-                self._server.process.terminate()
+            end = signal.SIGTERM
         else:
-            self._server.process.kill()
+            end = signal.SIGKILL
+        if self._server is not None:
+            with suppress(ProcessLookupError):  # it has just ended
+                self._server.process.send_signal(end)
 
     async def _stand_in(self, seconds: float) -> None:
         """Answer 503 for a while, or until the supervisor is stopped."""

@@ -247,7 +247,7 @@ class Engine:
             while self._wait_for_work():
                 try:
                     self._step()
-                except Exception as error:
+                except BaseException as error:  # a panic in Rust is no Exception
                     log.exception("a step failed; its requests are computed again")
                     self._start_afresh(error)
 
@@ -286,7 +286,7 @@ class Engine:
             except Exception:
                 log.exception("the observer of the engine's steps failed; requests go on")
 
-    def _start_afresh(self, error: Exception) -> None:
+    def _start_afresh(self, error: BaseException) -> None:
         """Empty the KV cache, whose state is not known any more, and compute again what ran.
 
         Whose step fails twice, the second time without another suspect beside it, has an error.

@@ -58,7 +58,7 @@ def token_logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
     return TokenLogprob(token, float(logprobs[token]), best)
 
 
-def _failure(error: Exception) -> tuple[FailureKind, str]:
+def _failure(error: BaseException) -> tuple[FailureKind, str]:
     match error:
         case EngineStoppedError():
             return FailureKind.STOPPED, str(error)
@@ -181,7 +181,7 @@ class Output:
             usage = self._usage(n_generated)
             self._send(Finished(self._request.id, reason, usage, self._end_logprob))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Tell the owner of an error; he may be gone, so this never raises."""
         kind, message = _failure(error)
         try:

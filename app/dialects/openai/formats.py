@@ -3,20 +3,15 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import from_json
 
+from app.dialects.openai import json_text
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
 
 
 def _parsed(value: Any) -> Any:
     """A schema that was sent as its JSON text."""
-    if isinstance(value, str):
-        try:
-            return from_json(value)  # at most 200 levels deep, as bodies
-        except ValueError as error:
-            raise ValueError(f"is not JSON: {error}") from None
-    return value
+    return json_text.parse(value) if isinstance(value, str) else value
 
 
 Schema = dict[str, Any] | bool

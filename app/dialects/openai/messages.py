@@ -12,7 +12,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import from_json
+
+from app.dialects.openai import json_text
 
 
 class TextPart(BaseModel):
@@ -36,11 +37,13 @@ class CalledFunction(BaseModel):
     @classmethod
     def _object(cls, value: str) -> str:
         try:
-            is_object = isinstance(from_json(value), dict)  # at most 200 levels deep, as bodies
+            is_object = isinstance(json_text.parse(value), dict)
         except ValueError:
             is_object = False
         if not is_object:
-            raise ValueError("must be a JSON object, as text")
+            raise ValueError(
+                f"must be a JSON object, as text of up to {json_text.MAX_CHARACTERS:,} characters"
+            )
         return value
 
 

@@ -3,9 +3,12 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
+import numpy as np
 import pytest
 
 from medusa.engine.client import Generated
@@ -41,6 +44,28 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     model = Model(path)
     yield model
     model.close()
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it: no Exception."""
+
+
+class Panicking:
+    """A constraint of such a library."""
+
+    def mask(self, row: np.ndarray) -> None:
+        raise Panic
+
+    def accept(self, token: int) -> None: ...
+
+    def forced(self) -> Sequence[int]:
+        return ()
+
+    def allows(self, token: int) -> bool:
+        return True
+
+    def fork(self) -> Self:
+        return self
 
 
 @pytest.fixture
@@ -195,3 +220,10 @@ def test_a_prompt_that_fails_in_a_later_piece_fails_twice(
     engine.close()
     assert isinstance(run.events[-1], Failed)
     assert fault.happened == sum(step.failures for step in steps) == 2
+
+
+def test_a_panic_ends_its_own_request_alone(engine: Engine) -> None:
+    expected = generate(engine, REQUESTS)
+    runs = generate(engine, [*REQUESTS[:2], replace(BAD, constraint=Panicking), *REQUESTS[2:]])
+    assert isinstance(runs.pop(2).events[-1], Failed)
+    assert [run.tokens for run in runs] == [run.tokens for run in expected]
