@@ -21,18 +21,13 @@ from medusa.engine.runner import StepRunner
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import Slot
-from medusa.errors import (
-    ContextLengthError,
-    EngineStoppedError,
-    InvalidRequestError,
-    QueueFullError,
-)
+from medusa.engine.validation import check_request
+from medusa.errors import EngineStoppedError, InvalidRequestError, QueueFullError
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.exactness import observe
 from medusa.llama.model import Model
 from medusa.llama.threads import with_passing_team
-from medusa.llama.vocabulary import check_token_ids
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
 
@@ -146,7 +141,7 @@ class Engine:
         """
         self.check_room(len(requests))
         for request in requests:
-            self._validate(request)
+            check_request(request, self.model, self.max_context)
         sequences = [Running(r, self.model, sink, self.max_context) for r in requests]
         with self._changed:
             self.check_room(len(requests))
@@ -195,21 +190,6 @@ class Engine:
         for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
         self._context.close()
-
-    def _validate(self, request: GenerationRequest) -> None:
-        if not request.prompt:
-            raise InvalidRequestError("the prompt is empty", field="prompt")
-        if len(request.prompt) >= self.max_context:
-            raise ContextLengthError(len(request.prompt), self.max_context)
-        bias = request.sampling.logit_bias
-        for field, tokens in (("prompt", request.prompt), ("logit_bias", bias)):
-            check_token_ids(tokens, self.model.n_vocab, field)
-        if request.record_hidden and not self.model.capabilities.gives_hidden_states:
-            raise InvalidRequestError(
-                "this model gives no hidden states beside its logits", field="record_hidden"
-            )
-        if request.adapter is not None:
-            raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
 
     def _check_ids(self, ids: Sequence[str]) -> None:
         live = [self._live.get(request_id) for request_id in ids]

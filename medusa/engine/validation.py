@@ -1,0 +1,31 @@
+"""Whether a model can ever run a request."""
+
+from medusa.engine.requests import GenerationRequest
+from medusa.errors import ContextLengthError, InvalidRequestError
+from medusa.llama.model import Model
+from medusa.llama.vocabulary import check_token_ids
+
+
+def check_request(request: GenerationRequest, model: Model, max_context: int) -> None:
+    """See to it that a request can run.
+
+    Args:
+        request: what is asked for.
+        model: what it is asked of.
+        max_context: most tokens of one request, prompt and answer together.
+
+    Raises:
+        InvalidRequestError: it never can; names the field.
+    """
+    if not request.prompt:
+        raise InvalidRequestError("the prompt is empty", field="prompt")
+    if len(request.prompt) >= max_context:
+        raise ContextLengthError(len(request.prompt), max_context)
+    check_token_ids(request.prompt, model.n_vocab, "prompt")
+    check_token_ids(request.sampling.logit_bias, model.n_vocab, "logit_bias")
+    if request.record_hidden and not model.capabilities.gives_hidden_states:
+        raise InvalidRequestError(
+            "this model gives no hidden states beside its logits", field="record_hidden"
+        )
+    if request.adapter is not None:
+        raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
