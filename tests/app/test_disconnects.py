@@ -31,8 +31,8 @@ class Request:
     def __init__(self, server: Server, *, stream: bool) -> None:
         self._http = httpx.Client(base_url=server.url, timeout=600)
         self._body = ENDLESS | {"stream": stream}
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
 
     def _run(self) -> None:
         try:
@@ -48,7 +48,11 @@ class Request:
             stream = connection._connection._network_stream
             raw = stream.get_extra_info("socket")
             raw.shutdown(2)
-        self.thread.join()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._thread.join()
         self._http.close()
 
 
@@ -100,5 +104,5 @@ def test_a_stopped_server_ends_its_streams(tmp_path: Path) -> None:
     with running_server(tmp_path, *options) as server:
         request = Request(server, stream=True)
         wait_for(server, active=1, waiting=0)
-    request.thread.join()
+    request.wait()
     assert server.process.returncode == 0, server.log.read_text()
