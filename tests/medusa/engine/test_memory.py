@@ -8,22 +8,8 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.memory import MemoryRules, guarded_length
 from medusa.errors import ModelLoadError
 from medusa.llama.capabilities import Capabilities, Memory
+from tests.medusa.capabilities import LLAMA
 
-LLAMA = Capabilities(
-    architecture="llama",
-    memory=Memory.ATTENTION,
-    n_swa=0,
-    has_encoder=False,
-    has_decoder=True,
-    is_diffusion=False,
-    is_causal=True,
-    pooling=None,
-    rotary="norm",
-    vocabulary="BPE",
-    has_end=True,
-    n_embd=64,
-    n_embd_out=64,
-)
 GEMMA = replace(LLAMA, architecture="gemma3", memory=Memory.WINDOWED, n_swa=32)
 MAMBA = replace(LLAMA, architecture="mamba", memory=Memory.RECURRENT)
 JAMBA = replace(LLAMA, architecture="jamba", memory=Memory.HYBRID)

@@ -9,29 +9,14 @@ from medusa.engine.client import generate
 from medusa.engine.config import EngineConfig
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import HeadsMismatchError, InvalidRequestError, ModelLoadError
-from medusa.llama.capabilities import Capabilities, Memory
+from medusa.llama.capabilities import Capabilities
 from medusa.llama.model import Model
 from medusa.loading import open_model
 from medusa.speculation.heads.loading import load_heads
 from tests.architectures.models import SERVED_MODELS
 from tests.architectures.refused_models import REFUSED_MODELS
 from tests.architectures.writer import write_model
-
-LLAMA = Capabilities(
-    architecture="llama",
-    memory=Memory.ATTENTION,
-    n_swa=0,
-    has_encoder=False,
-    has_decoder=True,
-    is_diffusion=False,
-    is_causal=True,
-    pooling=None,
-    rotary="norm",
-    vocabulary="bpe",
-    has_end=True,
-    n_embd=64,
-    n_embd_out=64,
-)
+from tests.medusa.capabilities import LLAMA
 
 
 def tiny(folder: Path, name: str) -> Path:
