@@ -115,6 +115,7 @@ FAULTS: dict[str, Callable[[], int]] = {
     "invalid batch": status(-1),
     "allocation": status(-2),
     "compute": status(-3),
+    "exception": status(-4),
     "out of memory": raising(MemoryError("no memory")),
     "anything": raising(RuntimeError("anything")),
 }
