@@ -21,6 +21,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import HERMES
@@ -86,6 +87,7 @@ class FakeBackend:
     info: ModelInfo = FAKE
     pieces: Sequence[bytes] = tuple(bytes([byte]) for byte in range(256))
     control_tokens: Collection[int] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     pauses: list[bool] = field(default_factory=list)

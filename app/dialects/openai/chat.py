@@ -26,6 +26,7 @@ from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
 from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.params import SamplingParams
 from medusa.text.chat_template import Conversation
 
 router = OPENAI.router()
@@ -137,6 +138,7 @@ class ChatJob:
         body: ChatBody,
         backend: Backend,
         prompt: ChatPrompt,
+        sampling: SamplingParams,
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -147,6 +149,7 @@ class ChatJob:
             body.request(
                 prompt.tokens,
                 choice,
+                sampling=sampling,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=constraint,
@@ -171,7 +174,7 @@ class ChatJob:
         if calls is not None:
             body.ends_itself("tools")
         constraint = await answer_constraint(backend, prompt.form, calls, content)
-        return cls(body, backend, prompt, constraint)
+        return cls(body, backend, prompt, await body.sampling(backend), constraint)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""
