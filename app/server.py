@@ -19,6 +19,7 @@ from app.door.config import DoorConfig
 from app.door.gate import Gate
 from app.hosts import ModelHosts
 from app.metrics import Metrics
+from app.request_ids import RequestIds
 
 
 def create_app(
@@ -51,6 +52,7 @@ def create_app(
     )
     app.state.service = service
     app.add_middleware(Gate, config=door, guard=guard)
+    app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in (completions, chat, models, tokens, operations, page):
         app.include_router(module.router)
