@@ -32,6 +32,7 @@ class Generated:
     hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
     end_logprob: float | None = None
     reason: FinishReason | None = None
+    stop: str | None = None  # the stop string that ended the text, if one did
     usage: Usage | None = None
 
     def add(self, event: Event) -> None:
@@ -51,7 +52,7 @@ class Generated:
                     self.hidden.append(event.hidden)
             case Finished():
                 self.reason, self.usage = event.reason, event.usage
-                self.end_logprob = event.end_logprob
+                self.end_logprob, self.stop = event.end_logprob, event.stop
             case Failed():
                 raise GenerationFailedError(event.message)
 

@@ -37,6 +37,7 @@ class Script:
     end_logprob: float | None = None
     failure: FailureKind | None = None
     hangs: bool = False  # it never ends by itself
+    stop: str | None = None  # that ended it
     one_token: bool = False  # each text is one, whose id is its first byte
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -58,7 +59,7 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
         n_tokens = sum(len(script.tokens(text)) for text in script.texts)
         usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
         end = script.end_logprob if request.logprobs is not None else None
-        yield Finished(request.id, script.reason, usage, end)
+        yield Finished(request.id, script.reason, usage, end, script.stop)
 
 
 FAKE = ModelInfo(
