@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, FailFast, Field, model_validator
 
 from app.backend import Backend
-from app.dialects.conversation import Question, ReadQuestion, read
+from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
 from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
 from app.dialects.openai.common import (
@@ -69,8 +69,7 @@ class ChatBody(GenerationBody, ToolFields):
             InvalidRequestError: fields contradict each other.
         """
         variables = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            variables["reasoning_effort"] = self.reasoning_effort
+        variables |= reasoning_variables(self.reasoning_effort)
         content = self.grammar_spec()
         if content is not None:
             self.ends_itself(content[0])
