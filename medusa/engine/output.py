@@ -10,6 +10,7 @@ import numpy as np
 
 from medusa.engine.events import (
     Delta,
+    Embedded,
     Event,
     EventSink,
     Failed,
@@ -20,6 +21,7 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.draw import log_softmax
@@ -100,14 +102,17 @@ class Output:
         self._pending = _Pending()
         self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
         self._owes_scores = request.prompt_logprobs is not None
+        self._pooler = request.pooling and Pooler(request.pooling, len(request.prompt))
         self._end_logprob: float | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
 
     @property
-    def n_unscored(self) -> int:
-        """Tokens of the prompt whose log probabilities are wanted and not known yet."""
+    def n_unread(self) -> int:
+        """Last tokens of the prompt whose outputs are wanted and not known yet."""
+        if self._pooler is not None:
+            return self._pooler.n_missing
         if not self._owes_scores:
             return 0
         return len(self._request.prompt) - len(self._prompt_logprobs)
@@ -131,6 +136,11 @@ class Output:
             token = self._request.prompt[len(self._prompt_logprobs)]
             top = self._request.prompt_logprobs or 0
             self._prompt_logprobs.append(token_logprob(row, token, top))
+
+    def pool(self, hidden: np.ndarray) -> None:
+        """Take hidden states [n, n_embd] of the next tokens of a prompt to embed."""
+        assert self._pooler is not None
+        self._pooler.add(hidden)
 
     def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.
@@ -159,8 +169,10 @@ class Output:
 
     def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
         """Send what has gathered since the last call, and the end if there is a reason for it."""
-        if self.n_unscored:
+        if self.n_unread:
             return
+        if self._pooler is not None:
+            self._send(Embedded(self._request.id, self._pooler.vector()))
         if self._owes_scores:
             self._owes_scores = False
             self._send(PromptScored(self._request.id, tuple(self._prompt_logprobs)))

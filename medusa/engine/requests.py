@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from medusa.engine.pooling import Pooling
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
@@ -21,7 +22,8 @@ class GenerationRequest:
     prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
     makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
     tokens that are part of its text all the same. `adapter` names the weights' adapter: cached
-    prefixes are good for the same one only. `id` names the request in its events.
+    prefixes are good for the same one only. `pooling` asks for an embedding of the prompt instead of
+    an answer: max_tokens must be 0. `id` names the request in its events.
     """
 
     prompt: tuple[int, ...]
@@ -35,4 +37,5 @@ class GenerationRequest:
     constraint: Callable[[], TokenConstraint] | None = None
     shown: frozenset[int] = frozenset()
     adapter: str | None = None
+    pooling: Pooling | None = None
     id: str = field(default_factory=_new_id)

@@ -248,7 +248,7 @@ class Scheduler:
                 if share:
                     start = len(slot.tokens)
                     tokens = slot.sequence.tokens[start : start + share]
-                    completes = start + share == len(slot.sequence.tokens) - 1
+                    completes = start + share == slot.sequence.n_prefill
                     chunks.append(Chunk(slot, start, tokens, scored, completes))
         chunks.sort(key=lambda chunk: chunk.slot.labels.primary)
         return chunks
@@ -279,5 +279,5 @@ def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
 def _missing(slot: Slot, *, scored: bool) -> int:
     """Tokens to prefill next, of one kind."""
     sequence = slot.sequence
-    end = len(sequence.tokens) - 1 if scored else sequence.n_reusable
+    end = sequence.n_prefill if scored else sequence.n_reusable
     return end - len(slot.tokens)
