@@ -31,11 +31,8 @@ class Generated:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
     hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
-<<<<<<< HEAD
     embedding: np.ndarray | None = None  # see Embedded
-=======
     drafts: list[str | None] = field(default_factory=list)  # who guessed each token
->>>>>>> room-page
     end_logprob: float | None = None
     reason: FinishReason | None = None
     stop: str | None = None  # the stop string that ended the text, if one did

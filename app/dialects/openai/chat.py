@@ -14,16 +14,14 @@ from app.dialects.openai.common import (
     MAX_LOGPROBS,
     GenerationBody,
     Reason,
-    UsageBody,
-    UsageIfSet,
     new_identity,
-    total_usage,
 )
 from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
 from app.dialects.openai.tools import ToolFields
+from app.dialects.openai.usage import UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
