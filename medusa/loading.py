@@ -42,6 +42,7 @@ class LoadedModel:
     def close(self) -> None:
         """Stop the engine and free the model."""
         self.engine.close()
+        self.grammars.close()
         if self.template is not None:
             self.template.close()
         self.model.close()
