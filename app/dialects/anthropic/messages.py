@@ -45,8 +45,8 @@ async def create_message(body: MessagesBody, request: Request) -> Any:
 @router.post("/messages/count_tokens", include_in_schema=False)
 async def count_tokens(body: ConversationBody, request: Request) -> TokenCount:
     """How many tokens a model reads of what would be a request to answer."""
-    backend = service_of(request).hosts.find(body.model).backend
-    prompt = await backend.chat(body.question().conversation())
+    with await service_of(request).hosts.use(body.model) as backend:
+        prompt = await backend.chat(body.question().conversation())
     return TokenCount(input_tokens=len(prompt.tokens))
 
 

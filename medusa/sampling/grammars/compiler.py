@@ -14,7 +14,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
-from medusa.errors import InvalidRequestError
+from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.constraint import GrammarConstraint
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
@@ -46,6 +46,7 @@ class GrammarCompiler:
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._matchers: OrderedDict[GrammarSpec, LLMatcher] = OrderedDict()
+        self._closed = False
         self._lock = threading.Lock()
 
     def compile(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
@@ -54,8 +55,11 @@ class GrammarCompiler:
         Raises:
             InvalidRequestError: the grammar is wrong, uses what is not supported, or is too
                 complex; the message names what.
+            EngineStoppedError: the compiler was closed.
         """
         with self._lock:
+            if self._closed:
+                raise EngineStoppedError("the model of this grammar is closed")
             if self._tokenizer is None:
                 self._tokenizer = self._make_tokenizer()
             tokenizer = self._tokenizer
@@ -68,6 +72,13 @@ class GrammarCompiler:
             while len(self._matchers) > _CACHED:
                 self._matchers.popitem(last=False)
         return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token)
+
+    def close(self) -> None:
+        """Compile nothing more: the vocabulary is about to be freed. Nobody may be compiling."""
+        with self._lock:
+            self._closed = True
+            self._tokenizer = None
+            self._matchers.clear()
 
 
 def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:
