@@ -9,6 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -38,8 +39,7 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary. Any thread may call.
 
     Args:
-        tokenizer: makes the vocabulary as llguidance needs it, which takes a second for a large
-            one; called when the first grammar comes.
+        tokenizer: makes the vocabulary as llguidance needs it; called once, when it is needed.
     """
 
     def __init__(self, tokenizer: Callable[[], LLTokenizer]) -> None:
@@ -57,12 +57,8 @@ class GrammarCompiler:
                 complex; the message names what.
             EngineStoppedError: the compiler was closed.
         """
+        tokenizer = self._vocabulary()
         with self._lock:
-            if self._closed:
-                raise EngineStoppedError("the model of this grammar is closed")
-            if self._tokenizer is None:
-                self._tokenizer = self._make_tokenizer()
-            tokenizer = self._tokenizer
             matcher = self._matchers.get(spec)
         if matcher is None:
             matcher = _matcher(tokenizer, spec)
@@ -73,12 +69,28 @@ class GrammarCompiler:
                 self._matchers.popitem(last=False)
         return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token)
 
+    def prepare(self) -> None:
+        """Make the vocabulary before the first grammar comes.
+
+        It takes up to a second for a large one, in which no other thread of Python runs.
+        """
+        with suppress(InvalidRequestError):  # it cannot be made; who needs it is told
+            self._vocabulary()
+
     def close(self) -> None:
         """Compile nothing more: the vocabulary is about to be freed. Nobody may be compiling."""
         with self._lock:
             self._closed = True
             self._tokenizer = None
             self._matchers.clear()
+
+    def _vocabulary(self) -> LLTokenizer:
+        with self._lock:
+            if self._closed:
+                raise EngineStoppedError("the model of this grammar is closed")
+            if self._tokenizer is None:
+                self._tokenizer = self._make_tokenizer()
+            return self._tokenizer
 
 
 def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLTokenizer
 
 from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
@@ -214,3 +215,26 @@ def test_a_closed_compiler_touches_no_vocabulary(tmp_path: Path) -> None:
     for compiler in compilers:
         with pytest.raises(EngineStoppedError):
             compiler.compile(spec)
+
+
+def test_the_vocabulary_is_made_once_and_before_it_is_needed(tiny: Model) -> None:
+    made = []
+
+    def make() -> LLTokenizer:
+        made.append(1)
+        return grammar_tokenizer(tiny)
+
+    compiler = GrammarCompiler(make)
+    compiler.prepare()
+    compiler.compile(GrammarSpec.choice(["a"]))
+    assert len(made) == 1
+
+
+def test_only_who_needs_a_vocabulary_is_told_that_there_is_none() -> None:
+    def make() -> LLTokenizer:
+        raise InvalidRequestError("no token ends a text")
+
+    compiler = GrammarCompiler(make)
+    compiler.prepare()
+    with pytest.raises(InvalidRequestError, match="no token ends"):
+        compiler.compile(GrammarSpec.choice(["a"]))
