@@ -85,7 +85,9 @@ class AnswerParser:
     """
 
     def __init__(self, form: AnswerForm) -> None:
+        self.reasoning: list[range] = []  # which characters of the text it is made of so far
         self._form = form
+        self._fed = 0  # characters
         self._rest = ""  # what has not been told yet
         self._parts: list[Part] = []
         self._at_start = True  # of the reasoning or the content: none of it has been told
@@ -117,6 +119,7 @@ class AnswerParser:
 
     def _take(self, text: str, *, final: bool) -> list[Part]:
         self._rest += text
+        self._fed += len(text)
         while self._state(final):
             pass
         parts, self._parts = self._parts, []
@@ -204,9 +207,14 @@ class AnswerParser:
         return self._call(self._next)
 
     def _tell(self, kind: type[Reasoning | Content | Arguments], length: int) -> None:
+        start = self._fed - len(self._rest)
         text, self._rest = self._rest[:length], self._rest[length:]
         if text:
             self._at_start = False
+            if kind is Reasoning:
+                goes_on = self.reasoning and self.reasoning[-1].stop == start
+                begin = self.reasoning.pop().start if goes_on else start
+                self.reasoning.append(range(begin, start + length))
             self._parts.append(kind(text))
 
 

@@ -141,6 +141,7 @@ class ChatJob:
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
+        self._unseen = frozenset(backend.control_tokens) - prompt.shown
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(prompt.form) for _ in range(body.n)]
         self.requests = [
@@ -184,7 +185,8 @@ class ChatJob:
             )
             for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
         ]
-        usage = total_usage([each.usage for each in generated if each.usage], self._body.n)
+        tokens = [each.tokens for each in generated]
+        usage = self._usage([each.usage for each in generated if each.usage], tokens)
         return ChatCompletion(**self._identity, choices=choices, usage=usage)
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
@@ -194,10 +196,12 @@ class ChatJob:
                 ChunkChoice(index=index, delta=MessageDelta(role="assistant", content=""))
             )
         usages: dict[int, Usage] = {}
+        written: list[list[int]] = [[] for _ in self._answers]
         async for index, event in events:
             answer = self._answers[index]
             match event:
-                case Delta(text=text, logprobs=entries):
+                case Delta(text=text, tokens=tokens, logprobs=entries):
+                    written[index] += tokens
                     delta, logprobs = answer.feed(text), self._logprobs(entries)
                     if delta != MessageDelta() or logprobs is not None:
                         yield self._frame(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
@@ -211,9 +215,18 @@ class ChatJob:
                     )
                     yield self._frame(end)
         if self._body.include_usage:
-            total = total_usage([usages[index] for index in sorted(usages)], self._body.n)
-            yield self._frame(usage=total)
+            yield self._frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
         yield DONE
+
+    def _usage(self, usages: Sequence[Usage], written: Sequence[Sequence[int]]) -> UsageBody:
+        """Of all answers, each of which was written in these tokens."""
+        spelled = [
+            [b"" if token in self._unseen else self._pieces[token] for token in tokens]
+            for tokens in written
+        ]
+        answers = zip(self._answers, spelled, strict=True)
+        reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
+        return total_usage(usages, self._body.n, reasoning)
 
     def _frame(self, *choices: ChunkChoice, usage: UsageBody | None = None) -> bytes:
         chunk = ChatChunk(**self._identity, choices=list(choices))

@@ -193,6 +193,18 @@ def test_reasoning_is_told_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["hmm <b>", "Köln 🌍"])
+def test_usage_counts_the_tokens_of_reasoning_alone(text: str) -> None:
+    script = Script(["<thi", f"nk>\n{text}", " </think>", "\n\nYes"])
+    backend = FakeBackend([script], form=THINKING)
+    with served(backend) as client:
+        whole = post(client, tools=None, n=2)["usage"]["completion_tokens_details"]
+        body = {"messages": HI, "stream": True, "n": 2, "stream_options": {"include_usage": True}}
+        streamed = client.post("/v1/chat/completions", json=body).text
+    assert whole["reasoning_tokens"] == 2 * len(text.encode())  # each a byte
+    assert f'"reasoning_tokens":{2 * len(text.encode())}' in streamed
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
