@@ -1,7 +1,9 @@
 """langchain-openai: with_structured_output and bind_tools."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -18,8 +20,11 @@ def weather(city: str, days: int) -> str:
 
 
 @pytest.fixture
-def model(url: str) -> ChatOpenAI:
-    return ChatOpenAI(model="default", base_url=url, api_key=SecretStr("none"), seed=2)
+def model(url: str) -> Iterator[ChatOpenAI]:
+    with httpx.Client(timeout=600) as http:
+        yield ChatOpenAI(
+            model="default", base_url=url, api_key=SecretStr("none"), seed=2, http_client=http
+        )
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])

@@ -7,7 +7,7 @@ import pytest
 
 from medusa.errors import InvalidRequestError
 from medusa.text.chat_template import ChatTemplate, Conversation
-from medusa.text.tool_formats import FORMATS, HERMES
+from medusa.text.tool_formats import FORMATS, GRANITE, HERMES, PHI, ToolFormat
 
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -66,7 +66,6 @@ def test_the_form_of_calls_is_found_and_arguments_come_out_right(form: str, argu
     [
         PLAIN,
         LISTED + PLAIN,  # shows tools, but not how they are called
-        BODY % (QWEN % (NAME, AS_TEXT)),  # the other way round
         LISTED + BODY % f"call {NAME} with {AS_TEXT}",  # in a way of its own
         "{% if tools %}{{ raise_exception('no tools') }}{% endif %}" + PLAIN,
     ],
@@ -82,6 +81,39 @@ def test_templates_that_know_no_tools_get_them_as_text(source: str) -> None:
         "[user] <tool_response>\n20 degrees\n</tool_response>\n"
     )
     assert template.answer_form(conversation, prompt).calls is HERMES
+
+
+def test_a_template_that_writes_calls_but_shows_no_tools_gets_those_as_text() -> None:
+    template = ChatTemplate(BODY % (NEW_MISTRAL % (NAME, AS_TEXT)))
+    text = template.prompt(Conversation(TURNS, [TOOL])).text
+    assert text.startswith("[system] # Tools\n")
+    assert "in this form, and nothing behind it:\n[TOOL_CALLS]NAME[ARGS]{...}" in text
+    assert text.endswith(
+        f"[user] Is it warm?\n[assistant] [TOOL_CALLS]weather[ARGS]{ARGUMENTS}\n[tool] 20 degrees\n"
+    )
+
+
+GRANITE_LIKE = (
+    "{% if tools %}Answer with <|tool_call|> and a JSON list. {{ tools | tojson }}{% endif %}"
+)
+PHI_LIKE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}"
+    "{% if m.tools %}<|tool|>{{ m.tools }}<|/tool|>{% endif %}{{ '\n' }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"), [(GRANITE_LIKE + PLAIN, GRANITE), (PHI_LIKE, PHI)], ids=["Granite", "Phi"]
+)
+def test_a_template_that_shows_tools_but_writes_no_calls(source: str, calls: ToolFormat) -> None:
+    template = ChatTemplate(source)
+    conversation = Conversation(TURNS, [TOOL])
+    prompt = template.prompt(conversation)
+    assert template.answer_form(conversation, prompt).calls is calls
+    assert prompt.text.count("Of a city.") == 1
+    assert "# Tools" not in prompt.text
+    written = calls.write([("weather", ARGUMENTS)])
+    assert prompt.text.endswith(f"[assistant] {written}\n[tool] 20 degrees\n")
 
 
 def test_as_text_tools_stand_behind_what_the_system_says_and_results_together() -> None:
