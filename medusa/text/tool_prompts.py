@@ -35,9 +35,7 @@ def describing(
     return _with_system(messages, lambda said: f"{said}\n\n{asking}" if said else asking)
 
 
-def handing_over(
-    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
-) -> list[Message]:
+def handing_over(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Message]:
     """A conversation whose system message has the tools as a field, as Phi 4 mini's has."""
     system, *others = _with_system(messages, lambda said: said)
     listed = [tool["function"] for tool in tools]
@@ -53,7 +51,9 @@ def _with_system(messages: Sequence[Message], word: Callable[[str], str]) -> lis
 
 def calls_as_text(messages: Sequence[Message], form: ToolFormat) -> list[Message]:
     """Calls as what the assistant wrote."""
-    return [_spoken(message, form) if message.get("tool_calls") else message for message in messages]
+    return [
+        _spoken(message, form) if message.get("tool_calls") else message for message in messages
+    ]
 
 
 def _spoken(message: Message, form: ToolFormat) -> Message:

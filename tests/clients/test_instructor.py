@@ -1,4 +1,4 @@
-"""instructor: models out of calls, or out of JSON that a schema describes, whole and as it comes."""
+"""instructor: models out of calls, or out of JSON under a schema, whole and as they come."""
 
 from collections.abc import Iterable
 

@@ -34,9 +34,7 @@ def run(url: str, ask: Callable[[OpenAIChatModel], Awaitable[None]]) -> None:
 
     async def asked() -> None:
         async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=600) as client:
-            await ask(
-                OpenAIChatModel("default", provider=OpenAIProvider(openai_client=client))
-            )
+            await ask(OpenAIChatModel("default", provider=OpenAIProvider(openai_client=client)))
 
     asyncio.run(asked())
 
