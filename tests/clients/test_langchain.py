@@ -35,6 +35,7 @@ def test_answers_are_models(
     assert isinstance(zoo, Zoo)
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # LangChain's own
 def test_a_stream_ends_in_a_model(model: ChatOpenAI) -> None:
     *_, zoo = model.with_structured_output(Zoo).stream(DESCRIBE)
     assert isinstance(zoo, Zoo)

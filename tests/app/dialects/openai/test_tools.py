@@ -119,6 +119,22 @@ def test_logprobs_tell_every_token_also_of_calls_and_marks() -> None:
     assert streamed == whole
 
 
+def test_messages_that_openais_client_has_read_are_taken_back() -> None:
+    function = {"name": "clock", "arguments": "{}", "parsed_arguments": {}}
+    call = {"id": "a", "type": "function", "function": function, "index": 0}
+    read = {"role": "assistant", "content": "Well:", "tool_calls": [call], "parsed": {"a": 1},
+            "refusal": None, "annotations": []}  # fmt: skip
+    backend = fake("Noon.")
+    with served(backend) as client:
+        post(client, messages=[*HI, read])
+    (conversation,) = backend.conversations
+    assert conversation.messages[1] == {
+        "role": "assistant", "content": "Well:", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+        ],
+    }  # fmt: skip
+
+
 def test_the_template_is_given_tools_and_turns_with_them() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     turns = [
