@@ -15,7 +15,6 @@ from pydantic import (
 
 from app.dialects.openai import json_text
 
-
 NotUsed = Annotated[Any, Field(exclude=True, description="OpenAI's client sends it; not used.")]
 """What OpenAI's client adds to messages that it has read; they are often sent back as they are."""
 

@@ -18,11 +18,10 @@ from medusa.text.answers import (
     ReasoningMarks,
     find_reasoning,
 )
-from medusa.text.tool_formats import FORMATS, HERMES, ToolFormat
+from medusa.text.tool_formats import FORMATS, HERMES, LLAMA, ToolFormat
 
 THINK = ReasoningMarks("<think>", "</think>")
 NAMES = ("f", "f2", "get_weather")
-LLAMA = next(each for each in FORMATS if not each.after_text)
 
 
 def parse(form: AnswerForm, *texts: str) -> list[Part]:

@@ -13,7 +13,7 @@ from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.answers import Calls
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
 from medusa.text.answers import AnswerForm, ReasoningMarks
-from medusa.text.tool_formats import FORMATS
+from medusa.text.tool_formats import LLAMA
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
 
@@ -257,10 +257,9 @@ def test_contradictions_and_mistakes_are_explained(
 
 
 def test_calls_that_look_like_json_are_not_mixed_with_formats() -> None:
-    llama = next(each for each in FORMATS if not each.after_text)
     spec = GrammarSpec.json_object()
-    calls = Calls(llama, {"clock": spec}, required=False, parallel=True)
-    form = AnswerForm(calls=llama, names=("clock",))
+    calls = Calls(LLAMA, {"clock": spec}, required=False, parallel=True)
+    form = AnswerForm(calls=LLAMA, names=("clock",))
     with pytest.raises(InvalidRequestError, match="look like JSON") as caught:
         asyncio.run(answer_constraint(fake(), form, calls, ("guided_json", spec)))
     assert caught.value.field == "guided_json"

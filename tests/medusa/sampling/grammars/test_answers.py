@@ -40,7 +40,6 @@ NOTHING = {"type": "object", "additionalProperties": False}
 TOOLS = {"weather": GrammarSpec.json_schema(CITY), "we": GrammarSpec.json_schema(NOTHING)}
 TEXTS = {"weather": frozenset(["city"])}
 MARKUP = ("<tool_call>", "</tool_call>", "<think>", "</think>")
-LLAMA = next(each for each in FORMATS if not each.after_text)
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
 
 
