@@ -24,6 +24,7 @@ _USER: Message = {"role": "user", "content": WORDS}
 _SYSTEM: Message = {"role": "system", "content": _ORDER}
 _TOOL_NAME = "name_of_the_tool"
 _PURPOSE = "what the tool does"
+_REASONS = "why it is called"
 _ARGUMENTS = '{"what": "is given"}'
 _TOOL: Mapping[str, Any] = {
     "type": "function",
@@ -56,6 +57,7 @@ class TemplateNeeds:
     tools_in_system: bool = False  # as a field of the system message
     calls_as_text: bool = True  # as what the assistant says
     arguments_as_mapping: bool = False  # of tool calls, instead of their JSON
+    reasoning_as_thinking: bool = False  # the field's name, as gpt-oss has it
 
     def variables(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
@@ -65,6 +67,8 @@ class TemplateNeeds:
             messages = calls_as_text(messages, self.calls)
         elif self.arguments_as_mapping:
             messages = [_with_mappings(message) for message in messages]
+        if self.reasoning_as_thinking:
+            messages = [_renamed(message) for message in messages]
         if self.tools_as_text:
             messages = results_as_text(messages) if self.calls_as_text else messages
             messages, tools = describing(messages, tools, self.calls) if tools else messages, ()
@@ -117,7 +121,8 @@ def _with_tools(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds
         text = _tried(render, trial.variables([*before, _USER, *_CALLING], [_TOOL]))
         calls = recognised(text, _TOOL_NAME, _ARGUMENTS)
         if calls is not None:
-            return replace(trial, calls=calls, tools_as_text=_PURPOSE not in text)
+            found = replace(trial, calls=calls, tools_as_text=_PURPOSE not in text)
+            return _with_reasoning(render, found, [*before, _USER])
     for calls, in_system in ((GRANITE, False), (PHI, True)):
         trial = replace(needs, calls=calls, tools_as_text=False, tools_in_system=in_system)
         text = _tried(render, trial.variables([_USER, *_CALLING], [_TOOL]))
@@ -125,6 +130,24 @@ def _with_tools(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds
         if speaks and _PURPOSE in text and _ARGUMENTS in text:
             return trial
     return needs
+
+
+def _with_reasoning(
+    render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds, before: Sequence[Message]
+) -> TemplateNeeds:
+    call, result = _CALLING
+    turns = [*before, {**call, "reasoning_content": _REASONS}, result]
+    renaming = replace(needs, reasoning_as_thinking=True)
+    if _REASONS in _tried(render, needs.variables(turns, [_TOOL])):
+        return needs
+    return renaming if _REASONS in _tried(render, renaming.variables(turns, [_TOOL])) else needs
+
+
+def _renamed(message: Message) -> Message:
+    """With its reasoning as gpt-oss' template wants it, beside calls without content."""
+    if "reasoning_content" not in message or (message.get("content") and message.get("tool_calls")):
+        return message
+    return {**message, "thinking": message["reasoning_content"]}
 
 
 def _tried(render: Callable[[Mapping[str, Any]], str], variables: Mapping[str, Any]) -> str:

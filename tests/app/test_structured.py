@@ -95,6 +95,13 @@ def test_an_answer_cut_short_has_length_as_its_reason(server: Server) -> None:
     assert choice["finish_reason"] == "length"
 
 
+def test_a_stop_string_ends_what_a_grammar_would_go_on_with(server: Server) -> None:
+    answer = chat(server, guided_choice=["xylophone"], stop="oph", n=2)
+    for choice in answer["choices"]:
+        assert choice["message"]["content"] == "xyl"
+        assert choice["finish_reason"] == "stop"
+
+
 def test_logprobs_are_those_of_the_model_before_the_grammar(server: Server) -> None:
     choice = chat(server, guided_choice=["xylophone"], logprobs=True)["choices"][0]
     assert choice["message"]["content"] == "xylophone"

@@ -107,6 +107,14 @@ def test_arguments_may_have_marks_of_their_own(form: str, each: str) -> None:
     assert "Köln" in text
 
 
+@pytest.mark.parametrize("name", ["thinking", "reasoning_content"])
+def test_reasoning_before_a_call_comes_back_by_the_name_that_the_template_has(name: str) -> None:
+    shown = BODY.replace("{{ m.content }}", f"{{{{ m.{name} }}}}{{{{ m.content }}}}")
+    template = ChatTemplate(LISTED + shown % (QWEN % (NAME, AS_TEXT)))
+    turns = [TURNS[0], {**TURNS[1], "reasoning_content": "Let me look."}, TURNS[2]]
+    assert "[assistant] Let me look." in template.prompt(Conversation(turns, [TOOL])).text
+
+
 def test_gpt_oss_writes_calls_otherwise_than_its_template() -> None:
     form = "<|start|>assistant to=functions.%s<|channel|>commentary json<|message|>%s<|call|>"
     _, calls = rendered(ChatTemplate(LISTED + BODY % (form % (NAME, AS_JSON))))
