@@ -2,12 +2,10 @@
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any
 
 import jsonschema
 import pytest
-from openai import OpenAI
-from pydantic import BaseModel, Field
 
 from tests.app.conftest import Server
 
@@ -131,24 +129,3 @@ def test_what_cannot_be_kept_to_is_refused(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert words in error["message"]
-
-
-class Animal(BaseModel):
-    kind: Literal["cat", "dog"]
-    legs: int = Field(ge=0, le=8)
-
-
-class Zoo(BaseModel):
-    city: str = Field(max_length=10)
-    animals: list[Animal] = Field(max_length=2)
-
-
-def test_the_openai_client_parses_into_models(client: OpenAI) -> None:
-    answer = client.chat.completions.parse(
-        model="default",
-        messages=[{"role": "user", "content": "Describe a zoo."}],
-        response_format=Zoo,
-        max_tokens=120,
-        seed=1,
-    )
-    assert isinstance(answer.choices[0].message.parsed, Zoo)

@@ -57,7 +57,7 @@ def test_a_bound_tool_is_called_and_its_result_taken(model: ChatOpenAI, choice: 
     assert call["name"] == "weather"
     result = weather.invoke(call)
     assert isinstance(result, ToolMessage)
-    assert result.content.startswith("20 degrees in ")
+    assert str(result.content).startswith("20 degrees in ")
     answer = model.bind_tools([weather], tool_choice="none", max_tokens=20).invoke(
         [question, message, result]
     )
