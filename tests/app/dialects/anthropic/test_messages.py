@@ -222,10 +222,10 @@ def test_the_door_speaks_anthropics_words_where_the_path_is_anthropics() -> None
     assert nowhere.json()["error"]["type"] == "not_found_error"
     assert "type" not in elsewhere.json()
     with listening(FakeBackend(), DoorConfig(hosts=())) as server:
-        client = server.connect()
-        client.sendall(get("/v1/messages").replace(b"localhost", b"evil.example"))
-        client.sendall(post("/v1/messages", {}, "Connection: close"))
-        answers = read_all(client)
+        caller = server.connect()
+        caller.sendall(get("/v1/messages").replace(b"localhost", b"evil.example"))
+        caller.sendall(post("/v1/messages", {}, "Connection: close"))
+        answers = read_all(caller)
     assert b'"permission_error"' in answers
     assert b'"invalid_request_error"' in answers
     with listening(FakeBackend(), DoorConfig(max_connections=1)) as server:
