@@ -117,7 +117,8 @@ def test_blocks_become_the_messages_of_a_template() -> None:
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "a", "content": "warm"},
                     {"type": "tool_result", "tool_use_id": "b", "is_error": True,
-                     "content": [{"type": "text", "text": "none"}]},
+                     "content": [{"type": "text", "text": "none"},
+                                 {"type": "image", "source": {"type": "url", "url": "x"}}]},
                     {"type": "text", "text": "Go on."}]},
             ],
             thinking={"type": "enabled", "budget_tokens": 1024},
@@ -134,7 +135,9 @@ def test_blocks_become_the_messages_of_a_template() -> None:
              "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}},
             {"id": "b", "type": "function", "function": {"name": "clock", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "a", "content": "warm"},
-        {"role": "tool", "tool_call_id": "b", "content": "none"},
+        {"role": "tool", "tool_call_id": "b", "content": [
+            {"type": "text", "text": "none"},
+            {"type": "text", "text": "[image, which cannot be shown here]"}]},
         {"role": "user", "content": "Go on."},
     ]  # fmt: skip
     assert conversation.variables == {"enable_thinking": True, "reasoning_effort": "low"}

@@ -190,6 +190,30 @@ def test_a_model_sees_functions_of_one_text_for_custom_tools_and_no_others() -> 
     assert [tool["function"]["name"] for tool in allowed.tools] == ["weather"]
 
 
+def test_tools_of_a_namespace_are_called_by_both_names() -> None:
+    tools = [{"type": "namespace", "name": "mcp__sky", "description": "Up.", "tools": [WEATHER]}]
+    text = '<tool_call>\n{"name": "mcp__sky__weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
+    backend = fake(text)
+    with served(backend) as client:
+        (call,) = post(client, tools=tools)["output"]
+        post(client, tools=tools, input=[{"role": "user", "content": "Hi"}, call])
+    assert (call["namespace"], call["name"]) == ("mcp__sky", "weather")
+    replayed = backend.conversations[-1].messages[1]["tool_calls"][0]["function"]
+    assert replayed == {"name": "mcp__sky__weather", "arguments": '{"city": "Ulm"}'}
+
+
+def test_a_picture_that_a_tool_found_does_not_end_the_session() -> None:
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,xx"}
+    result = {"type": "function_call_output", "call_id": "a", "output": [picture]}
+    call = {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"}
+    backend = fake("Yes")
+    with served(backend) as client:
+        post(client, input=[{"role": "user", "content": "Look."}, call, result])
+        error = post(client, 400, input=[{"role": "user", "content": [picture]}])["error"]
+    assert "cannot be shown" in backend.conversations[0].messages[-1]["content"]
+    assert error["param"] == "input.0.content.0"
+
+
 def test_the_oldest_turns_give_way_where_that_is_wanted() -> None:
     backend = fake("Yes")  # a token a character, 1000 in all
     turns = [{"role": "user", "content": f"{number} " + "x" * 200} for number in range(20)]
