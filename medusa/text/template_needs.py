@@ -51,6 +51,7 @@ class TemplateNeeds:
 
     parts: bool = False  # content as a list of text parts instead of a string
     system_as_user: bool = False  # a system message as the beginning of the first user message
+    late_system_as_user: bool = False  # what the system says later in the user's words beside it
     tools_as_list: bool = False  # an empty list, instead of none, where there are no tools
     calls: ToolFormat = HERMES  # how its model writes tool calls
     tools_as_text: bool = True  # in a system message, and results as what the user says
@@ -74,6 +75,8 @@ class TemplateNeeds:
             messages, tools = describing(messages, tools, self.calls) if tools else messages, ()
         elif self.tools_in_system:
             messages, tools = handing_over(messages, tools) if tools else messages, ()
+        if self.late_system_as_user:
+            messages = _late_system_as_user(messages)
         if self.system_as_user:
             messages = _system_as_user(messages)
         form = _parts if self.parts else text_of
@@ -105,12 +108,17 @@ def find_needs(render: Callable[[Mapping[str, Any]], str]) -> TemplateNeeds:
 
 
 def _with_system(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds) -> TemplateNeeds:
-    try:
-        if _ORDER in render(needs.variables([_SYSTEM, _USER])):
-            return needs
-    except RenderingError:
-        pass
-    return replace(needs, system_as_user=True)
+    def is_read(*messages: Message) -> bool:
+        try:
+            return _ORDER in render(needs.variables(messages))
+        except RenderingError:
+            return False
+
+    return replace(
+        needs,
+        system_as_user=not is_read(_SYSTEM, _USER),
+        late_system_as_user=not is_read(_USER, _SYSTEM),
+    )
 
 
 def _with_tools(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds) -> TemplateNeeds:
@@ -171,6 +179,23 @@ def _parts(content: Content) -> Sequence[Mapping[str, str]]:
     if content is None or isinstance(content, str):
         return [{"type": "text", "text": content or ""}]
     return content
+
+
+def _late_system_as_user(messages: Sequence[Message]) -> Sequence[Message]:
+    """Without further turns of the user's, which many templates would not take in a row."""
+    told: list[Message] = []
+    was_late = False
+    for message in messages:
+        is_late = message["role"] == "system" and bool(told)
+        if not is_late and not (was_late and message["role"] == "user"):
+            told.append(message)
+        elif told[-1]["role"] == "user":
+            texts = [text_of(each.get("content")) for each in (told[-1], message)]
+            told[-1] = {**told[-1], "content": "\n\n".join(texts)}
+        else:
+            told.append({**message, "role": "user"})
+        was_late = is_late
+    return told
 
 
 def _system_as_user(messages: Sequence[Message]) -> Sequence[Message]:

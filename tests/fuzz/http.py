@@ -37,6 +37,33 @@ BODIES: dict[str, dict[str, Any]] = {
         "max_tokens": 4, "stream": True, "stream_options": {"include_usage": True}, "n": 1,
         "logprobs": True, "top_logprobs": 3,
     },
+    "/v1/responses": {
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "content": None},
+            {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "a", "output": "x"},
+        ],
+        "instructions": "Be brief.", "max_output_tokens": 4, "stream": True, "top_logprobs": 2,
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}},
+                  {"type": "custom", "name": "g"}, {"type": "web_search"}],
+        "tool_choice": "auto", "text": {"format": {"type": "text"}}, "truncation": "auto",
+        "reasoning": {"effort": "low", "summary": "auto"}, "metadata": {"a": "b"}, "store": True,
+    },
+    "/v1/messages": {
+        "model": "default", "max_tokens": 4, "stream": True, "top_k": 5, "stop_sequences": ["x"],
+        "system": [{"type": "text", "text": "Be brief."}],
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": ""},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "x"}]},
+        ],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "auto"}, "thinking": {"type": "disabled"},
+    },
     "/tokenize": {"content": "Hello", "with_pieces": True},
     "/detokenize": {"tokens": [1, 2, 3]},
 }  # fmt: skip
@@ -146,6 +173,10 @@ def limited(body: Any) -> Any:
         body["max_tokens"] = MAX_TOKENS
     if isinstance(body.get("max_completion_tokens"), int | float):
         body["max_completion_tokens"] = min(MAX_TOKENS, body["max_completion_tokens"])
+    if "input" in body:
+        most = body.get("max_output_tokens")
+        if most is None or (isinstance(most, int | float) and most > MAX_TOKENS):
+            body["max_output_tokens"] = MAX_TOKENS
     return body
 
 

@@ -12,7 +12,7 @@ from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
 from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.text.answers import AnswerForm
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 MAX_TOOLS = 128
 
 _COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}

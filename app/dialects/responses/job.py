@@ -53,9 +53,8 @@ class ResponseJob:
         self._memory = memory
         stored = body.store and memory.keeps
         self._response = new_response(body, backend.info.name, stored=stored)
-        self._writer = Writer(
-            question.form, body.custom_tools, summarised=body.reasoning.summarised
-        )
+        tools = {tool.shown: tool for tool in body.callable_tools}
+        self._writer = Writer(question.form, tools, summarised=body.reasoning.summarised)
         self._sent = 0
         request = question.request(
             body.sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
