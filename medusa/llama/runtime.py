@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medusa.llama import kernels
+from medusa.llama.heap import keep_freed_memory
 
 log = logging.getLogger("medusa.llama")
 
@@ -66,6 +67,7 @@ class Runtime:
 @functools.cache
 def load() -> Runtime:
     """Put our kernels in their places, then load llama.cpp."""
+    keep_freed_memory()
     status = kernels.load()
     import llama_cpp
 
