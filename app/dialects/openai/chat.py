@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: answer conversations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
@@ -140,7 +141,7 @@ class ChatJob:
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
-        self._unseen = frozenset(backend.control_tokens) - question.prompt.shown
+        self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
@@ -221,11 +222,7 @@ class ChatJob:
 
     def _usage(self, usages: Sequence[Usage], written: Sequence[Sequence[int]]) -> UsageBody:
         """Of all answers, each of which was written in these tokens."""
-        spelled = [
-            [b"" if token in self._unseen else self._pieces[token] for token in tokens]
-            for tokens in written
-        ]
-        answers = zip(self._answers, spelled, strict=True)
+        answers = zip(self._answers, map(self._spelled, written), strict=True)
         reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
         return total_usage(usages, self._body.n, reasoning)
 

@@ -23,6 +23,7 @@ from medusa.text.answers import (
     Part,
 )
 from medusa.text.answers import Reasoning as Thought
+from medusa.text.pieces import tokens_within
 
 
 class Writer:
@@ -53,6 +54,14 @@ class Writer:
         if status == "completed" and all(item.type == "reasoning" for item in self.items):
             yield from self._begin(Message)
         yield from self._end(status)
+
+    def reasoning_tokens(self, pieces: Iterable[bytes]) -> int:
+        """How many of its tokens became reasoning, once it has ended.
+
+        Args:
+            pieces: what each of its tokens added to its text.
+        """
+        return tokens_within(pieces, self._parser.reasoning)
 
     def _take(self, parts: Iterable[Part], logprobs: Sequence[TokenLogprobBody]) -> Iterator[Event]:
         for part in parts:

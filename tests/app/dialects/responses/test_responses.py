@@ -94,11 +94,11 @@ def test_reasoning_is_its_own_summary_where_one_is_asked_for() -> None:
     assert item["content"] is None
 
 
-def test_reasoning_tokens_are_counted_with_their_marks() -> None:
+def test_usage_counts_the_tokens_of_reasoning_alone() -> None:
     with served(fake("<think>hm", "</think>\n", "Yes")) as client:
         usage = post(client)["usage"]
     assert usage["output_tokens"] == len("<think>hm</think>\nYes")
-    assert usage["output_tokens_details"]["reasoning_tokens"] == len("<think>hm</think>")
+    assert usage["output_tokens_details"]["reasoning_tokens"] == len("hm")
 
 
 def test_an_answer_cut_short_is_incomplete() -> None:
