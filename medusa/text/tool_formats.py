@@ -274,16 +274,22 @@ def text_arguments(parameters: Mapping[str, Any]) -> frozenset[str]:
     Args:
         parameters: a tool's, as a JSON schema.
     """
-    properties = parameters.get("properties", {})
+    properties = parameters.get("properties")
+    if not isinstance(properties, Mapping):
+        return frozenset()
     return frozenset(key for key, schema in properties.items() if _is_text(schema))
 
 
-_ANNOTATIONS = {"type", "title", "description", "default", "examples", "enum", "const"}
+_ANNOTATIONS = {"type", "title", "description", "default", "examples"}
 
 
 def _is_text(schema: Any) -> bool:
-    if not isinstance(schema, Mapping) or not schema.keys() <= _ANNOTATIONS:
+    if not isinstance(schema, Mapping):
         return False
-    values = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
-    is_typed = schema.get("type") == "string" or bool(values)
-    return is_typed and all(isinstance(each, str) for each in values)
+    beyond = schema.keys() - _ANNOTATIONS
+    if not beyond:
+        return schema.get("type") == "string"
+    listed = [schema["const"]] if beyond == {"const"} else schema.get("enum")
+    if len(beyond) > 1 or not isinstance(listed, list) or not listed:
+        return False
+    return all(isinstance(each, str) for each in listed)

@@ -212,8 +212,10 @@ def _pairs(
             "beside properties",
             field="tools",
         )
-    properties, required = schema.get("properties", {}), schema.get("required", ())
-    missing = [key for key in required if key not in properties]
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        raise InvalidRequestError("properties are an object, required is a list", field="tools")
+    missing = [key for key in required if key not in list(properties)]
     if missing:
         raise InvalidRequestError(f"nothing says what {missing[0]!r} is", field="tools")
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}

@@ -1,6 +1,7 @@
 """Answers come apart in the same way however they are cut."""
 
 import json
+from dataclasses import astuple
 from itertools import groupby
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.text.answers import (
+    HARMONY_MARKS,
     AnswerForm,
     AnswerParser,
     Arguments,
@@ -89,16 +91,18 @@ def test_what_was_written_is_found_however_it_is_cut(
     assert parse(form_of(layout, THINK), *data.draw(cuts(text))) == expected
 
 
-@given(st.data(), st.sampled_from([None, *FORMATS]), st.sampled_from([None, THINK]))
+@given(st.data(), st.sampled_from([None, *FORMATS]), st.sampled_from([None, THINK, HARMONY_MARKS]))
 def test_any_text_gives_the_same_at_once_and_in_pieces(
     data: st.DataObject, layout: ToolFormat | None, reasoning: ReasoningMarks | None
 ) -> None:
     marks = ["<think>", "</think>", "<tool_call>", "\n", " ", "x", *LLAMA.before, "f", "{}", "<t"]
     if layout is not None:
-        marks += [layout.marker, layout.begin + layout.before, layout.between, layout.after]
+        marks += [layout.marker, layout.begin + layout.before, *layout.marks]
+    if reasoning is not None:
+        marks += astuple(reasoning)
     text = "".join(data.draw(st.lists(st.sampled_from(marks), max_size=12)))
     form = form_of(layout, reasoning)
-    assert parse(form, *data.draw(cuts(text))) == parse(form, text)
+    assert parse(form, *data.draw(cuts(text))) == parse(form, *text) == parse(form, text)
 
 
 @given(words)
