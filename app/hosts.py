@@ -111,14 +111,26 @@ class ModelHosts:
 
     Args:
         hosts: at least one; the first is also called "default".
+        strict: a single one goes by its own names only; else by any.
     """
 
-    def __init__(self, hosts: Sequence[ModelHost]) -> None:
+    def __init__(self, hosts: Sequence[ModelHost], *, strict: bool = False) -> None:
+        self._strict = strict
         self.all = tuple(hosts)
         self._by_name = {name: host for host in hosts for name in host.names}
 
     def find(self, name: str) -> ModelHost:
-        """The model with a name or alias.
+        """The model that a request means by a name; "" is the first.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        if not name or (len(self.all) == 1 and not self._strict):
+            return self.all[0]
+        return self.named(name)
+
+    def named(self, name: str) -> ModelHost:
+        """The model with exactly this name or alias.
 
         Raises:
             UnknownModelError: there is none.

@@ -60,10 +60,10 @@ def _serve(
             console.print(line, highlight=False, soft_wrap=True)
         return LocalBackend(loaded)
 
-    hosts = ModelHosts([ModelHost(name, open_backend)])
+    hosts = ModelHosts([ModelHost(name, open_backend)], strict=settings.strict)
     door = settings.door_config
     config = server_config(
-        create_app(hosts, api_key=settings.api_key, door=door),
+        create_app(hosts, api_keys=settings.api_keys, door=door),
         door,
         grace=1,  # serving lets requests end before
         certificate=settings.ssl_certfile,
@@ -119,7 +119,7 @@ def announce(console: Console, settings: ServerSettings) -> None:
     """Print how to try it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
-    key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
+    key = "" if not settings.api_keys else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"
         f"  curl -N {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"

@@ -11,7 +11,9 @@ class DoorConfig:
     None means any. A request's headers must have arrived header_timeout after its first byte, its
     body body_timeout after them, and what waits to be sent must be taken within send_timeout.
     max_values bounds the values in a JSON body, max_logprobs the log probabilities that are
-    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader.
+    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader. strict
+    refuses fields that are unknown. cors_origins are the origins whose pages may use the server;
+    None: those of this machine.
     """
 
     max_body: int = 8 * 2**20
@@ -24,6 +26,8 @@ class DoorConfig:
     body_timeout: float = 60.0
     send_timeout: float = 60.0
     keep_alive: float = 500.0
+    strict: bool = False
+    cors_origins: tuple[str, ...] | None = None
     hosts: tuple[str, ...] | None = None
     open_docs: bool = False
     open_metrics: bool = False

@@ -93,7 +93,8 @@ def listening(
     """Serve a backend until the block ends; the model is loaded when it begins."""
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
-    app = create_app(ModelHosts([host]), api_key=api_key, door=door)
+    keys = [] if api_key is None else [api_key]
+    app = create_app(ModelHosts([host]), api_keys=keys, door=door)
     config = server_config(app, door, grace=1, certificate=certificate)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))

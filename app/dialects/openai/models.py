@@ -49,7 +49,7 @@ async def list_models(request: Request) -> ModelList:
 @router.get("/v1/models/{name:path}", summary="Describe a served model")
 async def get_model(name: str, request: Request) -> ModelCard:
     """A served model, by its name or as `default`."""
-    return _card(service_of(request).hosts.find(name))
+    return _card(service_of(request).hosts.named(name))
 
 
 def _card(host: ModelHost) -> ModelCard:
