@@ -98,6 +98,9 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
 
     names = [[each.name, *each.aliases] for each in files]
     names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
+    for own in names[1:]:
+        if own[0] in (name for others in names if others is not own for name in others):
+            raise MedusaError(f"two of the models are called {own[0]!r}; rename a file")
     estimated = len(files) > 1 and settings.models_max is None
     room = free_room() if estimated else None
     limits = Limits(settings.models_max, room, settings.sleep_idle)
