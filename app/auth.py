@@ -1,29 +1,30 @@
 """Who is let in."""
 
 import secrets
+from collections.abc import Collection
 
 
 class UnauthorizedError(Exception):
-    """A request came without the server's key."""
+    """A request came without a key of the server's."""
 
 
 class Guard:
     """Compares clients' keys with the server's.
 
     Args:
-        api_key: what clients must send; None lets everybody in.
+        api_keys: of which clients must send one; none lets everybody in.
 
     Raises:
-        ValueError: the key is empty.
+        ValueError: a key is empty.
     """
 
-    def __init__(self, api_key: str | None) -> None:
-        if api_key == "":
+    def __init__(self, api_keys: Collection[str] = ()) -> None:
+        if "" in api_keys:
             raise ValueError("an empty API key protects nothing")
-        self._key = None if api_key is None else api_key.encode()
+        self._keys = [key.encode() for key in api_keys]
 
     def check(self, given: str | None) -> None:
-        """Refuse all keys but the server's, in a time that tells nothing about it.
+        """Refuse all keys but the server's, in a time that tells nothing about them.
 
         Args:
             given: as it stands in a header, each byte a character; None if there was none.
@@ -31,7 +32,10 @@ class Guard:
         Raises:
             UnauthorizedError: it is another one, or missing.
         """
-        if self._key is None:
+        if not self._keys:
             return
-        if not given or not secrets.compare_digest(given.encode("latin-1"), self._key):
-            raise UnauthorizedError("missing or wrong API key")
+        if given:
+            sent = given.encode("latin-1")
+            if sum(secrets.compare_digest(sent, key) for key in self._keys):
+                return
+        raise UnauthorizedError("missing or wrong API key")

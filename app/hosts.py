@@ -38,9 +38,13 @@ class ModelHosts:
     Args:
         hosts: at least one; the first is also called "default".
         limits: what of them may be in memory; None: all.
+        strict: a single one goes by its own names only; else by any.
     """
 
-    def __init__(self, hosts: Sequence[ModelHost], limits: Limits | None = None) -> None:
+    def __init__(
+        self, hosts: Sequence[ModelHost], limits: Limits | None = None, *, strict: bool = False
+    ) -> None:
+        self._strict = strict
         self.all = tuple(hosts)
         self.limits = limits or Limits()
         self._by_name = {name: host for host in reversed(hosts) for name in host.names}
@@ -52,7 +56,17 @@ class ModelHosts:
         self._draining = False
 
     def find(self, name: str) -> ModelHost:
-        """The model with a name or alias.
+        """The model that a request means by a name; "" is the first.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        if not name or (len(self.all) == 1 and not self._strict):
+            return self.all[0]
+        return self.named(name)
+
+    def named(self, name: str) -> ModelHost:
+        """The model with exactly this name or alias.
 
         Raises:
             UnknownModelError: there is none.
@@ -91,11 +105,11 @@ class ModelHosts:
         """Free a model's memory, once its requests have ended.
 
         Raises:
-            UnknownModelError: there is none of that name.
+            UnknownModelError: none has exactly this name.
             ModelLoadingError, ModelFailedError, EngineStoppedError: see `check_started`.
         """
         self.check_started()
-        host = self.find(name)
+        host = self.named(name)
         await _once(self._unloading, host, self._unload)
 
     def check_started(self) -> None:

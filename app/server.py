@@ -1,6 +1,6 @@
 """The FastAPI application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -13,33 +13,37 @@ from app.auth import Guard
 from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
+from app.dialects.fields import UnknownFields
 from app.dialects.native import operations, page, tokens
 from app.dialects.openai import chat, completions, models
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
 from app.door.config import DoorConfig
+from app.door.cors import let_in_pages
 from app.door.gate import Gate
+from app.door.paths import Paths
 from app.hosts import ModelHosts
 from app.metrics import Metrics
 from app.request_ids import RequestIds
 
 
 def create_app(
-    hosts: ModelHosts, *, api_key: str | None, door: DoorConfig | None = None
+    hosts: ModelHosts, *, api_keys: Collection[str] = (), door: DoorConfig | None = None
 ) -> FastAPI:
     """Build the application. It loads the models in the background once it runs.
 
     Args:
         hosts: the models; closed when the server ends.
-        api_key: what clients must send; None lets everybody in.
+        api_keys: of which clients must send one; none lets everybody in.
         door: the limits on what clients may do.
 
     Raises:
-        ValueError: the key is empty.
+        ValueError: a key is empty.
     """
     door = door or DoorConfig()
-    guard, bodies = Guard(api_key), BodyReader(door.max_values)
+    guard = Guard(api_keys)
+    bodies = BodyReader(door.max_values, UnknownFields(door.strict))
     service = Service(hosts, Metrics(hosts.stats), guard, bodies, door)
 
     @asynccontextmanager
@@ -52,11 +56,14 @@ def create_app(
         version=version("llama-medusa"),
         summary="A chat model with Medusa heads and continuous batching behind the OpenAI API.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.service = service
     app.state.responses = ResponseMemory(door.max_responses, door.response_memory)
     app.add_middleware(Gate, config=door, guard=guard)
-    app.add_middleware(RequestIds)  # the last one is entered first
+    app.add_middleware(Paths, routes=app.routes)  # the last one is entered first
+    let_in_pages(app, door.cors_origins)
+    app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in (completions, chat, responses, messages, models, tokens, operations, page):
         app.include_router(module.router)

@@ -58,7 +58,7 @@ def _serve(
     hosts = _hosts(settings, files, console)
     door = settings.door_config
     config = server_config(
-        create_app(hosts, api_key=settings.api_key, door=door),
+        create_app(hosts, api_keys=settings.api_keys, door=door),
         door,
         grace=1,  # serving lets requests end before
         wills=supervised and supervised.wills,
@@ -99,10 +99,14 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
 
     names = [[each.name, *each.aliases] for each in files]
     names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
+    for own in names[1:]:
+        if own[0] in (name for others in names if others is not own for name in others):
+            raise MedusaError(f"two of the models are called {own[0]!r}; rename a file")
     estimated = len(files) > 1 and settings.models_max is None
     room = free_room() if estimated else None
     limits = Limits(settings.models_max, room, settings.sleep_idle)
-    return ModelHosts([host(*pair) for pair in zip(files, names, strict=True)], limits)
+    each = [host(*pair) for pair in zip(files, names, strict=True)]
+    return ModelHosts(each, limits, strict=settings.strict)
 
 
 def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:
@@ -148,7 +152,7 @@ def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> N
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
-    key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
+    key = "" if not settings.api_keys else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"
         f"  curl -N {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"

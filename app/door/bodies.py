@@ -17,6 +17,7 @@ _LARGE = 64 * 1024  # bytes from which on parsing is worth a thread
 _BOM = b"\xef\xbb\xbf"
 _TOO_DEEP = "recursion limit exceeded"  # in pydantic's words
 _WEIGHT = 8  # values for which a list, an object or a named member counts, being so much dearer
+_BROWSERS = {"origin", "sec-fetch-site"}  # headers that pages cannot leave out
 _QUOTES_A_VALUE = 4  # around its name and itself
 
 
@@ -26,9 +27,11 @@ class BodyReader:
     Args:
         max_values: most values in one body, see `check_values`. Bytes alone bound no costs: 8 MB
             hold millions of lists, gigabytes once they are objects.
+        context: of the validation.
     """
 
-    def __init__(self, max_values: int) -> None:
+    def __init__(self, max_values: int, context: Any = None) -> None:
+        self._context = context
         self._max_values = max_values
         self._one_at_a_time = anyio.CapacityLimiter(1)  # parsing holds the interpreter's lock
 
@@ -50,7 +53,7 @@ class BodyReader:
     def _parse(self, body: bytes, model: type[Model]) -> Model:
         check_values(body, self._max_values)
         try:
-            return model.model_validate_json(body, strict=True)
+            return model.model_validate_json(body, strict=True, context=self._context)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
             if _TOO_DEEP in errors[0]["msg"]:
@@ -132,12 +135,13 @@ def _check_content_type(request: Request) -> None:
     """Let browsers' pages send nothing but what says that it is JSON.
 
     Other types, and none, are what a page of another origin may send without being asked (CSRF);
-    from elsewhere they are curl without a header.
+    browsers say where a request comes from. From elsewhere they are curl without a header.
     """
     message = email.message.Message()
     message["content-type"] = request.headers.get("content-type", "")
     kind = message.get_content_type()
-    if kind == "application/json" or kind.endswith("+json") or "origin" not in request.headers:
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if is_json or not any(name in request.headers for name in _BROWSERS):
         return
     raise RefusedError(
         415, "send the body with the header `Content-Type: application/json`", "not_json"

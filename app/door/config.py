@@ -12,7 +12,9 @@ class DoorConfig:
     body body_timeout after them, and what waits to be sent must be taken within send_timeout.
     max_values bounds the values in a JSON body, max_logprobs the log probabilities that are
     kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader,
-    max_responses and response_memory the responses that are kept to go on with.
+    max_responses and response_memory the responses that are kept to go on with. strict refuses
+    fields that are unknown. cors_origins are the origins whose pages may use the server; None:
+    those of this machine.
     """
 
     max_body: int = 8 * 2**20
@@ -27,6 +29,8 @@ class DoorConfig:
     body_timeout: float = 60.0
     send_timeout: float = 60.0
     keep_alive: float = 500.0
+    strict: bool = False
+    cors_origins: tuple[str, ...] | None = None
     hosts: tuple[str, ...] | None = None
     open_docs: bool = False
     open_metrics: bool = False

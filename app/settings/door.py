@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from app.door.config import DoorConfig
-from app.settings.base import ExistingFile, Settings
+from app.settings.base import ExistingFile, Settings, TextFile
 from app.settings.option import Opt
 
 _MB = 2**20
@@ -14,7 +14,7 @@ _KB = 2**10
 
 
 def _not_empty(key: str) -> str:
-    if not key.strip():
+    if not key.strip(" ,"):
         raise ValueError("the key is empty; leave it out altogether to let everybody in")
     return key
 
@@ -36,13 +36,34 @@ class DoorSettings(Settings):
     api_key: Annotated[
         Annotated[str, AfterValidator(_not_empty)] | None,
         Opt(
-            help="Key that clients must send as `Authorization: Bearer KEY`.",
+            help="Key that clients must send as `Authorization: Bearer KEY` or `X-Api-Key: KEY`; "
+            "several with commas between them.",
             unset="none: everybody may use the server",
             variable=True,
             empty_counts=True,
         ),
         Field(repr=False),
     ] = None
+    api_key_file: Annotated[
+        TextFile | None, Opt(help="File with further keys, one a line.", variable=True)
+    ] = None
+    cors_origin: Annotated[
+        str | None,
+        Opt(
+            help="Origins whose web pages may use the server, with commas between them; *: any.",
+            metavar="ORIGINS",
+            unset="this machine's: http://localhost:PORT and the like",
+            variable=True,
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        Opt(
+            help="Refuse unknown fields in requests, and model names but the served; else they are "
+            "ignored.",
+            variable=True,
+        ),
+    ] = DoorConfig.strict
     open_docs: Annotated[
         bool, Opt(help="Show /docs and /openapi.json without the key too.", variable=True)
     ] = DoorConfig.open_docs
@@ -148,6 +169,20 @@ class DoorSettings(Settings):
             raise ValueError("--ssl-keyfile needs --ssl-certfile")
         return self
 
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> Self:
+        if self.api_key_file is not None and not self.api_keys:
+            raise ValueError("--api-key-file holds no key")
+        return self
+
+    @property
+    def api_keys(self) -> list[str]:
+        """Of which clients must send one; none: everybody may use the server."""
+        given = [] if self.api_key is None else self.api_key.split(",")
+        if self.api_key_file is not None:
+            given += self.api_key_file.read_text("utf-8").splitlines()
+        return [key.strip() for key in given if key.strip()]
+
     @property
     def door_config(self) -> DoorConfig:
         """The limits."""
@@ -164,6 +199,8 @@ class DoorSettings(Settings):
             body_timeout=self.body_timeout,
             send_timeout=self.send_timeout,
             keep_alive=self.keep_alive,
+            strict=self.strict,
+            cors_origins=None if self.cors_origin is None else _listed(self.cors_origin),
             hosts=self._hosts,
             open_docs=self.open_docs,
             open_metrics=self.open_metrics,
@@ -179,8 +216,12 @@ class DoorSettings(Settings):
         """Names that clients may use; None: any."""
         if self.allowed_hosts is None:
             return () if is_loopback(self.host) else None
-        names = [name.strip().lower() for name in self.allowed_hosts.split(",")]
-        return None if "*" in names else tuple(filter(None, names))
+        names = _listed(self.allowed_hosts.lower())
+        return None if "*" in names else names
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def is_loopback(host: str) -> bool:

@@ -47,7 +47,7 @@ class ServedSettings(ModelSettings):
         Opt(
             help="Unload a model that nobody has used for so many seconds; the next request loads "
             "it again.",
-            ge=0,
+            ge=0.1,
             metavar="SECONDS",
             unset="never",
             variable=True,

@@ -81,4 +81,4 @@ def text_of(content: str | Sequence[Mapping[str, str]] | None) -> str:
     """A message's content as one string."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(part["text"] for part in content)
+    return "\n".join(part["text"] for part in content)

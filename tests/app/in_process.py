@@ -1,6 +1,6 @@
 """The application in the test's own process, on backends that are no models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -35,11 +35,16 @@ def _same(backend: Backend) -> Backend:
 
 @contextmanager
 def served(
-    *backends: Backend, api_key: str | None = None, door: DoorConfig | None = None
+    *backends: Backend,
+    api_key: str | None = None,
+    api_keys: Sequence[str] = (),
+    door: DoorConfig | None = None,
 ) -> Iterator[TestClient]:
     """A client of an application with these backends, by their names; the first is loaded."""
-    hosts = ModelHosts([host_of(each.info.name, partial(_same, each)) for each in backends])
-    app = create_app(hosts, api_key=api_key, door=door)
+    strict = door is not None and door.strict
+    models = [host_of(each.info.name, partial(_same, each)) for each in backends]
+    hosts = ModelHosts(models, strict=strict)
+    app = create_app(hosts, api_keys=api_keys if api_key is None else [api_key], door=door)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client, hosts)
         yield client

@@ -94,7 +94,8 @@ def listening(
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
     hosts = ModelHosts([host])
-    app = create_app(hosts, api_key=api_key, door=door)
+    keys = [] if api_key is None else [api_key]
+    app = create_app(hosts, api_keys=keys, door=door)
     config = server_config(app, door, grace=1, certificate=certificate)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))

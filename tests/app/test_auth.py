@@ -61,10 +61,10 @@ def test_missing_keys_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.compare_digest", lambda *_: pytest.fail("compared"))
     for nothing in (None, ""):
         with pytest.raises(UnauthorizedError):
-            Guard("key").check(nothing)
+            Guard(["key"]).check(nothing)
 
 
 def test_an_empty_key_cannot_be_configured() -> None:
     hosts = ModelHosts([host_of("fake", FakeBackend)])
     with pytest.raises(ValueError, match="empty"):
-        create_app(hosts, api_key="")
+        create_app(hosts, api_keys=[""])

@@ -197,6 +197,16 @@ def test_a_model_that_cannot_generate_text_is_refused_in_one_line(
         assert "; use " in line
 
 
+def test_models_need_names_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "same.gguf" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    result = run("serve", *map(str, paths), "--port", str(free_port()), "--no-supervise")
+    assert result.returncode == 1
+    assert "two of the models are called 'same'" in result.stderr
+
+
 def test_a_file_that_was_cut_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     write_model(SERVED_MODELS["llama"], path)

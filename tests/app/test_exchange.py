@@ -37,7 +37,7 @@ async def post_and_leave(
     A broken connection takes none.
     """
     hosts = ModelHosts([host_of("fake", lambda: backend)])
-    app = create_app(hosts, api_key=None)
+    app = create_app(hosts)
     sent: list[Message] = []
     enough = asyncio.Event()
     received = iter([{"type": "http.request", "body": json.dumps(body).encode()}])

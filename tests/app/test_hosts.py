@@ -110,7 +110,7 @@ def test_while_loading_everything_is_503_and_may_be_tried_again() -> None:
         return FakeBackend()
 
     hosts = ModelHosts([host_of("fake", load)])
-    with TestClient(create_app(hosts, api_key=None)) as client:
+    with TestClient(create_app(hosts)) as client:
         for answer in (
             client.post("/v1/completions", json={"prompt": "Hi"}),
             client.post("/tokenize", json={"content": "Hi"}),
@@ -136,7 +136,7 @@ def test_steps_are_counted_from_the_start() -> None:
         return FakeBackend()
 
     hosts = ModelHosts([ModelHost("fake", load)])
-    with TestClient(create_app(hosts, api_key=None)) as client:
+    with TestClient(create_app(hosts)) as client:
         wait_until_ready(client, hosts)
         observers[0](StepReport(n_decoding=1, emitted_tokens=3, draft_failures=2))
         text = client.get("/metrics").text

@@ -233,7 +233,7 @@ def test_whatever_happens_everybody_is_served_within_the_limits(seed: int) -> No
 
 def test_models_come_and_go_over_http() -> None:
     shelf = Shelf("a", "b")
-    with TestClient(create_app(shelf.hosts, api_key=None)) as client:
+    with TestClient(create_app(shelf.hosts)) as client:
         wait_until_ready(client, shelf.hosts)
         assert client.get("/health").json()["models"] == {"a": "loaded", "b": "unloaded"}
         card = client.get("/v1/models/b").json()

@@ -16,6 +16,7 @@ from app.dialects.openai.common import (
     GenerationBody,
     Reason,
     new_identity,
+    token_limit,
 )
 from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
@@ -37,8 +38,8 @@ class ChatBody(GenerationBody, ToolFields):
     field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages"}
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
-    max_tokens: int | None = Field(None, ge=1, description="Older name of max_completion_tokens.")
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, description="Older name of max_completion_tokens.")
+    max_completion_tokens: int | None = Field(None, description="-1: up to the context limit.")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
@@ -51,7 +52,7 @@ class ChatBody(GenerationBody, ToolFields):
 
     @model_validator(mode="after")
     def _top_needs_logprobs(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs to be true")
         return self
 
@@ -63,7 +64,9 @@ class ChatBody(GenerationBody, ToolFields):
     @property
     def token_limit(self) -> int | None:
         """Most tokens to generate; None: up to the context limit."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        if self.max_completion_tokens is None:
+            return token_limit(self.max_tokens)
+        return token_limit(self.max_completion_tokens)
 
     def question(self) -> Question:
         """What it asks.

@@ -4,19 +4,18 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     field_validator,
-    model_validator,
 )
 
 from app.backend import Backend
+from app.dialects.fields import Fields, Matters
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.sampling_fields import SamplingFields
+from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
 from medusa.engine.client import Generated
 from medusa.engine.events import FinishReason
 from medusa.engine.requests import GenerationRequest
@@ -24,9 +23,9 @@ from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
-MAX_LOGPROBS = 20
+MAX_LOGPROBS = 256
 MAX_CHOICES = 64
-MAX_STOPS = 64
+MAX_STOPS = 256
 MAX_STOP_LENGTH = 1000  # characters
 
 Reason = Literal["stop", "length", "tool_calls"]
@@ -47,48 +46,37 @@ def new_identity(prefix: str, model: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
 
-class StreamOptions(BaseModel):
-    """Options of a streamed answer."""
+def token_limit(asked: int | None) -> int | None:
+    """Most tokens to generate. None and numbers below 0 mean up to the context limit, None."""
+    return asked if asked is not None and asked >= 0 else None
 
-    model_config = ConfigDict(extra="forbid")
+
+class StreamOptions(Fields):
+    """Options of a streamed answer; without a stream they do not matter."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"include_obfuscation"})
 
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(SamplingFields, FormatFields):
-    """What every generating endpoint takes. Unknown fields are refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class GenerationBody(Fields, SamplingFields, FormatFields):
+    """What every generating endpoint takes."""
 
     field_names: ClassVar[Mapping[str, str]] = {}
+    other_names: ClassVar[Mapping[str, str]] = {"n_cmpl": "n", "n_predict": "max_tokens"}
+    without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
+    unsupported: ClassVar[Mapping[str, Matters]] = UNSUPPORTED
 
     model: str = Field("default", description="The served model's name, or `default`.")
     n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] | None = Field(
-        None, max_length=MAX_STOPS
-    )
+    stop: list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]] = Field([], max_length=MAX_STOPS)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Accepted for compatibility; not used.")
-    metadata: dict[str, Any] | None = Field(None, description="Accepted; not used.")
-    store: bool | None = Field(None, description="Accepted; nothing is stored.")
-    service_tier: str | None = Field(None, description="Accepted; not used.")
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
-
-    @field_validator("n", "stream", mode="wrap")
-    @classmethod
-    def _null_is_default(cls, value: Any, handler: Any, info: Any) -> Any:
-        return cls.model_fields[info.field_name].default if value is None else handler(value)
-
-    @model_validator(mode="after")
-    def _stream_options_need_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream to be true")
-        return self
 
     def ends_itself(self, field: str) -> None:
         """Make sure that answers which a field gives an end may end.
@@ -142,7 +130,7 @@ class GenerationBody(SamplingFields, FormatFields):
                 sampling, seed=None if sampling.seed is None else sampling.seed + choice
             ),
             max_tokens=max_tokens,
-            stop=tuple(self.stop or ()),
+            stop=tuple(filter(None, self.stop)),
             ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,

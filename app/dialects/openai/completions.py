@@ -23,6 +23,7 @@ from app.dialects.openai.common import (
     Reason,
     finish_reason,
     new_identity,
+    token_limit,
 )
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import (
@@ -46,7 +47,7 @@ class CompletionBody(GenerationBody):
     """A request to continue one or several prompts."""
 
     prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
-    max_tokens: int | None = Field(16, ge=0)
+    max_tokens: int | None = Field(16, description="-1: up to the context limit.")
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
@@ -64,8 +65,6 @@ class CompletionBody(GenerationBody):
             raise ValueError("best_of must be at least n")
         if self.stream and self.best_of is not None and self.best_of > self.n:
             raise ValueError("best_of above n cannot be streamed")
-        if self.max_tokens == 0 and not self.echo:
-            raise ValueError("max_tokens 0 needs echo to be true")
         return self
 
     @property
@@ -137,7 +136,7 @@ class CompletionJob:
                 prompt.tokens,
                 choice,
                 sampling=sampling,
-                max_tokens=body.max_tokens,
+                max_tokens=token_limit(body.max_tokens),
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
                 constraint=constraint,

@@ -68,9 +68,9 @@ class OpenAI(Dialect):
     """OpenAI's wire format."""
 
     def key(self, headers: Headers) -> str | None:
-        """The bearer token of `Authorization`."""
+        """The bearer token of `Authorization`, or `X-Api-Key`."""
         scheme, key = get_authorization_scheme_param(headers.get("authorization"))
-        return key if scheme.lower() == "bearer" else None
+        return key if scheme.lower() == "bearer" else headers.get("x-api-key")
 
     def error(self, error: Exception) -> ErrorAnswer:
         """Status and body that OpenAI's clients expect."""
@@ -100,7 +100,15 @@ class OpenAI(Dialect):
             case UnknownModelError():
                 return _invalid(str(error), status=404, param="model", code="model_not_found")
             case ContextLengthError():
-                return _invalid(str(error), param=error.field, code="context_length_exceeded")
+                answer = _error(
+                    400,
+                    str(error),
+                    "exceed_context_size_error",  # llama-server's, while the code is OpenAI's
+                    param=error.field,
+                    code="context_length_exceeded",
+                )
+                answer.body["error"].update(n_prompt_tokens=error.n_prompt, n_ctx=error.limit)
+                return answer
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")
@@ -167,9 +175,15 @@ def _validation_error(error: RequestValidationError) -> ErrorAnswer:
         return _invalid(f"the body is not valid JSON: {first['ctx']['error']}")
     if first["type"] == "extra_forbidden":
         return _invalid(
-            f"unknown parameter {param!r}: it is not supported and could change the result",
+            f"unknown parameter {param!r}; without --strict it would be ignored",
             param=param,
             code="unknown_parameter",
+        )
+    if first["type"] == "unsupported":
+        return _invalid(
+            f"{param!r} is not supported with this value, which would change the answer",
+            param=param,
+            code="unsupported_parameter",
         )
     message = first["msg"].removeprefix("Value error, ")
     return _invalid(f"{param}: {message}" if param else message, param=param)

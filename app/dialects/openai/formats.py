@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from app.dialects.fields import Fields
 from app.dialects.openai import json_text
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -19,10 +20,8 @@ ParsedSchema = Annotated[Schema, BeforeValidator(_parsed)]
 Choices = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
-class NamedSchema(BaseModel):
+class NamedSchema(Fields):
     """OpenAI's json_schema. It is always kept to, `strict` or not."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = "response"
     description: str | None = None
@@ -30,10 +29,8 @@ class NamedSchema(BaseModel):
     strict: bool | None = None
 
 
-class TextFormat(BaseModel):
+class TextFormat(Fields):
     """Any text."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
 
@@ -42,10 +39,8 @@ class TextFormat(BaseModel):
         return None
 
 
-class ObjectFormat(BaseModel):
+class ObjectFormat(Fields):
     """A JSON object, llama-server's way with a schema."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["json_object"]
     schema_: Schema | None = Field(None, alias="schema")
@@ -57,10 +52,8 @@ class ObjectFormat(BaseModel):
         return GrammarSpec.json_schema(self.schema_)
 
 
-class SchemaFormat(BaseModel):
+class SchemaFormat(Fields):
     """JSON that a schema describes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
@@ -73,10 +66,8 @@ class SchemaFormat(BaseModel):
 ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")]
 
 
-class StructuredOutputs(BaseModel):
+class StructuredOutputs(Fields):
     """vLLM's structured_outputs: exactly one of them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     json_: ParsedSchema | None = Field(None, alias="json")
     regex: str | None = None
@@ -115,7 +106,7 @@ class FormatFields(BaseModel):
             found |= {"response_format": spec} if spec is not None else {}
         if self.json_schema is not None:
             found["json_schema"] = GrammarSpec.json_schema(self.json_schema)
-        if self.grammar is not None:
+        if self.grammar:
             found["grammar"] = GrammarSpec.grammar(self.grammar)
         if self.structured_outputs is not None:
             specs = self.structured_outputs.specs()

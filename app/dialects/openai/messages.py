@@ -1,123 +1,156 @@
-"""The messages of a conversation, as clients send them."""
+"""The messages of a conversation, as clients send them: theirs, and answers of any server."""
 
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import from_json
 
+from app.dialects.fields import Fields, Matters
 from app.dialects.openai import json_text
 
-NotUsed = Annotated[Any, Field(exclude=True, description="OpenAI's client sends it; not used.")]
-"""What OpenAI's client adds to messages that it has read; they are often sent back as they are."""
+_TEXT = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Where parts of these types have their text."""
+_THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
+"""Parts of answers that are not given to models again."""
 
 
-class TextPart(BaseModel):
-    """A piece of a message's content; only text is supported."""
+def _parts(content: list[Any], *, of_assistant: bool) -> list[dict[str, str]]:
+    """The texts in a list of parts.
 
-    model_config = ConfigDict(extra="forbid")
+    Raises:
+        ValueError: it holds something else.
+    """
+    parts = []
+    for part in content:
+        kind = part.get("type", "text") if isinstance(part, dict) else None
+        text = part if isinstance(part, str) else None
+        if isinstance(kind, str) and isinstance(part, dict):
+            if of_assistant and kind in _THOUGHTS:
+                continue
+            text = part.get(_TEXT.get(kind, ""))
+        if not isinstance(text, str):
+            raise ValueError("no text")
+        parts.append({"type": "text", "text": text})
+    return parts
 
-    type: Literal["text"]
-    text: str
 
-
-class CalledFunction(BaseModel):
+class CalledFunction(Fields):
     """What a call was made of."""
 
-    model_config = ConfigDict(extra="forbid")
+    without_effect: ClassVar[frozenset[str]] = frozenset({"parsed_arguments"})
 
     name: str
-    arguments: Annotated[str, Field(description="A JSON object, as text.")]
-    parsed_arguments: NotUsed = None
+    arguments: str = Field("{}", description="A JSON object, as text.")
 
-    @field_validator("arguments")
+    @field_validator("arguments", mode="before")
     @classmethod
-    def _object(cls, value: str) -> str:
+    def _object(cls, value: Any) -> str:
+        """The object's text; where it is cut off, as an answer may be, what there is of it."""
+        if isinstance(value, dict):
+            return json.dumps(value)
         try:
-            is_object = isinstance(json_text.parse(value), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            raise ValueError(
-                f"must be a JSON object, as text of up to {json_text.MAX_CHARACTERS:,} characters"
-            )
-        return value
+            if isinstance(json_text.parse(value or "{}"), dict):
+                return value or "{}"
+        except (TypeError, ValueError):
+            pass
+        return json.dumps(_begun(value))
 
 
-class MadeCall(BaseModel):
+def _begun(value: Any) -> dict[str, Any]:
+    try:
+        if len(value) <= json_text.MAX_CHARACTERS:
+            begun = from_json(value, allow_partial="trailing-strings")
+            if isinstance(begun, dict):
+                return begun
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"must be a JSON object, as text of up to {json_text.MAX_CHARACTERS:,} characters"
+    )
+
+
+class MadeCall(Fields):
     """A call that the assistant made."""
 
-    model_config = ConfigDict(extra="forbid")
+    without_effect: ClassVar[frozenset[str]] = frozenset({"index"})
 
-    id: str
+    id: str = ""
     type: Literal["function"] = "function"
     function: CalledFunction
-    index: NotUsed = None
 
 
-class ChatMessage(BaseModel):
-    """One message of a conversation. Fields that are null count as left out."""
+class ChatMessage(Fields):
+    """One message of a conversation."""
 
-    model_config = ConfigDict(extra="forbid")
+    other_names: ClassVar[Mapping[str, str]] = {
+        "reasoning": "reasoning_content",
+        "thinking": "reasoning_content",
+    }
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {
+            "id", "refusal", "annotations", "audio", "prefix", "cache_control", "parsed",
+            "reasoning_details", "thinking_blocks", "provider_specific_fields", "tool_name",
+            "reasoning_signature", "status", "created", "timestamp",
+        }
+    )  # fmt: skip
+    unsupported: ClassVar[Mapping[str, Matters]] = {"function_call": bool, "images": bool}
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = Field(None, validate_default=True)
+    content: str | list[dict[str, str]] | None = Field(None, validate_default=True)
     name: str | None = None
     reasoning_content: str | None = Field(None, description="Of the assistant.")
-    tool_calls: list[MadeCall] | None = Field(None, description="Of the assistant.")
+    tool_calls: list[MadeCall] = Field([], description="Of the assistant.")
     tool_call_id: str | None = Field(None, description="Whose result a tool's message is.")
-    parsed: NotUsed = None
-    annotations: NotUsed = None
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: each for name, each in value.items() if each is not None}
+    def _refusal_is_said(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("content") is None and value.get("refusal"):
+            return {**value, "content": value["refusal"]}
+        return value
 
-    @field_validator("content", mode="wrap")
+    @field_validator("content", mode="before")
     @classmethod
-    def _only_text(
-        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> Any:
-        if value is None and info.data.get("role") == "assistant":
-            return None
+    def _only_text(cls, value: Any, info: ValidationInfo) -> Any:
+        role = info.data.get("role")
+        if value is None and role in ("assistant", "tool"):
+            return None if role == "assistant" else ""
         try:
-            if value is not None:
-                return handler(value)
-        except ValidationError:
-            pass
+            if isinstance(value, list):
+                return _parts(value, of_assistant=role == "assistant")
+        except ValueError:
+            value = None
+        if isinstance(value, str):
+            return value
         raise ValueError(
             "must be a string or a list of text parts; other kinds of content are not supported"
         )
 
-    @field_validator("tool_calls", "reasoning_content")
+    @field_validator("tool_calls")
     @classmethod
-    def _of_the_assistant(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("role") != "assistant":
+    def _of_the_assistant(cls, value: list[MadeCall], info: ValidationInfo) -> list[MadeCall]:
+        if value and info.data.get("role") != "assistant":
             raise ValueError("only messages of the assistant have it")
         return value
 
-    @field_validator("tool_call_id")
-    @classmethod
-    def _of_a_tool(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("role") != "tool":
-            raise ValueError("only messages of tools have it")
-        return value
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, list):
+            return "\n".join(part["text"] for part in self.content)
+        return self.content or ""
 
     def for_template(self) -> dict[str, Any]:
         """The message as Hugging Face's chat templates know it."""
         message = self.model_dump(exclude_none=True)
         if self.role == "developer":
             message["role"] = "system"
+        if self.role != "assistant":
+            message.pop("reasoning_content", None)
+        if self.role != "tool":
+            message.pop("tool_call_id", None)
         if not self.tool_calls:
-            message.pop("tool_calls", None)
+            message.pop("tool_calls")
         return message

@@ -79,13 +79,14 @@ async def get_model(name: str, request: Request) -> ModelCard:
     """A served model, by its name or as `default`."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return _card(hosts.find(name))
+    return _card(hosts.named(name))
 
 
 @router.post("/models/load", summary="Load a model")
 async def load_model(body: NamedModel, request: Request) -> Done:
     """Answered once the model is in memory."""
-    with await service_of(request).hosts.use(body.model):
+    hosts = service_of(request).hosts
+    with await hosts.use(hosts.named(body.model).name):
         return Done()
 
 

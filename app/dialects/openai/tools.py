@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.backend import Backend
+from app.dialects.fields import Fields
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
@@ -18,10 +19,8 @@ MAX_TOOLS = 128
 _COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}
 
 
-class Function(BaseModel):
+class Function(Fields):
     """What a tool is. Calls always validate against its parameters, `strict` or not."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name
     description: str | None = None
@@ -39,10 +38,8 @@ class Function(BaseModel):
         return GrammarSpec.json_schema(schema)
 
 
-class Tool(BaseModel):
+class Tool(Fields):
     """A function; there are no other tools."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: Function
@@ -52,18 +49,14 @@ class Tool(BaseModel):
         return self.model_dump(exclude={"function": {"strict"}}, exclude_none=True)
 
 
-class FunctionName(BaseModel):
+class FunctionName(Fields):
     """A function by its name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
 
 
-class NamedTool(BaseModel):
+class NamedTool(Fields):
     """The tool to call."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: FunctionName
@@ -93,7 +86,7 @@ class ToolFields(BaseModel):
             raise InvalidRequestError(f"two tools have the name {twice!r}", field="tools")
         if self.tool_choice == "none":
             return []
-        if self.tool_choice is None:
+        if self.tool_choice in (None, "auto"):
             return tools
         if not tools:
             raise InvalidRequestError("tool_choice needs tools", field="tool_choice")

@@ -83,10 +83,9 @@ def test_many_values_are_refused_before_they_are_parsed(
         (b'{"prompt":"a","max_tokens":1.0}', None, "max_tokens: Input should be a valid integer"),
         (b'{"prompt":"a","stream":1}', None, "stream: Input should be a valid boolean"),
         (b'{"prompt":[1,true]}', None, "prompt: must be"),
-        (b'{"prompt":[1,"a"]}', None, "prompt: must be"),
         (b'{"prompt":[[1],[]]}', None, "prompt: must be"),
         (b'{"prompt":"a","repetition_penalty":1e-38}', None, "repetition_penalty: Input should"),
-        (b'{"prompt":"a","stop":[' + b'"a",' * 64 + b'"a"]}', None, "stop: List should have at"),
+        (b'{"prompt":"a","stop":[' + b'"a",' * 256 + b'"a"]}', None, "stop: List should have at"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_body_is_said(body: bytes, code: str | None, message: str) -> None:
@@ -119,10 +118,10 @@ def test_curl_without_a_content_type_is_understood_but_not_a_page() -> None:
         for headers in (form, {}, {"Content-Type": "text/plain"}):
             body = b'{"prompt":"a"}'
             assert client.post("/v1/completions", content=body, headers=headers).is_success
-            foreign = headers | {"Origin": "http://evil.example"}
-            answer = client.post("/v1/completions", content=body, headers=foreign)
-            assert answer.status_code == 415
-            assert "Content-Type: application/json" in answer.json()["error"]["message"]
+            for page in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+                answer = client.post("/v1/completions", content=body, headers=headers | page)
+                assert answer.status_code == 415
+                assert "Content-Type: application/json" in answer.json()["error"]["message"]
         page = JSON | {"Origin": "http://localhost"}
         assert client.post("/v1/completions", content=body, headers=page).is_success
 
@@ -237,7 +236,7 @@ def test_others_are_answered_while_a_prompts_scores_are_put_into_words(
     [
         ("/v1/completions", {"prompt": "Hi", "logprobs": 4, "max_tokens": 201}),
         ("/v1/completions", {"prompt": "Hi", "logprobs": 4, "max_tokens": 101, "n": 2}),
-        ("/v1/completions", {"prompt": "Hi", "logprobs": 4, "max_tokens": None}),
+        ("/v1/completions", {"prompt": "Hi", "logprobs": 4, "max_tokens": -1}),
         ("/v1/completions", {"prompt": "a" * 300, "echo": True, "logprobs": 4, "stream": True}),
         ("/v1/chat/completions", {"logprobs": True, "top_logprobs": 4}),
     ],

@@ -257,7 +257,7 @@ def test_a_reset_connection_ends_its_requests() -> None:
 
 
 def test_idle_connections_outlive_those_of_clients_pools() -> None:
-    app = create_app(ModelHosts([host_of("fake", FakeBackend)]), api_key=None)
+    app = create_app(ModelHosts([host_of("fake", FakeBackend)]))
     assert server_config(app, DoorConfig(), grace=1).timeout_keep_alive > 90  # Go's; others less
 
 
@@ -267,7 +267,7 @@ def test_the_limit_on_descriptors_is_raised_where_it_may_be(
     limits = [(256, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _what, new: limits.append(new))
-    app = create_app(ModelHosts([host_of("fake", FakeBackend)]), api_key=None)
+    app = create_app(ModelHosts([host_of("fake", FakeBackend)]))
     server_config(app, DoorConfig(max_connections=100), grace=1)
     assert limits[-1] == (256, 4096)
     server_config(app, DoorConfig(max_connections=1000), grace=1)
@@ -279,6 +279,6 @@ def test_the_limit_on_descriptors_is_raised_where_it_may_be(
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("nothing")
-    app = create_app(ModelHosts([host_of("fake", FakeBackend)]), api_key=None)
+    app = create_app(ModelHosts([host_of("fake", FakeBackend)]))
     with pytest.raises(MedusaError, match="--ssl-certfile"):
         server_config(app, DoorConfig(), grace=1, certificate=nothing)

@@ -59,12 +59,20 @@ def test_what_cannot_be_used_is_refused_at_once(source: str, reason: str) -> Non
         ChatTemplate(source)
 
 
-@pytest.mark.parametrize("source", [STRINGS, PARTS])
 @pytest.mark.parametrize(
-    "content", ["One Two", [{"type": "text", "text": "One "}, {"type": "text", "text": "Two"}]]
+    ("source", "content", "text"),
+    [
+        (STRINGS, "One Two", "One Two"),
+        (PARTS, "One Two", "One Two"),
+        (STRINGS, [{"type": "text", "text": each} for each in ("One", "Two")], "One\nTwo"),
+        (PARTS, [{"type": "text", "text": each} for each in ("One ", "Two")], "One Two"),
+    ],
 )
-def test_templates_get_content_in_the_form_that_they_want(source: str, content: Any) -> None:
-    assert ChatTemplate(source).render([{"role": "user", "content": content}]) == "[user] One Two\n"
+def test_templates_get_content_in_the_form_that_they_want(
+    source: str, content: Any, text: str
+) -> None:
+    messages = [{"role": "user", "content": content}]
+    assert ChatTemplate(source).render(messages) == f"[user] {text}\n"
 
 
 def test_templates_that_take_either_get_strings() -> None:
