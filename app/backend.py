@@ -163,6 +163,7 @@ class LocalBackend:
             inexact_because=engine.exactness.reasons,
         )
         self._threads = DeepThreads()
+        loaded.grammars.prepare()  # while nobody waits
 
     def check_room(self, count: int) -> None:
         """See Backend."""

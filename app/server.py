@@ -10,11 +10,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from app.auth import Guard
+from app.dialects.anthropic import messages
+from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
 from app.dialects.native import operations, page, tokens
 from app.dialects.openai import chat, completions, models
-from app.dialects.openai.errors import OPENAI
+from app.dialects.responses import endpoints as responses
+from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
 from app.door.config import DoorConfig
 from app.door.cors import let_in_pages
@@ -56,12 +59,13 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.responses = ResponseMemory(door.max_responses, door.response_memory)
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(Paths, routes=app.routes)  # the last one is entered first
     let_in_pages(app, door.cors_origins)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (completions, chat, models, tokens, operations, page):
+    for module in (completions, chat, responses, messages, models, tokens, operations, page):
         app.include_router(module.router)
     return app
 
@@ -69,4 +73,5 @@ def create_app(
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
-    return OPENAI.error(HTTPException(error.status_code, message, error.headers)).response()
+    dialect = dialect_of(request.url.path)
+    return dialect.error(HTTPException(error.status_code, message, error.headers)).response()

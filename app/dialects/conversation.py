@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from app.backend import Backend, ChatPrompt
 from app.dialects.openai.tools import ToolFields, answer_constraint
+from medusa.engine.client import Generated
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -13,6 +15,13 @@ from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import Message
+
+
+def reasoning_variables(effort: str | None) -> dict[str, Any]:
+    """Variables that tell chat templates how much is to be thought before the answer."""
+    if effort is None:
+        return {}
+    return {"reasoning_effort": effort} | ({"enable_thinking": False} if effort == "none" else {})
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,12 @@ class ReadQuestion:
         return self.prompt.form
 
     def request(
-        self, sampling: SamplingParams, *, max_tokens: int | None, stop: Sequence[str] = ()
+        self,
+        sampling: SamplingParams,
+        *,
+        max_tokens: int | None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
     ) -> GenerationRequest:
         """What the backend is to run for one answer."""
         return GenerationRequest(
@@ -61,6 +75,7 @@ class ReadQuestion:
             sampling=sampling,
             max_tokens=max_tokens,
             stop=tuple(stop),
+            logprobs=logprobs,
             constraint=self.constraint,
             shown=self.prompt.shown,
         )
@@ -77,3 +92,22 @@ async def read(question: Question, backend: Backend) -> ReadQuestion:
     calls = question.tools.calls(prompt.form)
     constraint = await answer_constraint(backend, prompt.form, calls, question.content)
     return ReadQuestion(prompt, constraint)
+
+
+def reasoning_tokens(form: AnswerForm, generated: Generated, pieces: Sequence[bytes]) -> int:
+    """How many of an answer's tokens are reasoning, the marks around it included.
+
+    Args:
+        form: what the answer may consist of.
+        generated: all of the answer.
+        pieces: the bytes that each token stands for.
+    """
+    marks, text = form.reasoning, generated.text
+    if marks is None or not (form.in_reasoning or text.lstrip().startswith(marks.opening)):
+        return 0
+    thought, found, _ = text.partition(marks.closing)
+    if not found:
+        return len(generated.tokens)
+    size = len((thought + found).encode())
+    ends = accumulate(len(pieces[token]) for token in generated.tokens)
+    return sum(end <= size for end in ends)

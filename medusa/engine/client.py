@@ -9,6 +9,7 @@ import numpy as np
 from medusa.engine.engine import Engine
 from medusa.engine.events import (
     Delta,
+    Embedded,
     Event,
     Failed,
     Finished,
@@ -30,6 +31,8 @@ class Generated:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
     hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
+    embedding: np.ndarray | None = None  # see Embedded
+    drafts: list[str | None] = field(default_factory=list)  # who guessed each token
     end_logprob: float | None = None
     reason: FinishReason | None = None
     stop: str | None = None  # the stop string that ended the text, if one did
@@ -44,10 +47,13 @@ class Generated:
         match event:
             case PromptScored():
                 self.prompt_logprobs = event.logprobs
+            case Embedded():
+                self.embedding = event.vector
             case Delta():
                 self.text += event.text
                 self.tokens.extend(event.tokens)
                 self.logprobs.extend(event.logprobs)
+                self.drafts.extend(event.drafts)
                 if event.hidden is not None:
                     self.hidden.append(event.hidden)
             case Finished():

@@ -54,6 +54,14 @@ class PromptScored:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """The prompt as a vector: of length 1, or a reranker's scores."""
+
+    request_id: str
+    vector: np.ndarray  # [n_embd] or [n_scores] float32
+
+
+@dataclass(frozen=True)
 class Delta:
     """What one step added. Text may lag behind tokens: half characters and stop strings wait."""
 
@@ -62,6 +70,7 @@ class Delta:
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
     hidden: np.ndarray | None = None  # [n_tokens, n_embd] float32
+    drafts: tuple[str | None, ...] = ()  # if asked for: who guessed each token; None: nobody
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,6 @@ class Failed:
     message: str
 
 
-Event = PromptScored | Delta | Finished | Failed
+Event = PromptScored | Embedded | Delta | Finished | Failed
 EventSink = Callable[[Event], None]
 """Called in the engine's thread, so it must be quick and must not block."""

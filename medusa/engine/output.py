@@ -10,6 +10,7 @@ import numpy as np
 
 from medusa.engine.events import (
     Delta,
+    Embedded,
     Event,
     EventSink,
     Failed,
@@ -20,6 +21,7 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.draw import log_softmax
@@ -76,6 +78,7 @@ class _Pending:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     hidden: list[np.ndarray] = field(default_factory=list)
+    drafts: list[str | None] = field(default_factory=list)
 
 
 class Output:
@@ -89,7 +92,7 @@ class Output:
 
     def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, sink: EventSink) -> None:
         self.closed = False  # nothing is sent any more
-        self.accepted_drafts = 0
+        self._accepted_drafts = 0
         self._proposed_drafts = 0
         self._steps = 0
         self.cached_tokens = 0  # of the prompt, found in the KV cache
@@ -100,14 +103,17 @@ class Output:
         self._pending = _Pending()
         self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
         self._owes_scores = request.prompt_logprobs is not None
+        self._pooler = request.pooling and Pooler(request.pooling, len(request.prompt))
         self._end_logprob: float | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
 
     @property
-    def n_unscored(self) -> int:
-        """Tokens of the prompt whose log probabilities are wanted and not known yet."""
+    def n_unread(self) -> int:
+        """Last tokens of the prompt whose outputs are wanted and not known yet."""
+        if self._pooler is not None:
+            return self._pooler.n_missing
         if not self._owes_scores:
             return 0
         return len(self._request.prompt) - len(self._prompt_logprobs)
@@ -132,6 +138,11 @@ class Output:
             top = self._request.prompt_logprobs or 0
             self._prompt_logprobs.append(token_logprob(row, token, top))
 
+    def pool(self, hidden: np.ndarray) -> None:
+        """Take hidden states [n, n_embd] of the next tokens of a prompt to embed."""
+        assert self._pooler is not None
+        self._pooler.add(hidden)
+
     def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.
 
@@ -152,6 +163,12 @@ class Output:
         pending.text += chunk.text
         return chunk.stopped
 
+    def accepted(self, sources: Sequence[str]) -> None:
+        """Note who guessed the first tokens of a step; the one after them is nobody's guess."""
+        self._accepted_drafts += len(sources)
+        if self._request.return_drafts:
+            self._pending.drafts += [*sources, None]
+
     def end(self, token: int, logits: np.ndarray) -> None:
         """Take over the end token, which is no part of the answer."""
         if self._request.logprobs is not None:
@@ -159,8 +176,10 @@ class Output:
 
     def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
         """Send what has gathered since the last call, and the end if there is a reason for it."""
-        if self.n_unscored:
+        if self.n_unread:
             return
+        if self._pooler is not None:
+            self._send(Embedded(self._request.id, self._pooler.vector()))
         if self._owes_scores:
             self._owes_scores = False
             self._send(PromptScored(self._request.id, tuple(self._prompt_logprobs)))
@@ -175,6 +194,7 @@ class Output:
                     tuple(pending.tokens),
                     tuple(pending.logprobs),
                     np.array(pending.hidden) if pending.hidden else None,
+                    tuple(pending.drafts[: len(pending.tokens)]),
                 )
             )
         if reason is not None:
@@ -203,8 +223,8 @@ class Output:
             prompt_tokens=len(self._request.prompt),
             cached_tokens=self.cached_tokens,
             completion_tokens=n_generated,
-            accepted_drafts=self.accepted_drafts,
-            rejected_drafts=self._proposed_drafts - self.accepted_drafts,
+            accepted_drafts=self._accepted_drafts,
+            rejected_drafts=self._proposed_drafts - self._accepted_drafts,
             steps=self._steps,
             queue_seconds=admitted - self._submitted,
             decode_seconds=now - decode_started,

@@ -19,8 +19,8 @@ class Chunk:
     slot: Slot
     start: int
     tokens: list[int]
-    scored: bool  # its log probabilities are wanted
-    completes: bool  # only the prompt's last token is missing then
+    scored: bool  # its outputs are wanted: log probabilities, or hidden states to pool
+    completes: bool  # nothing is missing then, or the prompt's last token if an answer follows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StepPlan:
     """The rows of a step.
 
     `prefill` is a llama_decode of its own, without outputs. Then one llama_decode holds the rows
-    of `scored`, prompts whose log probabilities are wanted, and of `trees`, in this order.
+    of `scored`, prompts whose outputs are wanted, and of `trees`, in this order.
     """
 
     prefill: tuple[Chunk, ...] = ()
@@ -51,7 +51,7 @@ class StepPlan:
 
     @property
     def n_scored(self) -> int:
-        """Those whose logits are wanted."""
+        """Those whose outputs are wanted."""
         return sum(len(chunk.tokens) for chunk in self.scored)
 
 
@@ -65,6 +65,11 @@ class Verified:
     path: list[int]  # accepted nodes, the root first
     hidden: np.ndarray | None
     """[n_embd] float32 of the last accepted node, if computed; valid until the next decode."""
+
+    @property
+    def sources(self) -> list[str]:
+        """Who guessed each accepted draft."""
+        return self.tree.sources_of(self.path)
 
 
 @dataclass

@@ -69,7 +69,7 @@ class StepRunner:
         result.prefill_seconds = time.perf_counter() - began
 
     def _decode(self, plan: StepPlan, result: StepResult) -> Outputs:
-        """One llama_decode over prompts to score and the candidate trees of all slots."""
+        """One llama_decode over prompts to score or embed and the candidate trees of all slots."""
         self._batch.clear()
         for chunk in plan.scored:
             self._add(chunk, output=True)
@@ -81,21 +81,26 @@ class StepRunner:
         began = time.perf_counter()
         outputs = self._context.decode(
             self._batch,
-            hidden=self._hidden or any(c.slot.sequence.wants_hidden for c in plan.trees),
+            hidden=self._hidden
+            or any(rows.slot.sequence.wants_hidden for rows in (*plan.scored, *plan.trees)),
         )
         result.decode_seconds = time.perf_counter() - began
         return outputs
 
     def _score(self, chunks: Iterable[Chunk], outputs: Outputs, result: StepResult) -> None:
-        """Hand each prompt the logits of its rows, which come first."""
+        """Hand each prompt the outputs of its rows, which come first."""
         began = time.perf_counter()
         row = 0
         for chunk in chunks:
             sequence = chunk.slot.sequence
-            rows = outputs.logits[row : row + len(chunk.tokens)]
-            row += len(chunk.tokens)
+            rows = slice(row, row + len(chunk.tokens))
+            row = rows.stop
             try:
-                sequence.output.score(rows)
+                if sequence.request.pooling is None:
+                    sequence.output.score(outputs.logits[rows])
+                else:
+                    assert outputs.hidden is not None
+                    sequence.output.pool(outputs.hidden[rows])
                 if sequence.is_complete:
                     sequence.deliver()
             except Exception as error:
@@ -143,7 +148,7 @@ def _accept(
         sequence.append(token, logits[node], None if hidden is None else hidden[node])
         if sequence.finish_reason is not None:
             break
-    sequence.output.accepted_drafts += len(path) - 1
+    sequence.output.accepted(tree.sources_of(path))
     return path
 
 

@@ -173,7 +173,13 @@ class Scheduler:
                 break  # should the step fail, it is known whose fault that is
             if entry.paused:
                 continue
-            if self._start(entry.sequence):
+            try:
+                started = self._start(entry.sequence)
+            except Exception as error:  # else it would be tried again, and fail again, for ever
+                self._waiting.remove(entry)
+                entry.sequence.output.fail(error)
+                raise
+            if started:
                 self._waiting.remove(entry)
                 for earlier in blocked:
                     earlier.passed += 1
@@ -217,6 +223,7 @@ class Scheduler:
             youngest = running.pop()
             self._waiting.appendleft(_Waiting(youngest.release()))
             youngest.reuse(0)
+            self._may_admit = True
         return running
 
     def _share_prefill(self, running: list[Slot]) -> list[Chunk]:
@@ -241,7 +248,7 @@ class Scheduler:
                 if share:
                     start = len(slot.tokens)
                     tokens = slot.sequence.tokens[start : start + share]
-                    completes = start + share == len(slot.sequence.tokens) - 1
+                    completes = start + share == slot.sequence.n_prefill
                     chunks.append(Chunk(slot, start, tokens, scored, completes))
         chunks.sort(key=lambda chunk: chunk.slot.labels.primary)
         return chunks
@@ -272,5 +279,5 @@ def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
 def _missing(slot: Slot, *, scored: bool) -> int:
     """Tokens to prefill next, of one kind."""
     sequence = slot.sequence
-    end = len(sequence.tokens) - 1 if scored else sequence.n_reusable
+    end = sequence.n_prefill if scored else sequence.n_reusable
     return end - len(slot.tokens)

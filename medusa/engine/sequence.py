@@ -32,6 +32,7 @@ class Sequence:
         self.is_suspect = False  # a step with it failed, and it has not decoded a token since
         self.tokens = list(request.prompt)  # prompt and generated tokens
         self.n_prompt = len(request.prompt)
+        self._n_newest = 1 if request.pooling is None else 0
         room = max_context - self.n_prompt
         self.max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
         self.finish_reason: FinishReason | None = (
@@ -58,20 +59,26 @@ class Sequence:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to compute: no token, and no log probability of the prompt."""
-        return self.finish_reason is not None and self.output.n_unscored == 0
+        """Whether nothing is left to compute: no token, and no output of the prompt."""
+        return self.finish_reason is not None and self.output.n_unread == 0
+
+    @property
+    def n_prefill(self) -> int:
+        """Leading tokens that are computed as pieces of a prompt.
+
+        All but the newest, which is decoded with its guesses; of a prompt to embed, all.
+        """
+        return len(self.tokens) - self._n_newest
 
     @property
     def n_reusable(self) -> int:
-        """Leading tokens whose KV cells may come from a cache: their logits are not wanted."""
-        if self.output.n_unscored:
-            return self.n_prompt - 1 - self.output.n_unscored
-        return len(self.tokens) - 1
+        """Leading tokens whose KV cells may come from a cache: their outputs are not wanted."""
+        return self.n_prefill - self.output.n_unread
 
     @property
     def wants_hidden(self) -> bool:
-        """Whether hidden states are part of the answer."""
-        return self.request.record_hidden
+        """Whether hidden states are the answer, or a part of it."""
+        return self.request.record_hidden or self.request.pooling is not None
 
     def append(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> None:
         """Take over a sampled token; may set `finish_reason`.

@@ -37,7 +37,7 @@ class Slot:
     @property
     def is_prefilling(self) -> bool:
         """Whether a sequence runs here whose prompt is not in the KV cache yet."""
-        return self._sequence is not None and len(self.tokens) < len(self._sequence.tokens) - 1
+        return self._sequence is not None and len(self.tokens) < self._sequence.n_prefill
 
     @property
     def unfilled_cells(self) -> int:

@@ -1,5 +1,6 @@
 """Whether a model can ever run a request."""
 
+from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError
 from medusa.llama.model import Model
@@ -23,9 +24,21 @@ def check_request(request: GenerationRequest, model: Model, max_context: int) ->
         raise ContextLengthError(len(request.prompt), max_context)
     check_token_ids(request.prompt, model.n_vocab, "prompt")
     check_token_ids(request.sampling.logit_bias, model.n_vocab, "logit_bias")
-    if request.record_hidden and not model.capabilities.gives_hidden_states:
+    if not model.capabilities.gives_hidden_states and (request.record_hidden or request.pooling):
         raise InvalidRequestError(
-            "this model gives no hidden states beside its logits", field="record_hidden"
+            "this model gives no hidden states beside its logits",
+            field="record_hidden" if request.record_hidden else "pooling",
         )
+    if request.pooling is not None:
+        _check_embedding(request, request.pooling)
     if request.adapter is not None:
         raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
+
+
+def _check_embedding(request: GenerationRequest, pooling: Pooling) -> None:
+    if pooling not in (Pooling.MEAN, Pooling.LAST):
+        raise InvalidRequestError(f"this model has nothing to pool by {pooling}", field="pooling")
+    if request.max_tokens != 0 or request.prompt_logprobs is not None:
+        raise InvalidRequestError(
+            "an embedding comes without an answer and without log probabilities", field="pooling"
+        )

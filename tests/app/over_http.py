@@ -94,7 +94,8 @@ def listening(
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
     keys = [] if api_key is None else [api_key]
-    app = create_app(ModelHosts([host]), api_keys=keys, door=door)
+    hosts = ModelHosts([host])
+    app = create_app(hosts, api_keys=keys, door=door)
     config = server_config(app, door, grace=1, certificate=certificate)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -108,7 +109,7 @@ def listening(
     thread.start()
     clients = ExitStack()
     try:
-        wait_until(lambda: server.started and host.is_ready)
+        wait_until(lambda: server.started and hosts.are_ready)
         connections = config.http_protocol_class
         assert issubclass(connections, Connection)
         yield Listening(address, connections, clients, "http" if certificate is None else "https")

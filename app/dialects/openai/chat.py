@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
-from pydantic import BaseModel, FailFast, Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from app.backend import Backend
-from app.dialects.conversation import Question, ReadQuestion, read
+from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
 from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
 from app.dialects.openai.common import (
@@ -17,6 +17,7 @@ from app.dialects.openai.common import (
     new_identity,
     token_limit,
 )
+from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
@@ -41,6 +42,9 @@ class ChatBody(GenerationBody, ToolFields):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
+    return_drafts: bool = Field(
+        False, description="Tell in `drafts` which tokens were guessed, and by whom."
+    )
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Further variables of the chat template, such as enable_thinking."
     )
@@ -70,8 +74,7 @@ class ChatBody(GenerationBody, ToolFields):
             InvalidRequestError: fields contradict each other.
         """
         variables = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            variables["reasoning_effort"] = self.reasoning_effort
+        variables |= reasoning_variables(self.reasoning_effort)
         content = self.grammar_spec()
         if content is not None:
             self.ends_itself(content[0])
@@ -81,7 +84,7 @@ class ChatBody(GenerationBody, ToolFields):
         return Question(messages, self, content, variables)
 
 
-class ChatChoice(BaseModel):
+class ChatChoice(DraftsIfAsked):
     """One answer."""
 
     index: int
@@ -101,7 +104,7 @@ class ChatCompletion(UsageIfSet):
     usage: UsageBody | None = None
 
 
-class ChunkChoice(BaseModel):
+class ChunkChoice(DraftsIfAsked):
     """What a chunk adds to one answer."""
 
     index: int
@@ -142,6 +145,7 @@ class ChatJob:
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
+        self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
         self.requests = [
             body.request(
                 question.prompt.tokens,
@@ -151,6 +155,7 @@ class ChatJob:
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=question.constraint,
                 shown=question.prompt.shown,
+                return_drafts=body.return_drafts,
             )
             for choice in range(body.n)
         ]
@@ -174,6 +179,7 @@ class ChatJob:
                 message=answer.whole(each.text),
                 logprobs=self._logprobs(each.logprobs),
                 finish_reason=answer.reason(each.reason),
+                drafts=self._drafts[index].feed(each.tokens, each.drafts),
             )
             for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
         ]
@@ -191,9 +197,14 @@ class ChatJob:
             answer = self._answers[index]
             match event:
                 case Delta(text=text, logprobs=entries):
-                    delta, logprobs = answer.feed(text), self._logprobs(entries)
-                    if delta != MessageDelta() or logprobs is not None:
-                        yield self._frame(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
+                    choice = ChunkChoice(
+                        index=index,
+                        delta=answer.feed(text),
+                        logprobs=self._logprobs(entries),
+                        drafts=self._drafts[index].feed(event.tokens, event.drafts),
+                    )
+                    if choice != ChunkChoice(index=index, delta=MessageDelta()):
+                        yield self._frame(choice)
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
                     rest = answer.finish()

@@ -121,6 +121,7 @@ class GenerationBody(Fields, SamplingFields, FormatFields):
         prompt_logprobs: int | None = None,
         constraint: Callable[[], TokenConstraint] | None = None,
         shown: frozenset[int] = frozenset(),
+        return_drafts: bool = False,
     ) -> GenerationRequest:
         """What the backend is to run for the choice with this index; each has a seed of its own."""
         return GenerationRequest(
@@ -135,4 +136,5 @@ class GenerationBody(Fields, SamplingFields, FormatFields):
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
             shown=shown,
+            return_drafts=return_drafts,
         )

@@ -1,7 +1,7 @@
 """Random lives of requests in a scheduler without a model, on a cache too small for them.
 
-Everything that may happen happens at random: arrivals, shared beginnings, scored prompts, guesses
-that are right or wrong, failures, cancellations, pauses, ends. After every step the slots, the
+Everything that may happen happens at random: arrivals, shared beginnings, scored prompts,
+embeddings, guesses that are right or wrong, failures, cancellations, pauses, ends. After every step the slots, the
 labels of the cache and the scheduler's own counts must agree, and in the end everybody has had his
 answer.
 """
@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medusa.engine.config import HEADROOM
-from medusa.engine.events import Event, Failed, Finished, PromptScored
+from medusa.engine.events import Embedded, Event, Failed, Finished, PromptScored
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, StepPlan, StepResult, Verified
 from medusa.engine.policy import MAX_PASSES
+from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
@@ -87,10 +88,12 @@ class World:
         arrived = []
         for _ in range(dice.choice([1, 1, 1, 3])):
             customer = Customer(None)  # type: ignore[arg-type]
+            pooling = dice.choice([None] * 6 + [Pooling.MEAN, Pooling.LAST])
             request = GenerationRequest(
                 prompt,
-                max_tokens=dice.choice([None, None, 0, 1, 2, 30, 90]),
-                prompt_logprobs=dice.choice([None, None, None, 0]),
+                max_tokens=0 if pooling else dice.choice([None, None, 0, 1, 2, 30, 90]),
+                prompt_logprobs=None if pooling else dice.choice([None, None, None, 0]),
+                pooling=pooling,
                 adapter=dice.choice([None, None, None, "poet"]),
             )
             customer.sequence = Sequence(
@@ -132,7 +135,10 @@ class World:
         assert len(self.cache.cells) <= self.n_cells, "llama_decode would find no free cells"
         for chunk in plan.scored:
             sequence = chunk.slot.sequence
-            sequence.output.score(np.zeros((len(chunk.tokens), N_VOCAB), np.float32))
+            if sequence.request.pooling:
+                sequence.output.pool(np.ones((len(chunk.tokens), 4), np.float32))
+            else:
+                sequence.output.score(np.zeros((len(chunk.tokens), N_VOCAB), np.float32))
             if sequence.is_complete:
                 sequence.deliver()
         result.verified.extend(self._verify(candidates, result) for candidates in plan.trees)
@@ -263,6 +269,8 @@ def test_whatever_happens_cells_labels_and_slots_agree_and_everybody_gets_an_ans
             assert [len(e.logprobs) for e in scores] == (
                 [len(customer.sequence.request.prompt)] if wanted else []
             )
+            vectors = [e for e in customer.events if isinstance(e, Embedded)]
+            assert len(vectors) == (customer.sequence.request.pooling is not None)
 
 
 def test_the_worlds_are_cramped() -> None:

@@ -1,0 +1,73 @@
+"""From the hidden states of a text's tokens to one vector."""
+
+from enum import StrEnum
+
+import numpy as np
+
+from medusa.errors import NotNumbersError
+
+
+class Pooling(StrEnum):
+    """How a text becomes a vector."""
+
+    MEAN = "mean"  # of all tokens
+    LAST = "last"  # the last token
+    CLS = "cls"  # the first token, of embedding models that are made for it
+    RANK = "rank"  # the scores of a reranking model
+
+
+class Pooler:
+    """Pools a text's hidden states as they come, whatever the pieces.
+
+    Args:
+        pooling: MEAN or LAST.
+        n_tokens: length of the text.
+
+    Attributes:
+        n_missing: last tokens whose hidden states are still wanted.
+    """
+
+    def __init__(self, pooling: Pooling, n_tokens: int) -> None:
+        self.n_missing = 1 if pooling is Pooling.LAST else n_tokens
+        self._sum: np.ndarray | None = None
+
+    def add(self, hidden: np.ndarray) -> None:
+        """Take the next rows [n, n_embd] float32."""
+        if self._sum is None:
+            self._sum = np.zeros(hidden.shape[1], np.float64)
+        for row in hidden:  # in this order, so that the pieces do not matter
+            self._sum += row
+        self.n_missing -= len(hidden)
+
+    def vector(self) -> np.ndarray:
+        """The embedding [n_embd] float32; its direction is the mean's, and so the sum's.
+
+        Raises:
+            NotNumbersError: the hidden states are none.
+        """
+        assert self._sum is not None
+        return normalised(self._sum)
+
+
+def normalised(vector: np.ndarray) -> np.ndarray:
+    """A vector scaled to length 1, as float32; one of zeros stays as it is.
+
+    Raises:
+        NotNumbersError: it has none.
+    """
+    length = float(np.linalg.norm(checked(vector)))
+    return (vector / length if length else vector).astype(np.float32)
+
+
+def checked(vector: np.ndarray) -> np.ndarray:
+    """The vector, if it has numbers only.
+
+    Raises:
+        NotNumbersError: it has not.
+    """
+    if not np.isfinite(vector).all():
+        raise NotNumbersError(
+            "the model's hidden states are not numbers; its file is damaged, or what computes it "
+            "is broken"
+        )
+    return vector
