@@ -105,8 +105,8 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
     estimated = len(files) > 1 and settings.models_max is None
     room = free_room() if estimated else None
     limits = Limits(settings.models_max, room, settings.sleep_idle)
-    each = [host(*pair) for pair in zip(files, names, strict=True)]
-    return ModelHosts(each, limits, strict=settings.strict)
+    chosen = [host(*pair) for pair in zip(files, names, strict=True)]
+    return ModelHosts(chosen, limits, strict=settings.strict)
 
 
 def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:

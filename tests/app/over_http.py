@@ -93,8 +93,8 @@ def listening(
     """Serve a backend until the block ends; the model is loaded when it begins."""
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
-    hosts = ModelHosts([host])
     keys = [] if api_key is None else [api_key]
+    hosts = ModelHosts([host])
     app = create_app(hosts, api_keys=keys, door=door)
     config = server_config(app, door, grace=1, certificate=certificate)
     server = uvicorn.Server(config)
