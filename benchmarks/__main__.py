@@ -5,6 +5,7 @@ import typer
 from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
+from benchmarks.prediction import prediction
 from benchmarks.quants import quants
 from benchmarks.serving import serving
 from benchmarks.speculation import speculation
@@ -17,6 +18,7 @@ cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_
 cli.command()(kernels)
 cli.command()(step)
 cli.command()(speculation)
+cli.command()(prediction)
 cli.command()(exactness)
 cli.command()(structured)
 cli.command()(calibration)

@@ -58,7 +58,7 @@ def _serve(
         loaded = open_named(settings.model, settings, observer, name=name)
         for line in describe(loaded):
             console.print(line, highlight=False, soft_wrap=True)
-        return LocalBackend(loaded)
+        return LocalBackend(loaded, settings.sampling)
 
     hosts = ModelHosts([ModelHost(name, open_backend)])
     door = settings.door_config

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 from app.settings.base import ComputeSettings, ModelName, TextFile
 from app.settings.door import DoorSettings
 from app.settings.option import Opt
+from app.settings.sampling import SamplingSettings
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import MAX_SEQUENCES, CacheType
 from medusa.sampling.params import SamplingParams
@@ -116,7 +117,7 @@ class ModelSettings(ComputeSettings):
         )
 
 
-class ServerSettings(DoorSettings, ModelSettings):
+class ServerSettings(SamplingSettings, DoorSettings, ModelSettings):
     """What is served, and how."""
 
     model: ModelName = DEFAULT_MODEL

@@ -22,7 +22,8 @@ class GenerationRequest:
     the hidden state each token was sampled from. `constraint` makes what restricts the sampled
     tokens, once, when the request is taken in. `shown` are control tokens that are part of its text
     all the same. `adapter` names the weights' adapter: cached prefixes are good for the same one
-    only. `id` names the request in its events.
+    only. `prediction` is what the answer is likely to be, which only makes it faster. `id` names
+    the request in its events.
     """
 
     prompt: tuple[int, ...]
@@ -37,4 +38,5 @@ class GenerationRequest:
     constraint: Callable[[], TokenConstraint] | None = None
     shown: frozenset[int] = frozenset()
     adapter: str | None = None
+    prediction: tuple[int, ...] = ()
     id: str = field(default_factory=_new_id)

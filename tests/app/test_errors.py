@@ -46,7 +46,9 @@ def error_of(server: Server, path: str, body: Any, status: int) -> dict[str, Any
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"suffix": " end"}, "suffix"),
         ({"stream": "perhaps"}, "stream"),
-        ({"mirostat": 2}, "mirostat"),
+        ({"mirostat": 3}, "mirostat"),
+        ({"samplers": ["top_k", "infill"]}, "samplers"),
+        ({"stop_token_ids": [60000]}, "stop_token_ids"),
         ({"logit_bias": {"60000": 1}}, "logit_bias"),
     ],
 )

@@ -139,6 +139,7 @@ class ChatJob:
         backend: Backend,
         prompt: ChatPrompt,
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -150,6 +151,7 @@ class ChatJob:
                 prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=constraint,
@@ -174,7 +176,8 @@ class ChatJob:
         if calls is not None:
             body.ends_itself("tools")
         constraint = await answer_constraint(backend, prompt.form, calls, content)
-        return cls(body, backend, prompt, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompt, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""

@@ -18,6 +18,7 @@ from pydantic import (
 
 from app.backend import Backend
 from app.dialects.openai.formats import FormatFields
+from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.engine.client import Generated
 from medusa.engine.events import FinishReason, Usage
@@ -57,7 +58,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(SamplingFields, FormatFields):
+class GenerationBody(SamplingFields, PredictionFields, FormatFields):
     """What every generating endpoint takes. Unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -98,8 +99,9 @@ class GenerationBody(SamplingFields, FormatFields):
         Raises:
             InvalidRequestError: they are to go on.
         """
-        if self.ignore_eos:
-            raise InvalidRequestError(f"{field} and ignore_eos contradict each other", field=field)
+        for name in ("ignore_eos", "min_tokens"):
+            if getattr(self, name):
+                raise InvalidRequestError(f"{field} and {name} contradict each other", field=field)
 
     async def constraint(self, backend: Backend) -> Callable[[], TokenConstraint] | None:
         """What its answers must look like, ready to be kept to.
@@ -130,6 +132,7 @@ class GenerationBody(SamplingFields, FormatFields):
         choice: int,
         *,
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         max_tokens: int | None,
         logprobs: int | None,
         prompt_logprobs: int | None = None,
@@ -144,11 +147,13 @@ class GenerationBody(SamplingFields, FormatFields):
             ),
             max_tokens=max_tokens,
             stop=tuple(self.stop or ()),
+            stop_tokens=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
             shown=shown,
+            prediction=prediction,
         )
 
 
@@ -159,7 +164,10 @@ class PromptTokensDetails(BaseModel):
 
 
 class CompletionTokensDetails(BaseModel):
-    """How the Medusa drafts fared, in OpenAI's own fields for predicted outputs."""
+    """How the prediction fared: tokens of it that are in the answer, and those that are not.
+
+    Without a prediction, how the guesses of heads and lookup did.
+    """
 
     accepted_prediction_tokens: int
     rejected_prediction_tokens: int
@@ -183,6 +191,7 @@ def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
         per_prompt: generations that share a prompt, which then counts once.
     """
     prompts = usages[::per_prompt]
+    fared = [usage.predicted or (usage.accepted_drafts, usage.rejected_drafts) for usage in usages]
     prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
     completion_tokens = sum(usage.completion_tokens for usage in usages)
     return UsageBody(
@@ -193,8 +202,8 @@ def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
             cached_tokens=sum(usage.cached_tokens for usage in prompts)
         ),
         completion_tokens_details=CompletionTokensDetails(
-            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
-            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
+            accepted_prediction_tokens=sum(accepted for accepted, _ in fared),
+            rejected_prediction_tokens=sum(rejected for _, rejected in fared),
         ),
     )
 

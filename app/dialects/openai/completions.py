@@ -164,6 +164,7 @@ class CompletionJob:
         backend: Backend,
         prompts: Sequence[PromptText],
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -177,6 +178,7 @@ class CompletionJob:
                 prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=body.max_tokens,
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
@@ -203,7 +205,8 @@ class CompletionJob:
             else PromptText(next(tokens), p.encode("utf-8", "surrogatepass"))
             for p in body.prompts
         ]
-        return cls(body, backend, prompts, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompts, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""
