@@ -7,6 +7,7 @@ from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.prediction import prediction
 from benchmarks.quants import quants
+from benchmarks.sampling import sampling
 from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
@@ -17,6 +18,7 @@ from benchmarks.vicuna7b import vicuna7b
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
 cli.command()(kernels)
 cli.command()(step)
+cli.command()(sampling)
 cli.command()(speculation)
 cli.command()(prediction)
 cli.command()(exactness)

@@ -134,7 +134,7 @@ def test_every_sampler_is_set_by_its_usual_names() -> None:
     )
     assert {name: getattr(params, name) for name in same} == same
     assert params.dry == Dry(0.8, 2.0, 3, -1, {10: ((),), 120: ((),)})
-    assert params.allowed_tokens == {5, 6}
+    assert params.allowed_tokens == frozenset({5, 6})
     assert params.bad_words == ((97, 98), (99,), (32, 97, 98), (32, 99))
 
 
