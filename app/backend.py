@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from app.deep_threads import DeepThreads
@@ -9,9 +10,10 @@ from medusa.engine.events import EventSink
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
+from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
+from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 
@@ -131,6 +133,9 @@ class Backend(Protocol):
             InvalidRequestError: the grammar is wrong, not supported or too complex.
         """
 
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        """The tokens that spell texts which break repetitions off; see `Dry`."""
+
     def close(self) -> None:
         """Stop; requests that are unfinished fail."""
 
@@ -164,6 +169,9 @@ class LocalBackend:
         )
         self._threads = DeepThreads()
         loaded.grammars.prepare()  # while nobody waits
+        self._breakers = lru_cache(maxsize=16)(
+            lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
+        )
 
     def check_room(self, count: int) -> None:
         """See Backend."""
@@ -222,6 +230,10 @@ class LocalBackend:
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         """See Backend."""
         return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
+
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        """See Backend."""
+        return await self._threads.run(lambda: self._breakers(texts))
 
     def close(self) -> None:
         """See Backend."""

@@ -12,7 +12,7 @@ from medusa.sampling.params import SamplingParams, Stage
 
 
 class LlamaChain:
-    """llama.cpp's chain for settings: what llama-server builds, without the draw at its end.
+    """llama.cpp's chain for settings, in the order of their stages.
 
     Args:
         params: the settings; seed must be set where XTC tosses coins.
@@ -20,6 +20,7 @@ class LlamaChain:
         accepted: tokens that penalties and DRY look back at.
         vocab: a llama_vocab, if DRY is to have breakers.
         breakers: texts.
+        draws: whether a draw is at its end, as in llama-server; mirostat draws in any case.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class LlamaChain:
         accepted: Iterable[int] = (),
         vocab: Any = None,
         breakers: Sequence[str] = (),
+        draws: bool = False,
     ) -> None:
         self._lib = runtime.load().llama_cpp
         self._chain = self._lib.llama_sampler_chain_init(
@@ -38,6 +40,8 @@ class LlamaChain:
         for stage in stages:
             sampler = self._sampler(params, stage, n_vocab, vocab, breakers)
             self._lib.llama_sampler_chain_add(self._chain, sampler)
+        if params.mirostat or draws:
+            self._lib.llama_sampler_chain_add(self._chain, self._last(params, n_vocab))
         for token in accepted:
             self._lib.llama_sampler_accept(self._chain, token)
         self._data = (self._lib.llama_token_data * n_vocab)()
@@ -66,6 +70,17 @@ class LlamaChain:
         start = (ctypes.addressof(array.data.contents) - ctypes.addressof(self._data)) // size
         left = self._view[start : start + array.size]
         return left["id"], left["logit"]
+
+    def _last(self, params: SamplingParams, n_vocab: int) -> Any:
+        lib, seed = self._lib, params.seed or 0
+        tau, eta = params.mirostat_tau, params.mirostat_eta
+        match params.mirostat:
+            case 1:
+                return lib.llama_sampler_init_mirostat(n_vocab, seed, tau, eta, 100)
+            case 2:
+                return lib.llama_sampler_init_mirostat_v2(seed, tau, eta)
+            case _:
+                return lib.llama_sampler_init_dist(seed)
 
     def _sampler(
         self,

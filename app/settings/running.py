@@ -8,6 +8,7 @@ from pydantic import AfterValidator
 from app.settings.door import DoorSettings
 from app.settings.model import ModelSettings
 from app.settings.option import Opt
+from app.settings.sampling import SamplingSettings
 from app.settings.served import ServedSettings
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import MAX_SEQUENCES
@@ -24,7 +25,7 @@ def _model_and_prompt(words: list[str]) -> list[str]:
     return words
 
 
-class ServerSettings(ServedSettings, DoorSettings):
+class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
     """How models are served, and which."""
 
     parallel: Annotated[

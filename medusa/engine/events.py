@@ -43,6 +43,8 @@ class Usage:
     steps: int  # decodes the generation took part in
     queue_seconds: float
     decode_seconds: float  # from the first decode to the last token
+    predicted: tuple[int, int] | None = None
+    """Tokens of the prediction, if there was one, that are in the answer, and that are not."""
 
 
 @dataclass(frozen=True)

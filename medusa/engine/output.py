@@ -25,6 +25,7 @@ from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.draw import log_softmax
+from medusa.speculation.alignment import Alignment
 from medusa.text.pieces import TextStream
 
 log = logging.getLogger("medusa.engine")
@@ -100,6 +101,7 @@ class Output:
         self._vocabulary = vocabulary
         self._sink = sink
         self._text = TextStream(request.stop)
+        self.alignment = Alignment(request.prediction) if request.prediction else None
         self._pending = _Pending()
         self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
         self._owes_scores = request.prompt_logprobs is not None
@@ -153,6 +155,8 @@ class Output:
         """
         pending, request = self._pending, self._request
         pending.tokens.append(token)
+        if self.alignment is not None:
+            self.alignment.feed(token)
         if request.logprobs is not None:
             pending.logprobs.append(token_logprob(logits, token, request.logprobs))
         if request.record_hidden:
@@ -228,4 +232,11 @@ class Output:
             steps=self._steps,
             queue_seconds=admitted - self._submitted,
             decode_seconds=now - decode_started,
+            predicted=self._predicted(),
         )
+
+    def _predicted(self) -> tuple[int, int] | None:
+        if self.alignment is None:
+            return None
+        seen = self.alignment.n_seen
+        return seen, len(self.alignment.predicted) - seen

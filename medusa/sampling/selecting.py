@@ -12,7 +12,7 @@ _BLOCK = 256
 """Numbers that are summed together, so that no running sum of all is needed."""
 
 _FEW = 4  # a quarter of all is no longer few enough to be sorted without more ado
-_SAMPLE, _MARGIN = 1024, 64
+_SAMPLE, _MARGIN = 4096, 128
 """Weights that are looked at first, and how far from the place that they tell the right one may be:
 four standard deviations."""
 

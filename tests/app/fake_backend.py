@@ -21,7 +21,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
+from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import HERMES
@@ -171,6 +171,9 @@ class FakeBackend:
             raise AssertionError("answers are what the test says")
 
         return never
+
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        return {ord(text[0]): ((),) for text in texts}
 
     def close(self) -> None:
         for thread in self.threads:

@@ -140,7 +140,12 @@ class ChatJob:
     """The `n` generations of one conversation."""
 
     def __init__(
-        self, body: ChatBody, backend: Backend, question: ReadQuestion, sampling: SamplingParams
+        self,
+        body: ChatBody,
+        backend: Backend,
+        question: ReadQuestion,
+        sampling: SamplingParams,
+        prediction: tuple[int, ...],
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
@@ -153,6 +158,7 @@ class ChatJob:
                 question.prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=question.constraint,
@@ -171,7 +177,8 @@ class ChatJob:
                 the answer is to look like cannot be kept to.
         """
         question = await read(body.question(), backend)
-        return cls(body, backend, question, await body.sampling(backend))
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, question, sampling, prediction)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""

@@ -123,6 +123,7 @@ class CompletionJob:
         backend: Backend,
         prompts: Sequence[PromptText],
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -136,6 +137,7 @@ class CompletionJob:
                 prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=token_limit(body.max_tokens),
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
@@ -155,7 +157,8 @@ class CompletionJob:
         """
         constraint = await body.constraint(backend)
         prompts = await read_prompts(body.prompt, backend)
-        return cls(body, backend, prompts, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompts, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""

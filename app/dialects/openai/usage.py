@@ -15,7 +15,10 @@ class PromptTokensDetails(BaseModel):
 
 
 class CompletionTokensDetails(BaseModel):
-    """What answers are made of, and how drafts fared, in OpenAI's fields for predicted outputs."""
+    """What answers are made of, and how the prediction fared: its tokens in the answer, and others.
+
+    Without a prediction, how the guesses of heads and lookup did.
+    """
 
     reasoning_tokens: int
     accepted_prediction_tokens: int
@@ -41,6 +44,7 @@ def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int 
         reasoning_tokens: of all of them.
     """
     prompts = usages[::per_prompt]
+    fared = [usage.predicted or (usage.accepted_drafts, usage.rejected_drafts) for usage in usages]
     prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
     completion_tokens = sum(usage.completion_tokens for usage in usages)
     return UsageBody(
@@ -52,8 +56,8 @@ def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int 
         ),
         completion_tokens_details=CompletionTokensDetails(
             reasoning_tokens=reasoning_tokens,
-            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
-            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
+            accepted_prediction_tokens=sum(accepted for accepted, _ in fared),
+            rejected_prediction_tokens=sum(rejected for _, rejected in fared),
         ),
     )
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from medusa.sampling.constraints import TokenConstraint
+from medusa.speculation.alignment import Alignment
 
 ROOT = 0
 """The place of every draft at which a tree begins."""
@@ -28,6 +29,7 @@ class DraftRequest:
     max_leaves: int
     max_depth: int
     constraint: TokenConstraint | None = None  # on what comes after the newest token
+    alignment: Alignment | None = None  # of the answer with the text that was predicted for it
 
 
 class Draft(Protocol):
