@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from app.access_log import AccessLog
 from app.auth import Guard
 from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
@@ -52,6 +53,7 @@ def create_app(
     )
     app.state.service = service
     app.add_middleware(Gate, config=door, guard=guard)
+    app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in (completions, chat, models, tokens, operations, page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 import sys
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from app.cli.terminal import print_error, set_up_logging
 from app.settings import ServerSettings
+from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 from models import resolve
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
     from medusa.engine.report import StepObserver
     from medusa.loading import LoadedModel
 
+log = logging.getLogger("app")
+
 
 def run(settings: ServerSettings) -> None:
     """Serve a model over the OpenAI API."""
-    set_up_logging(settings.verbose)
+    set_up_logging(settings.verbose, settings.log_format)
     supervised = Supervised.from_environment()
     if supervised is not None:
         _serve(settings, supervised.listening, supervised)
@@ -36,7 +40,8 @@ def run(settings: ServerSettings) -> None:
             return
         command = [sys.executable, *sys.orig_argv[1:]]
         certificate = _certificate(settings)
-        raise SystemExit(asyncio.run(supervise(command, listening, print_error, certificate)))
+        report = log.error if settings.log_format is LogFormat.JSON else print_error
+        raise SystemExit(asyncio.run(supervise(command, listening, report, certificate)))
 
 
 def _serve(
@@ -50,7 +55,7 @@ def _serve(
     from app.server import create_app
     from app.serving import serve
 
-    console = Console()
+    console = Console(quiet=settings.log_format is LogFormat.JSON)
     files = resolve(settings.model)
     name = settings.model_name or files.name
 
@@ -69,6 +74,7 @@ def _serve(
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )
+    log.info("loading %s", files.model.name)
     console.print(f"loading {files.model.name} ...", highlight=False)
     gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -119,6 +125,7 @@ def announce(console: Console, settings: ServerSettings) -> None:
     """Print how to try it."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
+    log.info("ready: %s", url)
     key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"

@@ -1,6 +1,7 @@
 """Settings of the commands that answer requests: serve, generate."""
 
 import dataclasses
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,13 @@ def _model_and_prompt(words: list[str]) -> list[str]:
     if not 1 <= len(words) <= 2:
         raise ValueError("give a prompt, or a model and a prompt; quote the prompt")
     return words
+
+
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class ModelSettings(ComputeSettings):
@@ -165,6 +173,13 @@ class ServerSettings(DoorSettings, ModelSettings):
             variable=True,
         ),
     ] = True
+    log_format: Annotated[
+        LogFormat,
+        Opt(
+            help="Logs as text, or as JSON: one object a line, also for each request.",
+            variable=True,
+        ),
+    ] = LogFormat.TEXT
     model_name: Annotated[
         str | None,
         Opt(
