@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from app.access_log import AccessLog
 from app.auth import Guard
 from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
@@ -63,6 +64,7 @@ def create_app(
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(Paths, routes=app.routes)  # the last one is entered first
     let_in_pages(app, door.cors_origins)
+    app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in (completions, chat, responses, messages, models, tokens, operations, page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
 from app.settings import ServerSettings
+from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     from medusa.loading import LoadedModel
     from models import ModelFiles
 
+log = logging.getLogger("app")
+
 
 def run(settings: ServerSettings) -> None:
     """Serve one or several models over the OpenAI API."""
-    set_up_logging(settings.verbose)
+    set_up_logging(settings.verbose, settings.log_format)
     files = [find_model(name, settings) for name in settings.models]
     supervised = Supervised.from_environment()
     if supervised is not None:
@@ -40,7 +44,8 @@ def run(settings: ServerSettings) -> None:
             return
         command = [sys.executable, *sys.orig_argv[1:]]
         certificate = _certificate(settings)
-        raise SystemExit(asyncio.run(supervise(command, listening, print_error, certificate)))
+        report = log.error if settings.log_format is LogFormat.JSON else print_error
+        raise SystemExit(asyncio.run(supervise(command, listening, report, certificate)))
 
 
 def _serve(
@@ -54,7 +59,7 @@ def _serve(
     from app.server import create_app
     from app.serving import serve
 
-    console = Console()
+    console = Console(quiet=settings.log_format is LogFormat.JSON)
     hosts = _hosts(settings, files, console)
     door = settings.door_config
     config = server_config(
@@ -65,6 +70,7 @@ def _serve(
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )
+    log.info("loading %s", files[0].model.name)
     console.print(f"loading {files[0].model.name} ...", highlight=False)
     gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -152,6 +158,7 @@ def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> N
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
+    log.info("ready: %s", url)
     key = "" if not settings.api_keys else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"

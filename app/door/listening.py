@@ -45,6 +45,7 @@ def server_config(
         app,
         http=connection_type(door, wills),
         ws="none",
+        log_config=None,  # its records go where ours go
         log_level="error",  # what clients do wrong is told to them, and must not fill the disk
         access_log=False,
         server_header=False,

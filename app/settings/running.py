@@ -1,6 +1,7 @@
 """Settings of the commands that answer requests: serve, generate."""
 
 import dataclasses
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -23,6 +24,13 @@ def _model_and_prompt(words: list[str]) -> list[str]:
     if not 1 <= len(words) <= 2:
         raise ValueError("give a prompt, or a model and a prompt; quote the prompt")
     return words
+
+
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
@@ -73,6 +81,13 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = True
+    log_format: Annotated[
+        LogFormat,
+        Opt(
+            help="Logs as text, or as JSON: one object a line, also for each request.",
+            variable=True,
+        ),
+    ] = LogFormat.TEXT
 
     def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
         """How the engine is set up."""

@@ -23,3 +23,5 @@ log.addEventListener("scroll", () => {
   button.hidden = following;
 });
 button.addEventListener("click", toEnd);
+// A line above, a longer message below, a keyboard on a phone: who reads at the end stays there.
+new ResizeObserver(() => following && toEnd()).observe(log);

@@ -2,19 +2,24 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.backend import Backend
-from app.dialects.openai.messages import TextPart
+from app.dialects.fields import Fields
 
 
-class PredictedContent(BaseModel):
+class PredictedPart(Fields):
+    """A part of a text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class PredictedContent(Fields):
     """A text, or parts of one."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["content"]
-    content: str | list[TextPart]
+    type: Literal["content"] = "content"
+    content: str | list[PredictedPart]
 
     @property
     def text(self) -> str:
