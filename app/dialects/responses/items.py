@@ -214,9 +214,9 @@ InputItem = Annotated[
 _KEPT: TypeAdapter[Any] = TypeAdapter(InputItem)
 
 
-def read_kept(texts: Iterable[str]) -> list[KeptItem]:
+def read_kept(items: Iterable[bytes]) -> list[KeptItem]:
     """Items from their JSON."""
-    return [_KEPT.validate_json(text) for text in texts]
+    return [_KEPT.validate_json(item) for item in items]
 
 
 def messages_of(instructions: str | None, items: Sequence[KeptItem]) -> list[Message]:

@@ -133,13 +133,8 @@ class ResponseJob:
 
     @property
     def _kept(self) -> KeptResponse:
-        said = {item.id: to_json(item.listed()).decode() for item in self._input.said}
-        return KeptResponse(
-            self._response.id,
-            self._response.model_dump_json(),
-            {**self._input.earlier, **said},
-            {item.id: item.model_dump_json() for item in self._response.output},
-        )
+        output = [(item.id, to_json(item)) for item in self._response.output]
+        return KeptResponse(self._response.id, to_json(self._response), self._input.kept, output)
 
     def _told(self, what: str) -> Event:
         return {"type": f"response.{what}", "response": self._response}

@@ -246,6 +246,16 @@ def test_what_is_kept_is_bounded() -> None:
         assert client.get(f"/v1/responses/{response['id']}").status_code == 404
 
 
+def test_a_conversation_is_kept_whatever_ids_a_client_gives() -> None:
+    backend = fake("Yes")
+    said = [{"role": "user", "content": text, "id": "same"} for text in ("One", "Two")]
+    with served(backend) as client:
+        first = post(client, input=said)
+        post(client, input=said, previous_response_id=first["id"])
+    texts = [message["content"] for message in backend.conversations[-1].messages]
+    assert texts == ["One", "Two", "Yes", "One", "Two"]
+
+
 def test_input_items_come_in_pages() -> None:
     with served(fake("Yes")) as client:
         said = [{"role": "user", "content": str(number)} for number in range(5)]
