@@ -37,7 +37,7 @@ def json_tasks(bench: Bench, per_kind: int) -> list[Task]:
 
 
 def tool_tasks(bench: Bench, count: int) -> list[Task]:
-    """As many prompts that offer two tools of which one or both must be called."""
+    """As many prompts that offer two tools of which one must be called, once."""
     cases = random_cases(count)[: 2 * count]
     return [_tool_task(bench, *two) for two in list(pairwise(cases))[::2]]
 
@@ -62,7 +62,7 @@ def _tool_task(bench: Bench, first: Case, second: Case) -> Task:
     form = bench.template.answer_form(conversation, prompt)
     assert form.calls is not None
     arguments = {name: GrammarSpec.json_schema(case.schema) for name, case in cases.items()}
-    spec = answer_grammar(None, Calls(form.calls, arguments, required=True, parallel=True), None)
+    spec = answer_grammar(None, Calls(form.calls, arguments, required=True, parallel=False), None)
     assert spec is not None
     return Task(
         "tool calls",
