@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
+from medusa.engine.embedding_engine import EmbeddingEngine
 from medusa.engine.engine import Engine
+from medusa.engine.intake import Intake
 from medusa.engine.memory import MemoryRules
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
@@ -33,7 +35,7 @@ class LoadedModel:
     name: str
     model: Model
     heads: Heads | None
-    engine: Engine
+    engine: Intake
     template: ChatTemplate | None
     grammars: GrammarCompiler
     no_chat: str | None = None
@@ -78,6 +80,10 @@ def open_model(
     with ExitStack() as opened:
         model = load_model(path, gpu_layers)
         opened.callback(model.close)
+        if model.capabilities.is_embedding:
+            embedding = EmbeddingEngine(model, config, observer)
+            opened.pop_all()
+            return _embedding_model(name or path.stem, model, embedding)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = chat_template.read_text("utf-8") if chat_template else model.chat_template
@@ -95,6 +101,11 @@ def open_model(
         GrammarCompiler(lambda: grammar_tokenizer(model)),
         no_chat,
     )
+
+
+def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> LoadedModel:
+    grammars = GrammarCompiler(lambda: grammar_tokenizer(model))
+    return LoadedModel(name, model, None, engine, None, grammars, "the model writes no text")
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:
@@ -123,6 +134,8 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
     """
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
+        if preview.capabilities.is_embedding:
+            return  # these are small, and llama.cpp plans contexts for text only
         decided = config.decided(preview.n_ctx_train, preview.capabilities)
         rules = MemoryRules.of(preview.capabilities, decided)
         needs = footprint.of_model(preview, rules.context_params(decided))

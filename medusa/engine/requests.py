@@ -22,7 +22,7 @@ class GenerationRequest:
     prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
     makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
     tokens that are part of its text all the same. `adapter` names the weights' adapter: cached
-    prefixes are good for the same one only. `pooling` asks for an embedding of the prompt instead of
+    prefixes are good for the same one only. `pooling` asks for an embedding of the prompt, not for
     an answer: max_tokens must be 0. `id` names the request in its events.
     """
 

@@ -59,7 +59,7 @@ class Sequence:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to compute: no token, and nothing that is wanted of the prompt."""
+        """Whether nothing is left to compute: no token, and no output of the prompt's."""
         return self.finish_reason is not None and self.output.n_unread == 0
 
     @property
