@@ -1,8 +1,9 @@
-"""Builds the optional CPU kernels; everything else about the project is in pyproject.toml."""
+"""Builds what is C++, all of it optional; everything else is in pyproject.toml."""
 
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class BuildKernels(build_ext):
             self.build_library(ext)
         except (CompileError, LinkError):
             self.warn(
-                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without the kernels "
+                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without our kernels "
                 "llama.cpp's own run, at a half to a fifth of the speed; "
                 "`llama-medusa doctor` tells which are in use."
             )
@@ -55,7 +56,7 @@ class BuildKernels(build_ext):
             return self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
-                extra_postargs=COMMON + flags_for(Path(source)),
+                extra_postargs=COMMON + ext.extra_compile_args + flags_for(Path(source)),
                 depends=ext.depends,
             )
 
@@ -70,19 +71,21 @@ class BuildKernels(build_ext):
         )
 
 
-def library(name: str, *sources: Path) -> Extension:
-    """A library beside medusa/llama/kernels/library.py; the project works without it."""
+def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
+    """A library that Python opens; the project works without it."""
     return Extension(
-        f"medusa.llama.kernels.{name}",
+        f"medusa.llama.{name}",
         sources=sorted(map(str, sources)),
         depends=sorted(map(str, SOURCES.rglob("*.h"))),
+        extra_compile_args=list(flags),
         optional=True,
     )
 
 
-libraries = [
-    library("libmedusa_kernels", *SOURCES.glob("*.cpp")),
-    library("libmedusa_limits", *SOURCES.glob("limits/*.cpp"), SOURCES / "cpu.cpp"),
+guard = library("libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"])
+kernels = [
+    library("kernels.libmedusa_kernels", *SOURCES.glob("*.cpp")),
+    library("kernels.libmedusa_limits", *SOURCES.glob("limits/*.cpp"), SOURCES / "cpu.cpp"),
 ]
 fits = sys.platform.startswith("linux") and platform.machine() == "x86_64"
-setup(ext_modules=libraries if fits else [], cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=[guard, *kernels] if fits else [guard], cmdclass={"build_ext": BuildKernels})

@@ -11,6 +11,7 @@ from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 
@@ -66,6 +67,8 @@ class Backend(Protocol):
     """The bytes each token stands for. Length n_vocab."""
     control_tokens: Collection[int]
     """Tokens that are no part of an answer's text."""
+    sampling: SamplingParams
+    """How tokens are chosen where a request does not say."""
 
     def check_room(self, count: int) -> None:
         """Ask whether so many more requests would be accepted, before building them.
@@ -137,13 +140,15 @@ class LocalBackend:
 
     Args:
         loaded: is closed with the backend.
+        sampling: how tokens are chosen where a request does not say.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, sampling: SamplingParams | None = None) -> None:
         model, engine = loaded.model, loaded.engine
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
         self.control_tokens: Collection[int] = model.control_tokens
+        self.sampling = sampling or SamplingParams()
         self.info = ModelInfo(
             name=loaded.name,
             max_context=engine.max_context,

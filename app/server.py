@@ -14,11 +14,14 @@ from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
 from app.dialects.openai import chat, completions, models
 from app.dialects.openai.errors import OPENAI
+from app.dialects.responses import endpoints as responses
+from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
 from app.door.config import DoorConfig
 from app.door.gate import Gate
 from app.hosts import ModelHosts
 from app.metrics import Metrics
+from app.request_ids import RequestIds
 
 
 def create_app(
@@ -50,9 +53,11 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.responses = ResponseMemory(door.max_responses, door.response_memory)
     app.add_middleware(Gate, config=door, guard=guard)
+    app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (completions, chat, models, tokens, operations, page):
+    for module in (completions, chat, responses, models, tokens, operations, page):
         app.include_router(module.router)
     return app
 

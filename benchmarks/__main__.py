@@ -6,6 +6,7 @@ from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.quants import quants
+from benchmarks.responsiveness import responsiveness
 from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
@@ -22,6 +23,7 @@ cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
 cli.command()(serving)
+cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)
 

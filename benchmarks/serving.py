@@ -1,29 +1,24 @@
 """Whole servers over HTTP, as clients see them: speed, time to first token, inter-token latency."""
 
 import asyncio
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import httpx
 import typer
 from openai import AsyncOpenAI
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.report import JsonFile, MarkdownFile, report
+from benchmarks.servers import server
 from benchmarks.workload import question
 
 _CLIENTS = (1, 8)
 _QUESTIONS = 8
-_START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,10 @@ def serving(
     """Real servers with our kernels and llama.cpp's, with and without guesses, in turns."""
     found: dict[tuple[str, int], list[tuple[float, list[Answer]]]] = {}
     with ExitStack() as stack:
-        urls = {setting: stack.enter_context(_server(setting)) for setting in SETTINGS}
+        urls = {
+            setting: stack.enter_context(server(*setting.options, kernels=setting.kernels))
+            for setting in SETTINGS
+        }
         for number in track(range(rounds), description="measuring"):
             for clients in _CLIENTS:
                 for setting, url in urls.items():
@@ -92,45 +90,6 @@ def serving(
             f"{row.inter_token_ms:.1f}",
         )
     report("serving", [table], {"serving": [asdict(row) for row in rows]}, json, markdown)
-
-
-@contextmanager
-def _server(setting: Setting) -> Iterator[str]:
-    """Start a server, wait until it is ready, and give its address."""
-    url = f"http://127.0.0.1:{(port := _free_port())}"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "app"),
-            *("serve", "--port", str(port), *setting.options),
-        ],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "LLAMA_MEDUSA_KERNELS": setting.kernels},
-    )
-    try:
-        _wait_until_ready(process, url)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/health").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"the server at {url} did not start")
 
 
 async def _ask_all(url: str, clients: int, questions: Sequence[str], n_tokens: int) -> list[Answer]:

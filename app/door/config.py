@@ -11,13 +11,16 @@ class DoorConfig:
     None means any. A request's headers must have arrived header_timeout after its first byte, its
     body body_timeout after them, and what waits to be sent must be taken within send_timeout.
     max_values bounds the values in a JSON body, max_logprobs the log probabilities that are
-    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader.
+    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader,
+    max_responses and response_memory the responses that are kept to go on with.
     """
 
     max_body: int = 8 * 2**20
     max_values: int = 2**18
     max_logprobs: int = 2**18
     stream_buffer: int = 2**20
+    max_responses: int = 1000
+    response_memory: int = 64 * 2**20
     max_connections: int = 1000
     max_connections_per_client: int = 500
     header_timeout: float = 20.0

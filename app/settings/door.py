@@ -109,6 +109,18 @@ class DoorSettings(Settings):
             variable=True,
         ),
     ] = DoorConfig.stream_buffer // _KB
+    max_responses: Annotated[
+        int,
+        Opt(
+            help="Responses of /v1/responses that are kept to go on with; 0: none.",
+            ge=0,
+            variable=True,
+        ),
+    ] = DoorConfig.max_responses
+    response_memory: Annotated[
+        float,
+        Opt(help="MB that they may take; the oldest give way.", ge=0, metavar="MB", variable=True),
+    ] = DoorConfig.response_memory / _MB
     header_timeout: Annotated[
         float,
         Opt(help="Seconds in which a request's headers must arrive.", ge=0.1, variable=True),
@@ -146,6 +158,8 @@ class DoorSettings(Settings):
             stream_buffer=self.stream_buffer * _KB,
             max_connections=self.max_connections,
             max_connections_per_client=self.max_connections_per_client,
+            max_responses=self.max_responses,
+            response_memory=round(self.response_memory * _MB),
             header_timeout=self.header_timeout,
             body_timeout=self.body_timeout,
             send_timeout=self.send_timeout,

@@ -34,6 +34,7 @@ class Generated:
     embedding: np.ndarray | None = None  # see Embedded
     end_logprob: float | None = None
     reason: FinishReason | None = None
+    stop: str | None = None  # the stop string that ended the text, if one did
     usage: Usage | None = None
 
     def add(self, event: Event) -> None:
@@ -55,7 +56,7 @@ class Generated:
                     self.hidden.append(event.hidden)
             case Finished():
                 self.reason, self.usage = event.reason, event.usage
-                self.end_logprob = event.end_logprob
+                self.end_logprob, self.stop = event.end_logprob, event.stop
             case Failed():
                 raise GenerationFailedError(event.message)
 

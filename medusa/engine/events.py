@@ -81,6 +81,7 @@ class Finished:
     usage: Usage
     end_logprob: float | None = None
     """Log probability of the end token, where one ended the text and `logprobs` was asked for."""
+    stop: str | None = None  # the stop string that ended the text, if one did
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ class Output:
             )
         if reason is not None:
             usage = self._usage(n_generated)
-            self._send(Finished(self._request.id, reason, usage, self._end_logprob))
+            end = Finished(self._request.id, reason, usage, self._end_logprob, self._text.ended_by)
+            self._send(end)
 
     def fail(self, error: BaseException) -> None:
         """Tell the owner of an error; he may be gone, so this never raises."""

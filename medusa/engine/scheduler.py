@@ -173,7 +173,13 @@ class Scheduler:
                 break  # should the step fail, it is known whose fault that is
             if entry.paused:
                 continue
-            if self._start(entry.sequence):
+            try:
+                started = self._start(entry.sequence)
+            except Exception as error:  # else it would be tried again, and fail again, for ever
+                self._waiting.remove(entry)
+                entry.sequence.output.fail(error)
+                raise
+            if started:
                 self._waiting.remove(entry)
                 for earlier in blocked:
                     earlier.passed += 1
@@ -217,6 +223,7 @@ class Scheduler:
             youngest = running.pop()
             self._waiting.appendleft(_Waiting(youngest.release()))
             youngest.reuse(0)
+            self._may_admit = True
         return running
 
     def _share_prefill(self, running: list[Slot]) -> list[Chunk]:

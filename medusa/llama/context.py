@@ -22,6 +22,9 @@ class Outputs:
     """[n_rows, n_embd] float32, after the final norm (the input of lm_head), if it was wanted."""
 
 
+_REASONS = {1: "no free KV cells", 2: "aborted", -4: "an exception"}
+
+
 class _OutputBuffer:
     """An output buffer of llama.cpp as an array, which is made anew only when the buffer moves."""
 
@@ -133,7 +136,9 @@ class Context:
             self._embeddings = embeddings
         status = self._lib.llama_decode(self.handle, batch.as_struct())
         if status:
-            reason = {1: "no free KV cells", 2: "aborted"}.get(status, "internal error")
+            reason = {1: "no free KV cells", 2: "aborted", -4: "an exception"}.get(
+                status, "internal error"
+            )
             raise DecodeError(f"llama_decode of {batch.size} tokens failed: {reason} ({status})")
         self._lib.llama_synchronize(self.handle)
 

@@ -40,7 +40,7 @@ def grammar_tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
     return LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
         tokens=[_MARKUP + piece if is_markup(token, piece) else piece for token, piece in pieces],
         vocab_ptr=vocab,
-        tokenize_fptr=ctypes.cast(llama_cpp.llama_cpp._lib.llama_tokenize, ctypes.c_void_p).value,
+        tokenize_fptr=ctypes.cast(llama_cpp.llama_tokenize, ctypes.c_void_p).value,
         eos_token=ends,
         slices=None,
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medusa.llama import kernels
+from medusa.llama.guard import guarded
 
 log = logging.getLogger("medusa.llama")
 
@@ -58,7 +59,7 @@ def keep_log() -> Iterator[Log]:
 class Runtime:
     """What this process computes with."""
 
-    llama_cpp: Any  # the module of llama.cpp's C functions
+    llama_cpp: Any  # llama.cpp's C functions, without exceptions
     kernels: kernels.KernelStatus
     log_callback: Any  # kept alive, since llama.cpp calls it
 
@@ -83,7 +84,7 @@ def load() -> Runtime:
 
     llama_cpp.llama_log_set(forward_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    return Runtime(llama_cpp, status, forward_log)
+    return Runtime(guarded(llama_cpp), status, forward_log)
 
 
 def gpu_offload_available() -> bool:

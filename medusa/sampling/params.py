@@ -12,7 +12,8 @@ class SamplingParams:
 
     temperature 0, or as good as 0, is greedy decoding. top_k 0, top_p 1 and min_p 0 switch a
     filter off. presence_penalty and frequency_penalty look at the generated tokens,
-    repetition_penalty (CTRL, Keskar et al. 2019) at the prompt as well.
+    repetition_penalty (CTRL, Keskar et al. 2019) at the prompt as well; all of them no further back
+    than penalty_last_n tokens, -1 meaning all.
     """
 
     temperature: float = 1.0
@@ -22,6 +23,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    penalty_last_n: int = -1
     logit_bias: dict[int, float] = field(default_factory=dict)
     seed: int | None = None
 

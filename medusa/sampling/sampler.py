@@ -37,8 +37,8 @@ class Sampler:
         self.constraint = constraint
         self._rng = np.random.Generator(np.random.Philox(params.seed))
         self._scratch: np.ndarray | None = None
-        self._generated: Counter[int] = Counter()
-        self._prompt = frozenset(prompt) if params.repetition_penalty != 1.0 else frozenset()
+        self._tokens = list(prompt)  # and what was generated
+        self._n_prompt = len(prompt)
         self._forbidden = np.fromiter(forbidden, np.int64, len(forbidden))
         self._bias_ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
         self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
@@ -70,7 +70,7 @@ class Sampler:
                 self._scratch = np.empty_like(logits)
             ids, weights = candidates(adjusted, self.params, self._scratch)
             token = int(ids[draw(weights, self._rng.random())])
-        self._generated[token] += 1
+        self._tokens.append(token)
         if self.constraint is not None:
             self.constraint.accept(token)
         return token
@@ -82,7 +82,7 @@ class Sampler:
         row = logits.copy()
         row[self._bias_ids] += self._bias
         if self._penalises:
-            self._penalise(row, self._generated)
+            self._penalise(row)
         if self.constraint is not None:
             self.constraint.mask(row)
         row[self._forbidden] = -np.inf
@@ -93,10 +93,13 @@ class Sampler:
             )
         return row
 
-    def _penalise(self, row: np.ndarray, seen: Counter[int]) -> None:
+    def _penalise(self, row: np.ndarray) -> None:
         repetition = self.params.repetition_penalty
+        last_n = self.params.penalty_last_n
+        start = 0 if last_n < 0 else max(0, len(self._tokens) - last_n)
+        seen = Counter(self._tokens[max(start, self._n_prompt) :])
         if repetition != 1.0:
-            ids = np.fromiter(self._prompt | seen.keys(), np.int64)
+            ids = np.fromiter(set(self._tokens[start:]), np.int64)
             values = row[ids]
             row[ids] = np.where(values > 0, values / repetition, values * repetition)
         if seen:

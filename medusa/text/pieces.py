@@ -27,6 +27,8 @@ class TextStream:
         self._stop = tuple(s for s in stop if s)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self.ended_by: str | None = None
+        """The stop string that ended the text, if one did."""
 
     def feed(self, piece: bytes) -> TextChunk:
         """Add one token's bytes."""
@@ -39,11 +41,12 @@ class TextStream:
     def _release(self, text: str, *, final: bool) -> TextChunk:
         if not self._stop:
             return TextChunk(text, False)
-        found = [i for i in (text.find(s) for s in self._stop) if i >= 0]
+        found = {stop: place for stop in self._stop if (place := text.find(stop)) >= 0}
         if found:
+            self.ended_by = min(found, key=found.__getitem__)
             self._held = ""
             self._decoder.reset()  # half a character behind the stop string is dropped too
-            return TextChunk(text[: min(found)], True)
+            return TextChunk(text[: found[self.ended_by]], True)
         keep = 0 if final else max((overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return TextChunk(text[: len(text) - keep], False)

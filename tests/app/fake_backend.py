@@ -21,6 +21,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import HERMES
@@ -36,6 +37,7 @@ class Script:
     end_logprob: float | None = None
     failure: FailureKind | None = None
     hangs: bool = False  # it never ends by itself
+    stop: str | None = None  # that ended it
     one_token: bool = False  # each text is one, whose id is its first byte
 
     def tokens(self, text: str) -> tuple[int, ...]:
@@ -57,7 +59,7 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
         n_tokens = sum(len(script.tokens(text)) for text in script.texts)
         usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
         end = script.end_logprob if request.logprobs is not None else None
-        yield Finished(request.id, script.reason, usage, end)
+        yield Finished(request.id, script.reason, usage, end, script.stop)
 
 
 FAKE = ModelInfo(
@@ -86,6 +88,7 @@ class FakeBackend:
     info: ModelInfo = FAKE
     pieces: Sequence[bytes] = tuple(bytes([byte]) for byte in range(256))
     control_tokens: Collection[int] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     pauses: list[bool] = field(default_factory=list)

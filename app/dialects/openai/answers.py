@@ -24,6 +24,11 @@ _ID_LENGTH = 9
 """What Mistral's chat templates insist on; others do not mind."""
 
 
+def new_call_id() -> str:
+    """An id for a call, good for all chat templates."""
+    return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+
+
 class _NullsLeftOut(BaseModel):
     @model_serializer(mode="wrap")
     def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -128,7 +133,7 @@ class Answer:
                 case Call(name=name):
                     call = ToolCallDelta(
                         index=self._calls,
-                        id="".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH)),
+                        id=new_call_id(),
                         type="function",
                         function=FunctionCall(name=name),
                     )

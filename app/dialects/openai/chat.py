@@ -1,12 +1,13 @@
 """POST /v1/chat/completions: answer conversations."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
 from pydantic import BaseModel, FailFast, Field, model_validator
 
-from app.backend import Backend, ChatPrompt
+from app.backend import Backend
+from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
 from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
 from app.dialects.openai.common import (
@@ -21,12 +22,11 @@ from app.dialects.openai.common import (
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
-from app.dialects.openai.tools import ToolFields, answer_constraint
+from app.dialects.openai.tools import ToolFields
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
-from medusa.sampling.constraints import TokenConstraint
-from medusa.text.chat_template import Conversation
+from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
@@ -62,20 +62,21 @@ class ChatBody(GenerationBody, ToolFields):
         """Most tokens to generate; None: up to the context limit."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-    def conversation(self) -> Conversation:
-        """What the model reads.
+    def question(self) -> Question:
+        """What it asks.
 
         Raises:
-            InvalidRequestError: the tools and their choice contradict each other.
+            InvalidRequestError: fields contradict each other.
         """
         variables = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            variables["reasoning_effort"] = self.reasoning_effort
-        return Conversation(
-            [message.for_template() for message in self.messages],
-            [tool.for_template() for tool in self.visible_tools()],
-            variables,
-        )
+        variables |= reasoning_variables(self.reasoning_effort)
+        content = self.grammar_spec()
+        if content is not None:
+            self.ends_itself(content[0])
+        if self.visible_tools():
+            self.ends_itself("tools")
+        messages = [message.for_template() for message in self.messages]
+        return Question(messages, self, content, variables)
 
 
 class ChatChoice(BaseModel):
@@ -133,24 +134,21 @@ class ChatJob:
     """The `n` generations of one conversation."""
 
     def __init__(
-        self,
-        body: ChatBody,
-        backend: Backend,
-        prompt: ChatPrompt,
-        constraint: Callable[[], TokenConstraint] | None,
+        self, body: ChatBody, backend: Backend, question: ReadQuestion, sampling: SamplingParams
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
-        self._answers = [Answer(prompt.form) for _ in range(body.n)]
+        self._answers = [Answer(question.form) for _ in range(body.n)]
         self.requests = [
             body.request(
-                prompt.tokens,
+                question.prompt.tokens,
                 choice,
+                sampling=sampling,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-                constraint=constraint,
-                shown=prompt.shown,
+                constraint=question.constraint,
+                shown=question.prompt.shown,
             )
             for choice in range(body.n)
         ]
@@ -163,15 +161,8 @@ class ChatJob:
             InvalidRequestError: the model has no chat template, it refuses these messages, or what
                 the answer is to look like cannot be kept to.
         """
-        content = body.grammar_spec()
-        if content is not None:
-            body.ends_itself(content[0])
-        prompt = await backend.chat(body.conversation())
-        calls = body.calls(prompt.form)
-        if calls is not None:
-            body.ends_itself("tools")
-        constraint = await answer_constraint(backend, prompt.form, calls, content)
-        return cls(body, backend, prompt, constraint)
+        question = await read(body.question(), backend)
+        return cls(body, backend, question, await body.sampling(backend))
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""

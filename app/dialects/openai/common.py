@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 
 from app.backend import Backend
 from app.dialects.openai.formats import FormatFields
+from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.engine.client import Generated
 from medusa.engine.events import FinishReason, Usage
 from medusa.engine.requests import GenerationRequest
@@ -28,7 +30,6 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 64
 MAX_STOPS = 64
 MAX_STOP_LENGTH = 1000  # characters
-MAX_BIASES = 10_000
 
 Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[FinishReason, Reason] = {
@@ -56,7 +57,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(FormatFields):
+class GenerationBody(SamplingFields, FormatFields):
     """What every generating endpoint takes. Unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -64,22 +65,10 @@ class GenerationBody(FormatFields):
     field_names: ClassVar[Mapping[str, str]] = {}
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy decoding.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1, description="0 or -1: off.")
-    min_p: float = Field(0.0, ge=0, le=1)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, ge=0.01, le=10)
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
-        None, max_length=MAX_BIASES
-    )
-    seed: int | None = Field(None, ge=0, lt=2**63)
     n: int = Field(1, ge=1, le=MAX_CHOICES)
     stop: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] | None = Field(
         None, max_length=MAX_STOPS
     )
-    ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Accepted for compatibility; not used.")
@@ -92,18 +81,7 @@ class GenerationBody(FormatFields):
     def _one_stop(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
-    @field_validator(
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "presence_penalty",
-        "frequency_penalty",
-        "repetition_penalty",
-        "n",
-        "stream",
-        mode="wrap",
-    )
+    @field_validator("n", "stream", mode="wrap")
     @classmethod
     def _null_is_default(cls, value: Any, handler: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value is None else handler(value)
@@ -151,6 +129,7 @@ class GenerationBody(FormatFields):
         prompt: Sequence[int],
         choice: int,
         *,
+        sampling: SamplingParams,
         max_tokens: int | None,
         logprobs: int | None,
         prompt_logprobs: int | None = None,
@@ -160,20 +139,12 @@ class GenerationBody(FormatFields):
         """What the backend is to run for the choice with this index; each has a seed of its own."""
         return GenerationRequest(
             prompt=tuple(prompt),
-            sampling=SamplingParams(
-                temperature=self.temperature,
-                top_k=max(0, self.top_k),
-                top_p=self.top_p,
-                min_p=self.min_p,
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty,
-                repetition_penalty=self.repetition_penalty,
-                logit_bias=self.logit_bias or {},
-                seed=None if self.seed is None else self.seed + choice,
+            sampling=replace(
+                sampling, seed=None if sampling.seed is None else sampling.seed + choice
             ),
             max_tokens=max_tokens,
             stop=tuple(self.stop or ()),
-            ignore_eos=self.ignore_eos,
+            ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,

@@ -39,6 +39,7 @@ from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
 from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
@@ -162,6 +163,7 @@ class CompletionJob:
         body: CompletionBody,
         backend: Backend,
         prompts: Sequence[PromptText],
+        sampling: SamplingParams,
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -174,6 +176,7 @@ class CompletionJob:
             body.request(
                 prompt.tokens,
                 choice,
+                sampling=sampling,
                 max_tokens=body.max_tokens,
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
@@ -200,7 +203,7 @@ class CompletionJob:
             else PromptText(next(tokens), p.encode("utf-8", "surrogatepass"))
             for p in body.prompts
         ]
-        return cls(body, backend, prompts, constraint)
+        return cls(body, backend, prompts, await body.sampling(backend), constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""

@@ -15,6 +15,7 @@ from medusa.engine.client import Generated
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.events import Failed, FailureKind
+from medusa.engine.prefix_cache import Placement, PrefixKey
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
@@ -115,6 +116,7 @@ FAULTS: dict[str, Callable[[], int]] = {
     "invalid batch": status(-1),
     "allocation": status(-2),
     "compute": status(-3),
+    "exception": status(-4),
     "out of memory": raising(MemoryError("no memory")),
     "anything": raising(RuntimeError("anything")),
 }
@@ -227,3 +229,22 @@ def test_a_panic_ends_its_own_request_alone(engine: Engine) -> None:
     runs = generate(engine, [*REQUESTS[:2], replace(BAD, constraint=Panicking), *REQUESTS[2:]])
     assert isinstance(runs.pop(2).events[-1], Failed)
     assert [run.tokens for run in runs] == [run.tokens for run in expected]
+
+
+def test_who_cannot_be_admitted_ends_alone(
+    engine: Engine, expected: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = engine._scheduler._cache
+    place = cache.place
+
+    def failing(key: PrefixKey, n_cells: int) -> Placement | None:
+        if GUILTY in key.tokens:
+            raise RuntimeError("anything")
+        return place(key, n_cells)
+
+    monkeypatch.setattr(cache, "place", failing)
+    bad = replace(BAD, prompt=(GUILTY, *BAD.prompt))
+    runs = generate(engine, [*REQUESTS[:2], bad, *REQUESTS[2:]])
+    assert isinstance(runs.pop(2).events[-1], Failed)
+    assert answers(runs) == expected
+    idle(engine)

@@ -151,3 +151,14 @@ def test_tokens_that_a_model_never_says_are_no_error() -> None:
     row[3] = 1.0
     for temperature in (0.0, 1.0):
         assert Sampler(SamplingParams(temperature=temperature), []).sample(row) == 3
+
+
+def test_penalties_look_no_further_back_than_they_are_told() -> None:
+    row = np.array([2.0, 2.0, 2.0, 1.0], np.float32)
+    params = SamplingParams(
+        temperature=0, presence_penalty=0.5, repetition_penalty=2.0, penalty_last_n=2
+    )
+    sampler = Sampler(params, prompt=[2, 1])
+    np.testing.assert_allclose(sampler._adjust(row), [2.0, 1.0, 1.0, 1.0])
+    assert sampler.sample(row) == 0
+    np.testing.assert_allclose(sampler._adjust(row), [0.5, 1.0, 2.0, 1.0])

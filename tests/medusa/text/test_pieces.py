@@ -35,7 +35,9 @@ def test_stream_shows_the_text_before_the_first_stop_string(
         shown += last.text
         stopped = last.stopped
     found = [text.find(s) for s in stop if s in text]
-    assert stopped == bool(found)
+    assert stopped == bool(found) == (stream.ended_by is not None)
+    if stream.ended_by is not None:
+        assert text.find(stream.ended_by) == min(found)
     assert not any(s in shown for s in stop)
     if not found:
         assert shown == text

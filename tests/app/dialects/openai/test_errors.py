@@ -26,7 +26,7 @@ def error_of(
 
 def test_a_field_that_is_wrong_is_named() -> None:
     with served(FakeBackend()) as client:
-        assert error_of(client, COMPLETION | {"top_p": 0}, 400)["param"] == "top_p"
+        assert error_of(client, COMPLETION | {"top_p": 2}, 400)["param"] == "top_p"
         unknown = error_of(client, COMPLETION | {"mirostat": 2}, 400)
         assert (unknown["param"], unknown["code"]) == ("mirostat", "unknown_parameter")
 

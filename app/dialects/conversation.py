@@ -1,0 +1,113 @@
+"""A conversation that is to be answered, and what becomes of it: the way of every chat dialect."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from app.backend import Backend, ChatPrompt
+from app.dialects.openai.tools import ToolFields, answer_constraint
+from medusa.engine.client import Generated
+from medusa.engine.requests import GenerationRequest
+from medusa.sampling.constraints import TokenConstraint
+from medusa.sampling.grammars.spec import GrammarSpec
+from medusa.sampling.params import SamplingParams
+from medusa.text.answers import AnswerForm
+from medusa.text.chat_template import Conversation
+from medusa.text.tool_formats import Message
+
+
+def reasoning_variables(effort: str | None) -> dict[str, Any]:
+    """Variables that tell chat templates how much is to be thought before the answer."""
+    if effort is None:
+        return {}
+    return {"reasoning_effort": effort} | ({"enable_thinking": False} if effort == "none" else {})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is to answer, whatever the words in which a client asked.
+
+    messages: as Hugging Face's chat templates know them, which are those of OpenAI's chat API.
+    tools: what the answer may or must call.
+    content: the field that says what an answer without calls must look like, and how.
+    variables: further ones of the chat template, such as enable_thinking.
+    """
+
+    messages: Sequence[Message]
+    tools: ToolFields
+    content: tuple[str, GrammarSpec] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def conversation(self) -> Conversation:
+        """What the model reads.
+
+        Raises:
+            InvalidRequestError: the tools and their choice contradict each other.
+        """
+        tools = [tool.for_template() for tool in self.tools.visible_tools()]
+        return Conversation(self.messages, tools, self.variables)
+
+
+@dataclass(frozen=True)
+class ReadQuestion:
+    """A question as a model reads it."""
+
+    prompt: ChatPrompt
+    constraint: Callable[[], TokenConstraint] | None  # None: the answer may be anything
+
+    @property
+    def form(self) -> AnswerForm:
+        """What the answer consists of; an AnswerParser of it takes the text apart."""
+        return self.prompt.form
+
+    def request(
+        self,
+        sampling: SamplingParams,
+        *,
+        max_tokens: int | None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
+    ) -> GenerationRequest:
+        """What the backend is to run for one answer."""
+        return GenerationRequest(
+            prompt=self.prompt.tokens,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            stop=tuple(stop),
+            logprobs=logprobs,
+            constraint=self.constraint,
+            shown=self.prompt.shown,
+        )
+
+
+async def read(question: Question, backend: Backend) -> ReadQuestion:
+    """Render and tokenise a question, and make ready what holds its answer to it.
+
+    Raises:
+        InvalidRequestError: the model has no chat template, it refuses these messages, or what
+            the answer is to look like cannot be kept to.
+    """
+    prompt = await backend.chat(question.conversation())
+    calls = question.tools.calls(prompt.form)
+    constraint = await answer_constraint(backend, prompt.form, calls, question.content)
+    return ReadQuestion(prompt, constraint)
+
+
+def reasoning_tokens(form: AnswerForm, generated: Generated, pieces: Sequence[bytes]) -> int:
+    """How many of an answer's tokens are reasoning, the marks around it included.
+
+    Args:
+        form: what the answer may consist of.
+        generated: all of the answer.
+        pieces: the bytes that each token stands for.
+    """
+    marks, text = form.reasoning, generated.text
+    if marks is None or not (form.in_reasoning or text.lstrip().startswith(marks.opening)):
+        return 0
+    thought, found, _ = text.partition(marks.closing)
+    if not found:
+        return len(generated.tokens)
+    size = len((thought + found).encode())
+    ends = accumulate(len(pieces[token]) for token in generated.tokens)
+    return sum(end <= size for end in ends)

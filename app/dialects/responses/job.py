@@ -1,0 +1,155 @@
+"""From a body to a response, whole or as events."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from pydantic_core import to_json
+
+from app.backend import Backend
+from app.dialects.conversation import ReadQuestion, read, reasoning_tokens
+from app.dialects.openai.logprobs import TokenLogprobBody, chat_logprobs
+from app.dialects.responses.body import Input, ResponseBody
+from app.dialects.responses.errors import RESPONSES
+from app.dialects.responses.memory import KeptResponse, ResponseMemory
+from app.dialects.responses.output import Event
+from app.dialects.responses.response import (
+    IncompleteDetails,
+    Response,
+    ResponseError,
+    new_response,
+    response_usage,
+)
+from app.dialects.responses.truncation import turns_that_fit
+from app.dialects.responses.writer import Writer
+from app.sse import frame
+from medusa.engine import events as engine
+from medusa.engine.client import Generated
+from medusa.engine.events import Delta, FinishReason, TokenLogprob
+
+
+class ResponseJob:
+    """The making of one response.
+
+    Args:
+        body: what is asked for.
+        input: the conversation.
+        question: how the model reads it.
+        backend: what answers.
+        memory: where the response is kept, if it is to be.
+    """
+
+    def __init__(
+        self,
+        body: ResponseBody,
+        input: Input,
+        question: ReadQuestion,
+        backend: Backend,
+        memory: ResponseMemory,
+    ) -> None:
+        self._body = body
+        self._input = input
+        self._form = question.form
+        self._pieces = backend.pieces
+        self._memory = memory
+        stored = body.store and memory.keeps
+        self._response = new_response(body, backend.info.name, stored=stored)
+        self._writer = Writer(
+            question.form, body.custom_tools, summarised=body.reasoning.summarised
+        )
+        self._sent = 0
+        request = question.request(
+            body.sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
+        )
+        self.requests = [request]
+
+    @classmethod
+    async def parse(
+        cls, memory: ResponseMemory, body: ResponseBody, backend: Backend
+    ) -> "ResponseJob":
+        """Read what is asked.
+
+        Raises:
+            InvalidRequestError: what it refers to is not kept, or see `conversation.read`.
+        """
+        input = await body.read_input(memory)
+        items = input.items
+        if body.truncation == "auto":
+            items = await turns_that_fit(body, items, backend)
+        return cls(body, input, await read(body.question(items), backend), backend, memory)
+
+    def answer(self, generated: Sequence[Generated]) -> Response:
+        """See Job."""
+        (whole,) = generated
+        for _ in self._writer.feed(whole.text, self._logprobs(whole.logprobs)):
+            pass
+        for _ in self._end(whole):
+            pass
+        return self._response
+
+    async def frames(self, events: AsyncIterator[tuple[int, engine.Event]]) -> AsyncIterator[bytes]:
+        """See Job."""
+        yield self._frame(self._told("created"))
+        yield self._frame(self._told("in_progress"))
+        generated = Generated()
+        try:
+            async for _, event in events:
+                generated.add(event)
+                if isinstance(event, Delta):
+                    for each in self._writer.feed(event.text, self._logprobs(event.logprobs)):
+                        yield self._frame(each)
+            for each in self._end(generated):
+                yield self._frame(each)
+        except Exception as error:
+            for each in self._failed(error):
+                yield self._frame(each)
+            raise
+
+    def _end(self, generated: Generated) -> Iterable[Event]:
+        """Finish the response, and keep it."""
+        assert generated.usage is not None, "it has not ended"
+        whole = generated.reason is FinishReason.STOP
+        response = self._response
+        response.status = "completed" if whole else "incomplete"
+        yield from self._writer.finish(response.status)
+        response.output = self._writer.items
+        if whole:
+            response.completed_at = int(time.time())
+        else:
+            response.incomplete_details = IncompleteDetails()
+        thought = reasoning_tokens(self._form, generated, self._pieces)
+        response.usage = response_usage(generated.usage, thought)
+        if response.store:
+            self._memory.put(self._kept)
+        yield self._told(response.status)
+
+    def _failed(self, error: Exception) -> Iterable[Event]:
+        detail = RESPONSES.error(error).body["error"]
+        code, message = detail["code"], detail["message"]
+        yield {"type": "error", "code": code, "message": message, "param": detail["param"]}
+        self._response.status = "failed"
+        self._response.error = ResponseError(code=code, message=message)
+        self._response.output = self._writer.items
+        yield self._told("failed")
+
+    @property
+    def _kept(self) -> KeptResponse:
+        said = {item.id: to_json(item.listed()).decode() for item in self._input.said}
+        return KeptResponse(
+            self._response.id,
+            self._response.model_dump_json(),
+            {**self._input.earlier, **said},
+            {item.id: item.model_dump_json() for item in self._response.output},
+        )
+
+    def _told(self, what: str) -> Event:
+        return {"type": f"response.{what}", "response": self._response}
+
+    def _frame(self, event: Event) -> bytes:
+        numbered = event | {"sequence_number": self._sent}
+        self._sent += 1
+        return frame(to_json(numbered).decode(), event["type"])
+
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> list[TokenLogprobBody]:
+        if self._body.logprobs is None:
+            return []
+        return chat_logprobs(self._pieces, entries).content

@@ -1,0 +1,150 @@
+"""The tools of the Responses API: functions, and custom tools, which take a text."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from app.dialects.bodies import Lenient
+from app.dialects.openai.tools import (
+    MAX_TOOLS,
+    Function,
+    FunctionName,
+    Name,
+    NamedTool,
+    Tool,
+    ToolFields,
+)
+from app.dialects.responses.items import CUSTOM_INPUT
+from medusa.errors import InvalidRequestError
+
+
+class FunctionTool(Lenient):
+    """A function. Calls always validate against its parameters, `strict` or not."""
+
+    type: Literal["function"]
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of an object.")
+    strict: bool | None = None
+
+    def function(self) -> Function:
+        """What the model is shown."""
+        fields = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return Function.model_validate(
+            {name: value for name, value in fields.items() if value is not None}
+        )
+
+
+class CustomFormat(Lenient):
+    """What a custom tool's text must look like; told to the model, not enforced."""
+
+    type: Literal["text", "grammar"]
+    definition: str | None = None
+    syntax: str | None = None
+
+
+class CustomTool(Lenient):
+    """A tool that takes a text. The model sees a function with that one argument."""
+
+    type: Literal["custom"]
+    name: Name
+    description: str | None = None
+    format: CustomFormat | None = None
+
+    def function(self) -> Function:
+        """What the model is shown."""
+        about = self.description or ""
+        if self.format is not None and self.format.definition is not None:
+            about += f"\n\nThe {CUSTOM_INPUT} follows this grammar:\n{self.format.definition}"
+        return Function(
+            name=self.name,
+            description=about.strip() or None,
+            parameters={
+                "type": "object",
+                "properties": {CUSTOM_INPUT: {"type": "string"}},
+                "required": [CUSTOM_INPUT],
+            },
+            strict=None,
+        )
+
+
+class HostedTool(Lenient):
+    """A tool that OpenAI's servers would run. The model does not see it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return kind if kind in ("function", "custom") else "hosted"
+
+
+ResponseTool = Annotated[
+    Annotated[FunctionTool, Tag("function")]
+    | Annotated[CustomTool, Tag("custom")]
+    | Annotated[HostedTool, Tag("hosted")],
+    Discriminator(_kind),
+]
+
+
+class ChosenTool(Lenient):
+    """The tool to call."""
+
+    type: Literal["function", "custom"]
+    name: str
+
+
+class AllowedTools(Lenient):
+    """The tools from which one may be chosen."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[ChosenTool] = Field(max_length=MAX_TOOLS)
+
+
+class ToolsOfResponse(Lenient):
+    """The fields by which a body says what may be called."""
+
+    tools: list[ResponseTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[ChosenTool | AllowedTools, Field(discriminator="type")]
+    ) = "auto"
+    parallel_tool_calls: bool = True
+
+    def as_in_chat(self) -> ToolFields:
+        """The same in the words of chat completions.
+
+        Raises:
+            InvalidRequestError: a tool may be called that there is not.
+        """
+        usable = [tool for tool in self.tools if not isinstance(tool, HostedTool)]
+        choice = self.tool_choice
+        if isinstance(choice, AllowedTools):
+            names = {tool.name for tool in usable}
+            allowed = {tool.name for tool in choice.tools}
+            if missing := sorted(allowed - names):
+                message = f"no tool has the name {missing[0]!r}"
+                raise InvalidRequestError(message, field="tool_choice")
+            usable = [tool for tool in usable if tool.name in allowed]
+            choice = choice.mode
+        return ToolFields(
+            tools=[Tool(type="function", function=tool.function()) for tool in usable],
+            tool_choice=_in_chat(choice) if usable or choice != "auto" else None,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )
+
+    @property
+    def custom_tools(self) -> frozenset[str]:
+        """Names of those that take a text."""
+        return frozenset(tool.name for tool in self.tools if isinstance(tool, CustomTool))
+
+
+def _in_chat(
+    choice: Literal["none", "auto", "required"] | ChosenTool,
+) -> Literal["none", "auto", "required"] | NamedTool:
+    if isinstance(choice, ChosenTool):
+        return NamedTool(type="function", function=FunctionName(name=choice.name))
+    return choice
