@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from app.auth import Guard
 from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
-from app.dialects.openai import chat, completions, models
+from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.openai.errors import OPENAI
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
@@ -57,7 +57,17 @@ def create_app(
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (completions, chat, responses, models, tokens, operations, page):
+    for module in (
+        completions,
+        chat,
+        embeddings,
+        rerank,
+        responses,
+        models,
+        tokens,
+        operations,
+        page,
+    ):
         app.include_router(module.router)
     return app
 

@@ -11,6 +11,7 @@ from medusa.engine.embedding_engine import EmbeddingEngine
 from medusa.engine.engine import Engine
 from medusa.engine.intake import Intake
 from medusa.engine.memory import MemoryRules
+from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
@@ -105,7 +106,9 @@ def open_model(
 
 def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> LoadedModel:
     grammars = GrammarCompiler(lambda: grammar_tokenizer(model))
-    return LoadedModel(name, model, None, engine, None, grammars, "the model writes no text")
+    what = "ranks texts" if engine.pooling is Pooling.RANK else "makes embeddings"
+    no_chat = f"the model {what}; it cannot generate text"
+    return LoadedModel(name, model, None, engine, None, grammars, no_chat)
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:

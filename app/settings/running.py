@@ -10,6 +10,7 @@ from app.settings.base import ComputeSettings, ModelName, TextFile
 from app.settings.door import DoorSettings
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
+from medusa.engine.pooling import Pooling
 from medusa.llama.params import MAX_SEQUENCES, CacheType
 from medusa.sampling.params import SamplingParams
 from models import DEFAULT_MODEL, ModelFiles
@@ -165,6 +166,15 @@ class ServerSettings(DoorSettings, ModelSettings):
             variable=True,
         ),
     ] = True
+    pooling: Annotated[
+        Pooling | None,
+        Opt(
+            help="How texts become embeddings: mean or last (token); of embedding models also cls.",
+            metavar="mean|last|cls",
+            unset="as the model says, else mean",
+            variable=True,
+        ),
+    ] = EngineConfig.pooling
     model_name: Annotated[
         str | None,
         Opt(
@@ -181,6 +191,7 @@ class ServerSettings(DoorSettings, ModelSettings):
             n_slots=self.parallel,
             max_queue=self.max_queue,
             max_stall=self.max_stall / 1000,
+            pooling=self.pooling,
         )
 
 

@@ -12,6 +12,7 @@ from medusa.engine.intake import Intake
 from medusa.engine.kv_labels import make_labels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
+from medusa.engine.pooling import HIDDEN_STATES
 from medusa.engine.probe import timed_decodes
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
@@ -20,7 +21,7 @@ from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import Slot
 from medusa.engine.validation import check_request
-from medusa.errors import EngineStoppedError
+from medusa.errors import EngineStoppedError, ModelLoadError
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.exactness import observe
@@ -63,6 +64,10 @@ class Engine(Intake):
         capabilities = model.capabilities
         config = (config or EngineConfig()).decided(model.n_ctx_train, capabilities)
         super().__init__(model, config)
+        if self.pooling not in HIDDEN_STATES:
+            raise ModelLoadError(
+                f"{model.path} generates text; nothing is pooled by {self.pooling}"
+            )
         self._observer = observer
         rules = MemoryRules.of(capabilities, config)
         self._context = Context(model, rules.context_params(config))

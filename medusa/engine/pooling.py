@@ -16,11 +16,15 @@ class Pooling(StrEnum):
     RANK = "rank"  # the scores of a reranking model
 
 
+HIDDEN_STATES = (Pooling.MEAN, Pooling.LAST)
+"""What can be done with the hidden states of any model."""
+
+
 class Pooler:
     """Pools a text's hidden states as they come, whatever the pieces.
 
     Args:
-        pooling: MEAN or LAST if hidden states come.
+        pooling: one of HIDDEN_STATES if hidden states come.
         n_tokens: length of the text.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Whether a model can ever run a request."""
 
-from medusa.engine.pooling import Pooling
+from medusa.engine.pooling import HIDDEN_STATES, Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError
 from medusa.llama.model import Model
@@ -26,7 +26,7 @@ def check_request(request: GenerationRequest, model: Model, max_context: int) ->
             field="record_hidden" if request.record_hidden else "pooling",
         )
     if request.pooling is not None:
-        if request.pooling not in (Pooling.MEAN, Pooling.LAST):
+        if request.pooling not in HIDDEN_STATES:
             raise _wrong_pooling(request.pooling)
         _check_nothing_else(request)
     if request.adapter is not None:

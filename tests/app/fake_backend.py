@@ -143,6 +143,10 @@ class FakeBackend:
     async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return await self.tokenize(texts, add_special=True, parse_special=True)
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        pairs = [f"{query}|{document}" for document in documents]
+        return await self.tokenize(pairs, add_special=True, parse_special=True)
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         return bytes(tokens)
 

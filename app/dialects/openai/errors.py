@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from app.auth import UnauthorizedError
-from app.backend import NoChatTemplateError
+from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.door.refusals import RefusedError
 from app.hosts import ModelFailedError, ModelLoadingError, UnknownModelError
@@ -99,6 +99,8 @@ class OpenAI(Dialect):
                 return _invalid(str(error), status=404, param="model", code="model_not_found")
             case ContextLengthError():
                 return _invalid(str(error), param=error.field, code="context_length_exceeded")
+            case NotSupportedError():
+                return _error(501, str(error), "not_supported_error", code="not_supported")
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")
