@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from app.auth import Guard
 from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
+from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.openai.errors import OPENAI
 from app.dialects.responses import endpoints as responses
@@ -63,6 +64,7 @@ def create_app(
         embeddings,
         rerank,
         responses,
+        ollama,
         models,
         tokens,
         operations,

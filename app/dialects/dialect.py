@@ -90,6 +90,10 @@ class Dialect(ABC):
     def error_frames(self, error: Exception) -> Iterable[bytes]:
         """What ends a stream that fails after its start."""
 
+    def stream(self, frames: AsyncIterator[bytes], on_end: Callable[[], None]) -> Response:
+        """The response that sends frames as they come; `on_end` is called however it ends."""
+        return EventStream(frames, on_end)
+
     def router(self, *, guarded: bool = True) -> APIRouter:
         """A router for endpoints of this dialect; if guarded, the key is asked for before all."""
         return APIRouter(route_class=_route_class(self, guarded))
@@ -184,7 +188,7 @@ async def generate(
         raise
     if body.stream:
         frames = _guarded(dialect, job.frames(exchange.events()))
-        return EventStream(frames, on_end=exchange.cancel)
+        return dialect.stream(frames, exchange.cancel)
     generated = await exchange.while_connected(request, exchange.gather())
     return await in_words(lambda: job.answer(generated))
 

@@ -1,12 +1,12 @@
 """POST /v1/rerank: which documents answer a query best, in Jina's and Cohere's words."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, Field
 
-from app.dialects.bodies import Lenient
+from app.dialects.bodies import Lenient, NullsLeftOut
 from app.dialects.dialect import in_words, service_of
 from app.dialects.embedding import MAX_TEXTS, check_ranks, embedding_of, n_tokens, vectors
 from app.dialects.openai.embeddings import EmbeddingsUsage
@@ -38,17 +38,12 @@ class RerankBody(Lenient):
         return [each if isinstance(each, str) else each.text for each in self.documents]
 
 
-class Ranked(BaseModel):
+class Ranked(NullsLeftOut):
     """A document's place in the list that was sent, and its score: the higher the better."""
 
     index: int
     relevance_score: float
     document: Document | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Ranking(BaseModel):
