@@ -181,6 +181,7 @@ class LocalBackend:
             generates=not model.capabilities.is_embedding,
         )
         self._threads = DeepThreads()
+        loaded.grammars.prepare()  # while nobody waits
 
     def check_room(self, count: int) -> None:
         """See Backend."""

@@ -39,8 +39,12 @@ class Metrics:
         self.cached_tokens = counter("cached_prompt_tokens", "Of these, found in the KV cache")
         self.generated_tokens = counter("generated_tokens", "Tokens generated")
         self.prefilled_tokens = counter("prefilled_tokens", "Prompt tokens computed")
-        self.drafts_proposed = counter("draft_tokens_proposed", "Draft tokens verified")
-        self.drafts_accepted = counter("draft_tokens_accepted", "Draft tokens accepted")
+        self.drafts_proposed = counter(
+            "draft_tokens_proposed", "Draft tokens verified, by who guessed them", ("source",)
+        )
+        self.drafts_accepted = counter(
+            "draft_tokens_accepted", "Draft tokens accepted, by who guessed them", ("source",)
+        )
         self.draft_failures = counter("draft_failures", "Drafts that failed; they only cost speed")
         self.not_numbers = counter(
             "not_numbers", "Generations that failed as the model's logits were not numbers"
@@ -76,8 +80,10 @@ class Metrics:
         if report.n_decoding:
             self.steps.inc()
             self.generated_tokens.inc(report.emitted_tokens)
-            self.drafts_proposed.inc(report.drafts_proposed)
-            self.drafts_accepted.inc(report.drafts_accepted)
+            for source, count in report.proposed.items():
+                self.drafts_proposed.labels(source).inc(count)
+            for source, count in report.accepted.items():
+                self.drafts_accepted.labels(source).inc(count)
             self.batch_tokens.observe(report.batch_tokens)
             self.batch_requests.observe(report.n_decoding)
 

@@ -10,11 +10,17 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from app.auth import Guard
+from app.dialects.anthropic import messages
+from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
+<<<<<<< HEAD
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.openai.errors import OPENAI
+=======
+from app.dialects.openai import chat, completions, models
+>>>>>>> main
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
@@ -58,6 +64,7 @@ def create_app(
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
+<<<<<<< HEAD
     for module in (
         completions,
         chat,
@@ -70,6 +77,9 @@ def create_app(
         operations,
         page,
     ):
+=======
+    for module in (completions, chat, responses, messages, models, tokens, operations, page):
+>>>>>>> main
         app.include_router(module.router)
     return app
 
@@ -77,4 +87,5 @@ def create_app(
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
-    return OPENAI.error(HTTPException(error.status_code, message, error.headers)).response()
+    dialect = dialect_of(request.url.path)
+    return dialect.error(HTTPException(error.status_code, message, error.headers)).response()

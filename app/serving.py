@@ -40,7 +40,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT, and then for as long as running requests take, up to `grace`.
 
     What is unfinished then gets an error. A second signal ends the process at once, as does the
-    first one while models are loading.
+    first one while the first model is loading.
 
     Args:
         config: with the application, which loads the models.
@@ -48,10 +48,10 @@ async def serve(
         listening: where clients connect.
         grace: in seconds.
         supervised: by whom, if anybody.
-        announce: called when the models are ready.
+        announce: called when the first model is ready.
 
     Raises:
-        Exception: what kept a model from being loaded.
+        Exception: what kept the first model from being loaded.
     """
     faulthandler.enable(all_threads=False)  # says where native code ended the process, ...
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # ... while ggml would start a debugger
@@ -77,6 +77,8 @@ async def serve(
         await stopping.wait()
         await hosts.drain(grace)
         await _flush(server)
+        if hosts.is_loading:
+            leave()  # rather than wait for what nobody will use
     finally:
         server.should_exit = True
         await serving

@@ -9,6 +9,7 @@ import gguf
 
 from convert.errors import CheckpointError, ConversionError
 from convert.files.disk import require_disk
+from convert.hub.ggufs import choose, ggufs
 from convert.model import quantise_file
 from convert.outtypes import OutType
 from medusa.files import whole_file
@@ -24,18 +25,16 @@ def choose_gguf(names: Iterable[str], outtype: OutType) -> str | None:
     """The GGUF to use of a folder's or repository's files, None where there is none.
 
     Raises:
-        ConversionError: there are several, and none or more than one is named after `outtype`.
+        ConversionError: there are several, and none or more than one is named after `outtype`, or
+            it has several parts.
     """
-    found = sorted(name for name in names if name.lower().endswith(".gguf"))
-    if len(found) < 2:
-        return found[0] if found else None
-    named = [name for name in found if outtype.value in name.lower()]
-    if len(named) != 1:
-        raise ConversionError(
-            f"there are {len(found)} GGUF files, and not exactly one has {outtype.value} in its "
-            f"name; give the path of one of them: {', '.join(found)}"
-        )
-    return named[0]
+    found = ggufs(names)
+    if not found:
+        return None
+    chosen = found[0] if len(found) == 1 else choose(found, outtype.value)
+    if len(chosen.parts) > 1:
+        raise ConversionError(f"{chosen.stem} has {len(chosen.parts)} parts; serve it as it is")
+    return chosen.parts[0]
 
 
 def use_gguf(source: Path, out: Path, outtype: OutType) -> None:

@@ -15,6 +15,7 @@ from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
+from medusa.llama.footprint import Footprint
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS
@@ -45,6 +46,7 @@ class LoadedModel:
     def close(self) -> None:
         """Stop the engine and free the model."""
         self.engine.close()
+        self.grammars.close()
         if self.template is not None:
             self.template.close()
         self.model.close()
@@ -58,6 +60,7 @@ def open_model(
     name: str | None = None,
     gpu_layers: int | None = None,
     chat_template: Path | None = None,
+    default_template: str | None = None,
     observer: StepObserver | None = None,
 ) -> LoadedModel:
     """Load everything and start the engine.
@@ -69,6 +72,7 @@ def open_model(
         name: what the model is called; None: as its file.
         gpu_layers: as for `load_model`.
         chat_template: Jinja file to use instead of the model's own.
+        default_template: Jinja source for a model that has none.
         observer: called in the engine's thread after every step.
 
     Raises:
@@ -87,7 +91,9 @@ def open_model(
             return _embedding_model(name or path.stem, model, embedding)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
-        source = chat_template.read_text("utf-8") if chat_template else model.chat_template
+        source = model.chat_template or default_template
+        if chat_template is not None:
+            source = chat_template.read_text("utf-8")
         template, no_chat = _open_template(model, source)
         if template is not None:
             opened.callback(template.close)
@@ -135,6 +141,7 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
     Raises:
         ModelLoadError: it cannot, for that or another reason.
     """
+<<<<<<< HEAD
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
         if preview.capabilities.is_embedding:
@@ -144,6 +151,9 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
         needs = footprint.of_model(preview, rules.context_params(decided))
     finally:
         preview.close()
+=======
+    needs = footprint_of(path, config, gpu_layers)
+>>>>>>> main
     free = free_memory.of_host()
     refusal = needs.refusal(free, free_memory.of_gpus())
     if refusal is not None:
@@ -151,6 +161,17 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
     warning = needs.warning(free)
     if warning is not None:
         log.warning("%s: %s", path, warning)
+
+
+def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> Footprint:
+    """What a model would take in memory. Arguments and errors are those of `check_room`."""
+    preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
+    try:
+        decided = config.decided(preview.n_ctx_train, preview.capabilities)
+        rules = MemoryRules.of(preview.capabilities, decided)
+        return footprint.of_model(preview, rules.context_params(decided))
+    finally:
+        preview.close()
 
 
 def _layers(gpu_layers: int | None) -> int:

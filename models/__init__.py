@@ -142,6 +142,8 @@ class ModelFiles:
     name: str
     model: Path
     heads: Path | None
+    aliases: tuple[str, ...] = ()  # other names for the same
+    template: str | None = None  # Jinja source for a model that carries no chat template
 
 
 def cache_folder() -> Path:
@@ -187,5 +189,6 @@ def resolve(name_or_path: str) -> ModelFiles:
         return ModelFiles(name, path, next(filter(Path.is_file, beside), None))
     known = ", ".join(catalogue())
     raise ModelNotFoundError(
-        f"{name_or_path!r} is neither a GGUF file nor a catalogue name (known: {known})"
+        f"{name_or_path!r} is neither a GGUF file nor a catalogue name (known: {known}) nor "
+        "OWNER/NAME of the Hugging Face Hub"
     )

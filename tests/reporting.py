@@ -1,12 +1,15 @@
 """What soak and fuzz write down."""
 
 import datetime
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from benchmarks.report import cpu_name
 
 
 def write_section(path: Path, name: str, figures: Mapping[str, object], image: str = "") -> None:
@@ -26,7 +29,8 @@ def write_section(path: Path, name: str, figures: Mapping[str, object], image: s
     rows = "\n".join(f"| {key} | {value} |" for key, value in figures.items())
     plot = f"\n\n![{name}]({image})" if image else ""
     body = (
-        f"<!-- {name} -->\n`{command}` on {datetime.date.today()}, commit {commit}.\n\n"
+        f"<!-- {name} -->\n`{command}` on {datetime.date.today()}, commit {commit}; "
+        f"{cpu_name()}, {os.cpu_count()} cores.\n\n"
         f"| {name} | |\n|---|---:|\n{rows}{plot}\n<!-- end of {name} -->"
     )
     old = path.read_text("utf-8") if path.exists() else "# Reliability\n"

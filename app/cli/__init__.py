@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | models | convert | train | doctor`.
+"""The command line: `llama-medusa serve | generate | list | pull | rm | check | convert | ...`.
 
 Each command declares and runs itself in a file of its own; what is heavy to load, it loads when it
 runs. Options come from app/settings.
@@ -23,7 +23,10 @@ cli.command("serve")(command(serve.run))
 cli.command("generate")(command(generate.run))
 cli.command("train")(command(train.run))
 cli.command("doctor")(command(doctor.run))
-cli.add_typer(models.models_cli, name="models")
+cli.command("list")(models.list_models)
+cli.command("pull")(command(models.pull))
+cli.command("rm")(command(models.remove))
+cli.command("check")(command(models.check))
 cli.add_typer(convert.convert_cli, name="convert")
 
 

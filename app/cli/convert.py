@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import models
 from app.cli.from_settings import command
+from app.cli.names import hub_access
 from app.settings import ConvertCatalogueSettings, ConvertHeadsSettings, ConvertModelSettings
 from convert.errors import ConversionError
 from convert.files.disk import human_size
@@ -37,13 +38,12 @@ class _NameOrCommand(TyperGroup):
 
 def convert_model(settings: ConvertModelSettings) -> None:
     """Convert a Llama or Mistral to GGUF."""
-    from convert.hub.downloads import HubAccess
     from convert.workflow import ModelTarget, model_from
 
     model_from(
         settings.source,
         ModelTarget(settings.out, settings.outtype, settings.chat_template),
-        HubAccess(settings.revision, settings.token, settings.offline),
+        hub_access(settings, settings.revision),
         _Terminal(),
     )
 
@@ -53,21 +53,19 @@ def convert_heads(settings: ConvertHeadsSettings) -> None:
 
     They are medusa_lm_head.pt or .safetensors, or in the shards of a model that has them inside.
     """
-    from convert.hub.downloads import HubAccess
     from convert.workflow import DraftVocab, HeadsTarget, heads_from
 
     draft = DraftVocab(settings.draft_vocab, settings.draft_text)
     heads_from(
         settings.source,
         HeadsTarget(settings.out, settings.outtype, settings.base, draft),
-        HubAccess(settings.revision, settings.token, settings.offline),
+        hub_access(settings, settings.revision),
         _Terminal(),
     )
 
 
 def convert_catalogue(settings: ConvertCatalogueSettings) -> None:
     """Download and convert a catalogue model and its heads, for `serve NAME` to find."""
-    from convert.hub.downloads import HubAccess
     from convert.workflow import DraftVocab, HeadsTarget, ModelTarget, both_from
 
     terminal = _Terminal()
@@ -81,7 +79,7 @@ def convert_catalogue(settings: ConvertCatalogueSettings) -> None:
             source.model_file,
             DraftVocab(settings.draft_vocab or source.heads_draft_vocab, settings.draft_text),
         ),
-        HubAccess(token=settings.token, offline=settings.offline),
+        hub_access(settings),
         terminal,
     )
     terminal.say(f"ready: llama-medusa serve {settings.name}")

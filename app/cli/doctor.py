@@ -41,17 +41,17 @@ def run(settings: DoctorSettings) -> None:
             )
         console.print(table)
     if settings.model is not None:
-        _describe_model(console, settings.model)
+        _describe_model(console, settings.model, settings)
 
 
-def _describe_model(console: Console, model: str) -> None:
+def _describe_model(console: Console, model: str, settings: DoctorSettings) -> None:
     """What `serve` would say of it."""
+    from app.cli.names import find_model
     from app.cli.serve import describe
     from medusa.loading import open_model
-    from models import resolve
 
-    files = resolve(model)
-    loaded = open_model(files.model, files.heads, name=files.name)
+    files = find_model(model, settings)
+    loaded = open_model(files.model, files.heads, name=files.name, default_template=files.template)
     try:
         for line in describe(loaded):
             console.print(line, highlight=False, soft_wrap=True)

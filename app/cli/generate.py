@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 def run(settings: GenerateSettings) -> None:
     """Answer one prompt on the terminal, then say how fast that was."""
-    from app.cli.loading import open_named
+    from app.cli.loading import open_files
+    from app.cli.names import find_model
     from medusa.engine.client import stream
     from medusa.engine.events import Delta, Finished
     from medusa.engine.requests import GenerationRequest
 
     set_up_logging(settings.verbose)
-    served = open_named(settings.model, settings)
+    served = open_files(find_model(settings.model, settings), settings)
     try:
         request = GenerationRequest(
             prompt=_prompt_tokens(served, settings),

@@ -2,17 +2,20 @@
 
 import logging
 
+from app.residency import Room
 from app.settings import ModelSettings
+from medusa.engine.config import EngineConfig
 from medusa.engine.report import StepObserver
+from medusa.llama import free_memory
 from medusa.llama.threads import default_threads
-from medusa.loading import LoadedModel, load_tree, open_model
-from models import resolve
+from medusa.loading import LoadedModel, footprint_of, load_tree, open_model
+from models import ModelFiles
 
 log = logging.getLogger("app")
 
 
-def open_named(
-    model: str,
+def open_files(
+    files: ModelFiles,
     settings: ModelSettings,
     observer: StepObserver | None = None,
     *,
@@ -21,25 +24,44 @@ def open_named(
     """Load everything and start the engine.
 
     Args:
-        model: catalogue name or path.
+        files: of the model.
         settings: how it is run.
         observer: called in the engine's thread after every step.
-        name: what the model is called; None: as in the catalogue, or as its file.
+        name: what the model is called; None: as its files say.
 
     Raises:
-        ModelNotFoundError: the name or path leads nowhere.
         ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
     """
-    files = resolve(model)
     cores = default_threads()
     if settings.threads and settings.threads > cores:
         log.warning("%d threads share %d cores, and wait for one another", settings.threads, cores)
     return open_model(
         files.model,
         settings.heads_path(files),
-        settings.engine_config(load_tree(settings.tree) if settings.tree else None),
+        _config(settings),
         name=name or files.name,
         gpu_layers=settings.gpu_layers,
         chat_template=settings.chat_template,
+        default_template=files.template,
         observer=observer,
     )
+
+
+def measure(files: ModelFiles, settings: ModelSettings) -> Room:
+    """What a model would take in memory.
+
+    Raises:
+        ModelLoadError: it cannot be served.
+    """
+    needs = footprint_of(files.model, _config(settings), settings.gpu_layers)
+    return Room(needs.on_host + needs.mapped, needs.on_gpu)
+
+
+def free_room() -> Room | None:
+    """The memory that there is; None: unknown."""
+    host = free_memory.of_host()
+    return None if host is None else Room(host, free_memory.of_gpus() or 0)
+
+
+def _config(settings: ModelSettings) -> EngineConfig:
+    return settings.engine_config(load_tree(settings.tree) if settings.tree else None)

@@ -7,32 +7,36 @@ import gc
 import socket
 import ssl
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
 from app.settings import ServerSettings
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
-from models import resolve
 
 if TYPE_CHECKING:
+    from app.host import ModelHost
+    from app.hosts import ModelHosts
     from medusa.engine.report import StepObserver
     from medusa.loading import LoadedModel
+    from models import ModelFiles
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve a model over the OpenAI API."""
+    """Serve one or several models over the OpenAI API."""
     set_up_logging(settings.verbose)
+    files = [find_model(name, settings) for name in settings.models]
     supervised = Supervised.from_environment()
     if supervised is not None:
-        _serve(settings, supervised.listening, supervised)
+        _serve(settings, files, supervised.listening, supervised)
         return
-    resolve(settings.model)
     with listen(settings.host, settings.port) as listening:
         if not settings.supervise:
-            _serve(settings, listening, None)
+            _serve(settings, files, listening, None)
             return
         command = [sys.executable, *sys.orig_argv[1:]]
         certificate = _certificate(settings)
@@ -40,27 +44,18 @@ def run(settings: ServerSettings) -> None:
 
 
 def _serve(
-    settings: ServerSettings, listening: socket.socket, supervised: Supervised | None
+    settings: ServerSettings,
+    files: Sequence[ModelFiles],
+    listening: socket.socket,
+    supervised: Supervised | None,
 ) -> None:
     """Serve in this process."""
-    from app.backend import LocalBackend
-    from app.cli.loading import open_named
     from app.door.listening import server_config
-    from app.hosts import ModelHost, ModelHosts
     from app.server import create_app
     from app.serving import serve
 
     console = Console()
-    files = resolve(settings.model)
-    name = settings.model_name or files.name
-
-    def open_backend(observer: StepObserver) -> LocalBackend:
-        loaded = open_named(settings.model, settings, observer, name=name)
-        for line in describe(loaded):
-            console.print(line, highlight=False, soft_wrap=True)
-        return LocalBackend(loaded)
-
-    hosts = ModelHosts([ModelHost(name, open_backend)])
+    hosts = _hosts(settings, files, console)
     door = settings.door_config
     config = server_config(
         create_app(hosts, api_key=settings.api_key, door=door),
@@ -69,7 +64,7 @@ def _serve(
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )
-    console.print(f"loading {files.model.name} ...", highlight=False)
+    console.print(f"loading {files[0].model.name} ...", highlight=False)
     gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(
@@ -79,9 +74,34 @@ def _serve(
                 listening,
                 grace=settings.grace,
                 supervised=supervised,
-                announce=lambda: announce(console, settings),
+                announce=lambda: announce(console, settings, hosts),
             )
         )
+
+
+def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Console) -> ModelHosts:
+    """The models, none of them loaded yet."""
+    from app.backend import LocalBackend
+    from app.cli.loading import free_room, measure, open_files
+    from app.host import ModelHost
+    from app.hosts import ModelHosts
+    from app.residency import Limits
+
+    def host(files: ModelFiles, names: Sequence[str]) -> ModelHost:
+        def open_backend(observer: StepObserver) -> LocalBackend:
+            loaded = open_files(files, settings, observer, name=names[0])
+            for line in describe(loaded):
+                console.print(line, highlight=False, soft_wrap=True)
+            return LocalBackend(loaded)
+
+        return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
+
+    names = [[each.name, *each.aliases] for each in files]
+    names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
+    estimated = len(files) > 1 and settings.models_max is None
+    room = free_room() if estimated else None
+    limits = Limits(settings.models_max, room, settings.sleep_idle)
+    return ModelHosts([host(*pair) for pair in zip(files, names, strict=True)], limits)
 
 
 def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:
@@ -115,8 +135,16 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def announce(console: Console, settings: ServerSettings) -> None:
-    """Print how to try it."""
+def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> None:
+    """Print what there is and how to try it."""
+    if len(hosts.all) > 1:
+        others = ", ".join(f"{host.name} ({host.needs})" for host in hosts.all[1:])
+        console.print(
+            f"\nloaded when asked for: {others}\nin memory: {hosts.limits}, "
+            f"{hosts.all[0].name} takes {hosts.all[0].needs}",
+            highlight=False,
+            soft_wrap=True,
+        )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
     key = "" if settings.api_key is None else " -H 'Authorization: Bearer YOUR_KEY'"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.cli.names import find_model
 from app.cli.terminal import set_up_logging
 from app.settings import TrainSettings
 from medusa.errors import InvalidRequestError, MedusaError
@@ -36,13 +37,12 @@ def run(settings: TrainSettings) -> None:
     from medusa.speculation.heads.weights import write_heads
     from medusa.training.fit import Base, fit
     from medusa.training.shards import ShardStore, load_prompts
-    from models import resolve
 
     set_up_logging(settings.verbose)
     console = Console()
     prompts = load_prompts(settings.prompts)
     store = ShardStore(settings.out.with_suffix(".data"))
-    model = load_model(resolve(settings.model).model, settings.gpu_layers)
+    model = load_model(find_model(settings.model, settings).model, settings.gpu_layers)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -12,6 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
@@ -168,7 +169,25 @@ async def generate(
 ) -> Response:
     """Serve a generating request: at once, or as a stream if the body asks for one."""
     service = service_of(request)
-    backend = service.hosts.find(body.model).backend
+    with ExitStack() as ending:
+        backend = ending.enter_context(await service.hosts.use(body.model))
+        exchange, job = await _start(request, body, backend, parse)
+        if body.stream:
+            ending.callback(exchange.cancel)
+            frames = _guarded(dialect, job.frames(exchange.events()))
+            return EventStream(frames, on_end=ending.pop_all().close)
+        generated = await exchange.while_connected(request, exchange.gather())
+        return await in_words(lambda: job.answer(generated))
+
+
+async def _start(
+    request: Request,
+    body: Body,
+    backend: Backend,
+    parse: Callable[[Body, Backend], Awaitable[Job]],
+) -> tuple[Exchange, Job]:
+    """Hand what a body asks for to the backend."""
+    service = service_of(request)
     try:
         with service.metrics.refusals(body.count):
             backend.check_room(body.count)
@@ -186,11 +205,15 @@ async def generate(
         if error.field is not None:
             error.field = body.field_names.get(error.field, error.field)
         raise
+<<<<<<< HEAD
     if body.stream:
         frames = _guarded(dialect, job.frames(exchange.events()))
         return dialect.stream(frames, exchange.cancel)
     generated = await exchange.while_connected(request, exchange.gather())
     return await in_words(lambda: job.answer(generated))
+=======
+    return exchange, job
+>>>>>>> main
 
 
 async def in_words(answer: Callable[[], BaseModel]) -> Response:

@@ -12,8 +12,8 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.dialects.by_path import dialect_of
 from app.dialects.dialect import RETRY
-from app.dialects.openai.errors import OPENAI
 from app.door.config import DoorConfig
 from app.door.refusals import RefusedError
 
@@ -192,7 +192,8 @@ class Connection(H11Protocol):
 
     def _refuse(self, error: RefusedError) -> None:
         """Answer by ourselves, where no answer has begun, and close."""
-        response, status = OPENAI.error(error).response(), error.status_code
+        path = "" if self.cycle is None else self.cycle.scope["path"]
+        response, status = dialect_of(path).error(error).response(), error.status_code
         reason = http.HTTPStatus(status).phrase.encode()
         with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun; HEAD has no body
             for event in (
@@ -209,7 +210,7 @@ class Connection(H11Protocol):
 
 def _refusal(error: RefusedError) -> ASGIApp:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await OPENAI.error(error).response()(scope, receive, send)
+        await dialect_of(scope["path"]).error(error).response()(scope, receive, send)
 
     return refuse
 

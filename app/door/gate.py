@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth import Guard
+from app.dialects.by_path import dialect_of
 from app.dialects.openai.errors import OPENAI
 from app.door.config import DoorConfig
 from app.door.refusals import RefusedError, in_units
@@ -47,7 +48,7 @@ class Gate:
             if scope["path"] in self._locked:
                 self._guard.check(OPENAI.key(headers))
         except Exception as error:
-            await OPENAI.error(error).response()(scope, receive, send)
+            await dialect_of(scope["path"]).error(error).response()(scope, receive, send)
             return
         await self._app(scope, bounded(receive, headers, self._config.max_body), send)
 

@@ -4,24 +4,32 @@ The command line (app/cli) and the README's table are made from these models. De
 or training have are taken from there.
 """
 
-from app.settings.base import ComputeSettings, Settings
+from app.settings.base import ComputeSettings, HubSettings, Settings
 from app.settings.jobs import (
+    CheckSettings,
     ConvertCatalogueSettings,
     ConvertHeadsSettings,
     ConvertModelSettings,
     DoctorSettings,
+    PullSettings,
+    RemoveSettings,
     TrainSettings,
 )
-from app.settings.running import GenerateSettings, ModelSettings, ServerSettings
+from app.settings.model import ModelSettings
+from app.settings.running import GenerateSettings, ServerSettings
 
 __all__ = [
+    "CheckSettings",
     "ComputeSettings",
     "ConvertCatalogueSettings",
     "ConvertHeadsSettings",
     "ConvertModelSettings",
     "DoctorSettings",
     "GenerateSettings",
+    "HubSettings",
     "ModelSettings",
+    "PullSettings",
+    "RemoveSettings",
     "ServerSettings",
     "Settings",
     "TrainSettings",

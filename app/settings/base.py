@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
@@ -40,14 +40,11 @@ def _parse_gpu_layers(value: object) -> object:
 
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 TextFile = Annotated[ExistingFile, AfterValidator(_text_file)]
-ModelName = Annotated[
-    str,
-    Opt(
-        help="Catalogue name (see `llama-medusa models list`) or path of a GGUF file.",
-        positional=True,
-        variable=True,
-    ),
-]
+MODEL_HELP = (
+    "Catalogue name (see `llama-medusa list`), path of a GGUF file, or OWNER/NAME[:QUANTISATION] "
+    "of the Hugging Face Hub"
+)
+ModelName = Annotated[str, Opt(help=f"{MODEL_HELP}.", positional=True, variable=True)]
 
 
 class Settings(BaseModel):
@@ -85,3 +82,17 @@ class ComputeSettings(Settings):
     verbose: Annotated[bool, Opt(help="Log what llama.cpp says.", short="-v", variable=True)] = (
         False
     )
+
+
+class HubSettings(Settings):
+    """How to talk to the Hugging Face Hub."""
+
+    hf_token: Annotated[
+        str | None,
+        Opt(help="Access token of the Hub, for gated repositories.", variable="HF_TOKEN"),
+        Field(repr=False),
+    ] = None
+    offline: Annotated[
+        bool,
+        Opt(help="Do without the Hub: use only what has been downloaded before.", variable=True),
+    ] = False

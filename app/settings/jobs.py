@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from app.settings.base import ComputeSettings, ExistingFile, ModelName, Settings, TextFile
+from app.settings.base import (
+    MODEL_HELP,
+    ComputeSettings,
+    ExistingFile,
+    HubSettings,
+    ModelName,
+    Settings,
+    TextFile,
+)
 from app.settings.option import Opt
 from convert.outtypes import HeadsOutType, OutType
 from medusa.llama.params import MAX_SEQUENCES
@@ -12,7 +20,7 @@ from medusa.training.config import FitConfig
 from models import DEFAULT_MODEL
 
 
-class TrainSettings(ComputeSettings):
+class TrainSettings(ComputeSettings, HubSettings):
     """What heads are trained, on what."""
 
     model: ModelName = DEFAULT_MODEL
@@ -65,15 +73,6 @@ class TrainSettings(ComputeSettings):
             draft_vocab=self.draft_vocab or None,
             epochs=self.epochs,
         )
-
-
-class HubSettings(Settings):
-    """How to talk to the Hugging Face Hub."""
-
-    token: Annotated[
-        str | None, Opt(help="Access token, for gated repositories.", variable="HF_TOKEN")
-    ] = None
-    offline: Annotated[bool, Opt(help="Use only what has been downloaded before.")] = False
 
 
 class RepositorySettings(HubSettings):
@@ -132,9 +131,7 @@ class ConvertHeadsSettings(RepositorySettings, DraftVocabSettings):
 class ConvertCatalogueSettings(HubSettings, DraftVocabSettings):
     """A catalogue model to get and convert with its heads."""
 
-    name: Annotated[
-        str, Opt(help="Name in the catalogue: llama-medusa models list.", positional=True)
-    ]
+    name: Annotated[str, Opt(help="Name in the catalogue: llama-medusa list.", positional=True)]
     outtype: Annotated[
         OutType | None, Opt(help="Number format of the model.", unset="the catalogue's")
     ] = None
@@ -143,13 +140,40 @@ class ConvertCatalogueSettings(HubSettings, DraftVocabSettings):
     ] = None
 
 
-class DoctorSettings(Settings):
+class PullSettings(HubSettings):
+    """A model to download."""
+
+    name: Annotated[
+        str, Opt(help="OWNER/NAME[:QUANTISATION] of the Hugging Face Hub.", positional=True)
+    ]
+
+
+class RemoveSettings(Settings):
+    """A model to delete."""
+
+    name: Annotated[
+        str,
+        Opt(
+            help="Name as `llama-medusa list` shows it; OWNER/NAME: all quantisations of it.",
+            positional=True,
+        ),
+    ]
+    yes: Annotated[bool, Opt(help="Do not ask.", short="-y")] = False
+
+
+class CheckSettings(HubSettings):
+    """A model whose files are checked."""
+
+    name: Annotated[str, Opt(help=f"{MODEL_HELP}.", positional=True)]
+
+
+class DoctorSettings(HubSettings):
     """What is looked at, and how thoroughly."""
 
     model: Annotated[
         str | None,
         Opt(
-            help="Also say how this model would be served: catalogue name or path of a GGUF.",
+            help=f"Also say how this model would be served. {MODEL_HELP}.",
             unset="none",
             positional=True,
         ),

@@ -97,6 +97,8 @@ class Option:
                 return "on" if value else "off"
             case float(value):
                 return f"{value:g}"
+            case list(values):
+                return " ".join(map(str, values))
             case value:
                 return str(value)
 

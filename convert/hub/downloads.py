@@ -65,7 +65,7 @@ def plan_download(repo: str, choose: Chooser, access: HubAccess) -> Download:
         DownloadError: the repository cannot be had, or holds nothing that is needed.
     """
     if access.offline or constants.HF_HUB_OFFLINE:
-        return Download(repo, choose(_cached_names(repo, access)), 0, 0)
+        return Download(repo, choose(file_names(cached_folder(repo, access))), 0, 0)
     try:
         info = HfApi(token=access.token).model_info(
             repo, revision=access.revision, files_metadata=True
@@ -87,7 +87,7 @@ def fetch(download: Download, access: HubAccess) -> Path:
         DownloadError: the download failed; starting again gets what is still missing.
     """
     if access.offline or constants.HF_HUB_OFFLINE:
-        return _cached_folder(download.repo, access)
+        return cached_folder(download.repo, access)
     try:
         return Path(
             snapshot_download(
@@ -105,8 +105,12 @@ def _is_cached(repo: str, name: str, commit: str | None) -> bool:
     return isinstance(try_to_load_from_cache(repo, name, revision=commit), str)
 
 
-def _cached_folder(repo: str, access: HubAccess) -> Path:
-    """The newest cached snapshot of the revision asked for, whole or not."""
+def cached_folder(repo: str, access: HubAccess) -> Path:
+    """The newest cached snapshot of the revision asked for, whole or not.
+
+    Raises:
+        DownloadError: there is none.
+    """
     try:
         return Path(
             snapshot_download(
@@ -121,8 +125,9 @@ def _cached_folder(repo: str, access: HubAccess) -> Path:
         ) from None
 
 
-def _cached_names(repo: str, access: HubAccess) -> list[str]:
-    return [path.name for path in _cached_folder(repo, access).iterdir()]
+def file_names(folder: Path) -> list[str]:
+    """All files in a folder and in those inside it, as a repository names them."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def _explain(error: Exception, repo: str, access: HubAccess) -> Exception:
@@ -131,12 +136,12 @@ def _explain(error: Exception, repo: str, access: HubAccess) -> Exception:
         case GatedRepoError():
             return DownloadError(
                 f"{repo} is open only to those who accepted its terms: accept them on the Hub's "
-                "page and give your token with --token or HF_TOKEN"
+                "page and give your token with --hf-token or HF_TOKEN"
             )
         case RepositoryNotFoundError() | HFValidationError():
             return DownloadError(
-                f"the Hub has no model repository {repo}, or it is private and --token is needed; "
-                "and there is no folder of that name"
+                f"the Hub has no model repository {repo}, or it is private and --hf-token is "
+                "needed; and there is no folder of that name"
             )
         case RevisionNotFoundError():
             return DownloadError(f"{repo} has no revision {access.revision}")

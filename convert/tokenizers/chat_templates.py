@@ -1,4 +1,11 @@
-"""Chat templates of models whose checkpoints carry none."""
+"""Chat templates: those beside a model's weights, and of models that carry none."""
+
+from pathlib import Path
+
+from convert.files.checkpoint import read_optional_json
+
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
+"""Where a repository may have one."""
 
 VICUNA = """\
 {%- if messages[0]['role'] == 'system' -%}
@@ -29,3 +36,19 @@ The assistant gives helpful, detailed, and polite answers to the user's question
 def default_template(name: str) -> str | None:
     """The template that a model of this name was trained on, if it is one of the known few."""
     return VICUNA if "vicuna" in name.lower() else None
+
+
+def template_in(folder: Path) -> str | None:
+    """The template in a folder's files, None where there is none.
+
+    Raises:
+        CheckpointError: tokenizer_config.json is damaged.
+    """
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text("utf-8", "replace")
+    template = read_optional_json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):  # several by name
+        named = {each.get("name"): each.get("template") for each in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None

@@ -32,6 +32,7 @@ class Generated:
     prompt_logprobs: tuple[TokenLogprob | None, ...] = ()
     hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
     embedding: np.ndarray | None = None  # see Embedded
+    drafts: list[str | None] = field(default_factory=list)  # who guessed each token
     end_logprob: float | None = None
     reason: FinishReason | None = None
     stop: str | None = None  # the stop string that ended the text, if one did
@@ -52,6 +53,7 @@ class Generated:
                 self.text += event.text
                 self.tokens.extend(event.tokens)
                 self.logprobs.extend(event.logprobs)
+                self.drafts.extend(event.drafts)
                 if event.hidden is not None:
                     self.hidden.append(event.hidden)
             case Finished():

@@ -71,6 +71,14 @@ class Engine(Intake):
         self._observer = observer
         rules = MemoryRules.of(capabilities, config)
         self._context = Context(model, rules.context_params(config))
+        try:
+            self._start(heads, config, rules)
+        except BaseException:
+            self._context.close()
+            raise
+
+    def _start(self, heads: Heads | None, config: EngineConfig, rules: MemoryRules) -> None:
+        model = self.model
         batch = Batch(config.n_batch, rules.ids)
         self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
         self._drafter = self._make_drafter(heads, batch, rewinds=rules.can_truncate)

@@ -70,6 +70,7 @@ class Delta:
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
     hidden: np.ndarray | None = None  # [n_tokens, n_embd] float32
+    drafts: tuple[str | None, ...] = ()  # if asked for: who guessed each token; None: nobody
 
 
 @dataclass(frozen=True)

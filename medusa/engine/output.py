@@ -78,6 +78,7 @@ class _Pending:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     hidden: list[np.ndarray] = field(default_factory=list)
+    drafts: list[str | None] = field(default_factory=list)
 
 
 class Output:
@@ -91,7 +92,7 @@ class Output:
 
     def __init__(self, request: GenerationRequest, vocabulary: Vocabulary, sink: EventSink) -> None:
         self.closed = False  # nothing is sent any more
-        self.accepted_drafts = 0
+        self._accepted_drafts = 0
         self._proposed_drafts = 0
         self._steps = 0
         self.cached_tokens = 0  # of the prompt, found in the KV cache
@@ -169,6 +170,12 @@ class Output:
         pending.text += chunk.text
         return chunk.stopped
 
+    def accepted(self, sources: Sequence[str]) -> None:
+        """Note who guessed the first tokens of a step; the one after them is nobody's guess."""
+        self._accepted_drafts += len(sources)
+        if self._request.return_drafts:
+            self._pending.drafts += [*sources, None]
+
     def end(self, token: int, logits: np.ndarray) -> None:
         """Take over the end token, which is no part of the answer."""
         if self._request.logprobs is not None:
@@ -194,6 +201,7 @@ class Output:
                     tuple(pending.tokens),
                     tuple(pending.logprobs),
                     np.array(pending.hidden) if pending.hidden else None,
+                    tuple(pending.drafts[: len(pending.tokens)]),
                 )
             )
         if reason is not None:
@@ -222,8 +230,8 @@ class Output:
             prompt_tokens=len(self._request.prompt),
             cached_tokens=self.cached_tokens,
             completion_tokens=n_generated,
-            accepted_drafts=self.accepted_drafts,
-            rejected_drafts=self._proposed_drafts - self.accepted_drafts,
+            accepted_drafts=self._accepted_drafts,
+            rejected_drafts=self._proposed_drafts - self._accepted_drafts,
             steps=self._steps,
             queue_seconds=admitted - self._submitted,
             decode_seconds=now - decode_started,

@@ -66,6 +66,11 @@ class Verified:
     hidden: np.ndarray | None
     """[n_embd] float32 of the last accepted node, if computed; valid until the next decode."""
 
+    @property
+    def sources(self) -> list[str]:
+        """Who guessed each accepted draft."""
+        return self.tree.sources_of(self.path)
+
 
 @dataclass
 class StepResult:

@@ -1,7 +1,8 @@
 """What one step of the engine did and where its time went."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from medusa.engine.plan import StepResult
@@ -22,8 +23,8 @@ class StepReport:
     batch_tokens: int = 0  # rows of the decode: roots and drafts, and prompts that are scored
     prefilled_tokens: int = 0
     emitted_tokens: int = 0
-    drafts_proposed: int = 0
-    drafts_accepted: int = 0
+    proposed: Mapping[str, int] = field(default_factory=dict)  # drafts, by who guessed them
+    accepted: Mapping[str, int] = field(default_factory=dict)
     draft_failures: int = 0  # errors that cost guesses
     failures: int = 0  # 1: the step failed and did nothing
 
@@ -41,10 +42,15 @@ class StepReport:
             batch_tokens=rows + n_scored,
             prefilled_tokens=result.plan.n_prefilled,
             emitted_tokens=emitted,
-            drafts_proposed=rows - len(verified),
-            drafts_accepted=sum(len(v.path) - 1 for v in verified),
+            proposed=Counter(source for v in verified for source in v.tree.sources),
+            accepted=Counter(source for v in verified for source in v.sources),
             draft_failures=drafted.failures,
         )
+
+    @property
+    def drafts_proposed(self) -> int:
+        """Drafts verified."""
+        return sum(self.proposed.values())
 
     @property
     def overhead_seconds(self) -> float:

@@ -149,7 +149,7 @@ def _accept(
         sequence.append(token, logits[node], None if hidden is None else hidden[node])
         if sequence.finish_reason is not None:
             break
-    sequence.output.accepted_drafts += len(path) - 1
+    sequence.output.accepted(tree.sources_of(path))
     return path
 
 

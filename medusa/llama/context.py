@@ -136,9 +136,7 @@ class Context:
             self._embeddings = embeddings
         status = self._lib.llama_decode(self.handle, batch.as_struct())
         if status:
-            reason = {1: "no free KV cells", 2: "aborted", -4: "an exception"}.get(
-                status, "internal error"
-            )
+            reason = _REASONS.get(status, "internal error")
             raise DecodeError(f"llama_decode of {batch.size} tokens failed: {reason} ({status})")
         self._lib.llama_synchronize(self.handle)
 

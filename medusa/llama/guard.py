@@ -35,7 +35,7 @@ def guarded(llama_cpp: Any, library: Path = LIBRARY) -> Any:
     real = {name: getattr(llama_cpp, name) for name in pairs}
     guard.medusa_guard_bind(*(ctypes.cast(f, ctypes.c_void_p) for f in real.values()))
 
-    def log_exception(status: int, function: Any, _arguments: object) -> int:
+    def log_exception(status: Any, function: Any, _arguments: object) -> Any:
         if status < 0:
             message = ctypes.create_string_buffer(_MESSAGE_BYTES)
             guard.medusa_guard_take(message, _MESSAGE_BYTES)

@@ -10,7 +10,7 @@ from itertools import count
 
 from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
 from medusa.speculation.cost import StepCost
-from medusa.speculation.sources.source import ROOT, Draft
+from medusa.speculation.sources.source import GRAMMAR, ROOT, Draft
 from medusa.speculation.tree import TokenTree, TreeLimits
 
 LEAST_GAIN = 1.05
@@ -124,6 +124,7 @@ class TreeGrowth:
         self._tokens: list[int] = []
         self._parents: list[int] = []
         self._depths: list[int] = []
+        self._sources: list[str] = []  # who guessed each node but the root
         self._drafts: list[list[tuple[Draft, int]]] = []  # that go on below a node, and where
         self._constraints: list[TokenConstraint | None] = []  # on what comes below a node
         self._inner: set[int] = set()
@@ -146,6 +147,7 @@ class TreeGrowth:
     def grow(self) -> None:
         """Add the next node."""
         negative_chance, _, parent, token = heapq.heappop(self._candidates)
+        self._sources.append(_guesser(self._drafts[parent], self._constraints[parent], token))
         self._n_leaves += parent in self._inner
         self._inner.add(parent)
         drafts = [
@@ -164,8 +166,8 @@ class TreeGrowth:
 
     def tree(self, n_nodes: int | None = None) -> TokenTree:
         """What has grown so far, or its first nodes beside the root."""
-        end = None if n_nodes is None else n_nodes + 1
-        return TokenTree(tuple(self._tokens[:end]), tuple(self._parents[:end]))
+        tree = TokenTree(tuple(self._tokens), tuple(self._parents), tuple(self._sources))
+        return tree if n_nodes is None else tree.first(n_nodes + 1)
 
     def _add(
         self,
@@ -197,6 +199,18 @@ class TreeGrowth:
             len(self._tokens) <= limits.max_nodes
             and self._n_leaves + (parent in self._inner) <= limits.max_leaves
         )
+
+
+def _guesser(
+    drafts: list[tuple[Draft, int]], constraint: TokenConstraint | None, token: int
+) -> str:
+    """Whose guess a token is: where several are right, the one whose word goes first."""
+    if constraint is not None and constraint.forced():
+        return GRAMMAR
+    *earlier, (last, last_place) = drafts
+    if earlier and token not in last.guesses(last_place):
+        return _guesser(earlier, None, token)
+    return last.source
 
 
 def _merged(drafts: list[tuple[Draft, int]]) -> Mapping[int, float]:

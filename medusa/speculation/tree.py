@@ -4,7 +4,8 @@ Node 0 is the root: the newest accepted token, which is not in the KV cache yet.
 holds a guess for the token d places after the root. Pure data; no model needed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class TokenTree:
 
     tokens: tuple[int, ...]
     parents: tuple[int, ...]  # the root's is -1
+    sources: tuple[str, ...] = field(default=(), compare=False)  # who guessed each, but the root
 
     def __post_init__(self) -> None:
         assert self.parents[0] == -1
@@ -77,7 +79,11 @@ class TokenTree:
 
     def first(self, count: int) -> "TokenTree":
         """The tree of the first `count` nodes, the root included."""
-        return TokenTree(self.tokens[:count], self.parents[:count])
+        return TokenTree(self.tokens[:count], self.parents[:count], self.sources[: count - 1])
+
+    def sources_of(self, path: Sequence[int]) -> list[str]:
+        """Who guessed each node of a path but the root, which comes first."""
+        return [self.sources[node - 1] for node in path[1:]]
 
     def child(self, node: int, token: int) -> int | None:
         """The child of `node` that guesses `token`, if there is one."""

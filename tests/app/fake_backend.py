@@ -39,6 +39,7 @@ class Script:
     hangs: bool = False  # it never ends by itself
     stop: str | None = None  # that ended it
     one_token: bool = False  # each text is one, whose id is its first byte
+    source: str = "heads"  # of all tokens of a text but the last
 
     def tokens(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode()[:1] if self.one_token else text.encode())
@@ -52,7 +53,9 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
     for text in script.texts:
         tokens = script.tokens(text)
         entries = [TokenLogprob(token, script.logprob, ((token, -0.5),)) for token in tokens]
-        yield Delta(request.id, text, tokens, () if request.logprobs is None else tuple(entries))
+        drafts = (*[script.source] * (len(tokens) - 1), None) if request.return_drafts else ()
+        logprobs = () if request.logprobs is None else tuple(entries)
+        yield Delta(request.id, text, tokens, logprobs, drafts=drafts)
     if script.failure is not None:
         yield Failed(request.id, script.failure, "it broke")
     elif not script.hangs:

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from app.backend import Backend
 from app.door.config import DoorConfig
-from app.hosts import ModelHost, ModelHosts
+from app.host import ModelHost
+from app.hosts import ModelHosts
 from app.server import create_app
 from medusa.engine.report import StepObserver
 
@@ -22,10 +23,10 @@ def host_of(name: str, load: Callable[[], Backend]) -> ModelHost:
     return ModelHost(name, open_backend)
 
 
-def wait_until_loaded(client: TestClient, host: ModelHost) -> Backend:
+def wait_until_ready(client: TestClient, hosts: ModelHosts) -> None:
     """Raises what the loading raised."""
     assert client.portal is not None, "the application does not run"
-    return client.portal.call(host.ready)
+    client.portal.call(hosts.ready)
 
 
 def _same(backend: Backend) -> Backend:
@@ -36,10 +37,9 @@ def _same(backend: Backend) -> Backend:
 def served(
     *backends: Backend, api_key: str | None = None, door: DoorConfig | None = None
 ) -> Iterator[TestClient]:
-    """A client of an application with these backends, each under its own name and loaded."""
+    """A client of an application with these backends, by their names; the first is loaded."""
     hosts = ModelHosts([host_of(each.info.name, partial(_same, each)) for each in backends])
     app = create_app(hosts, api_key=api_key, door=door)
     with TestClient(app, raise_server_exceptions=False) as client:
-        for host in hosts.all:
-            wait_until_loaded(client, host)
+        wait_until_ready(client, hosts)
         yield client

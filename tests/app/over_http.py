@@ -93,7 +93,8 @@ def listening(
     """Serve a backend until the block ends; the model is loaded when it begins."""
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
-    app = create_app(ModelHosts([host]), api_key=api_key, door=door)
+    hosts = ModelHosts([host])
+    app = create_app(hosts, api_key=api_key, door=door)
     config = server_config(app, door, grace=1, certificate=certificate)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -107,7 +108,7 @@ def listening(
     thread.start()
     clients = ExitStack()
     try:
-        wait_until(lambda: server.started and host.is_ready)
+        wait_until(lambda: server.started and hosts.are_ready)
         connections = config.http_protocol_class
         assert issubclass(connections, Connection)
         yield Listening(address, connections, clients, "http" if certificate is None else "https")

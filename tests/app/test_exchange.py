@@ -66,7 +66,7 @@ async def post_and_leave(
         "client": ("test", 1), "server": ("test", 80),
     }  # fmt: skip
     async with app.router.lifespan_context(app):
-        await hosts.all[0].ready()
+        await hosts.ready()
         await app(scope, receive, send)
     return sent
 

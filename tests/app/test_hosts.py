@@ -6,11 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.backend import Stats
-from app.hosts import ModelFailedError, ModelHost, ModelHosts, ModelLoadingError, UnknownModelError
+from app.host import ModelFailedError, ModelHost, ModelLoadingError
+from app.hosts import ModelHosts, UnknownModelError
 from app.server import create_app
 from medusa.engine.report import StepObserver, StepReport
 from tests.app.fake_backend import FAKE, FakeBackend
-from tests.app.in_process import host_of, served, wait_until_loaded
+from tests.app.in_process import host_of, served, wait_until_ready
 
 
 def ignore(_report: StepReport) -> None:
@@ -21,7 +22,7 @@ def named(name: str) -> FakeBackend:
     return FakeBackend(info=dataclasses.replace(FAKE, name=name))
 
 
-def test_a_host_is_loading_and_then_ready_for_all_who_wait() -> None:
+def test_a_server_is_loading_and_then_ready_for_all_who_wait() -> None:
     backend, gate = FakeBackend(), threading.Event()
 
     def load() -> FakeBackend:
@@ -29,36 +30,37 @@ def test_a_host_is_loading_and_then_ready_for_all_who_wait() -> None:
         return backend
 
     async def run() -> None:
-        host = host_of("fake", load)
-        waiting = [asyncio.create_task(host.ready()) for _ in range(2)]  # before loading begins
-        async with ModelHosts([host]).running(ignore):
+        hosts = ModelHosts([host_of("fake", load)])
+        waiting = [asyncio.create_task(hosts.ready()) for _ in range(2)]  # before loading begins
+        async with hosts.running(ignore):
             await asyncio.sleep(0)
-            assert not host.is_ready
+            assert not hosts.are_ready
             with pytest.raises(ModelLoadingError, match="fake"):
-                host.backend
+                await hosts.use("fake")
             waiting.pop().cancel()
             gate.set()
-            assert await waiting[0] is backend
-            assert host.backend is backend
+            await waiting[0]
+            with await hosts.use("fake") as used:
+                assert used is backend
             assert not backend.closed
         assert backend.closed
 
     asyncio.run(run())
 
 
-def test_a_host_that_fails_tells_everyone_why() -> None:
+def test_a_first_model_that_fails_tells_everyone_why() -> None:
     def load() -> FakeBackend:
         raise OSError("disk on fire")
 
     async def run() -> None:
-        host = host_of("fake", load)
-        hosts = ModelHosts([host])
+        hosts = ModelHosts([host_of("fake", load)])
         async with hosts.running(ignore):
             for _ in range(2):
                 with pytest.raises(OSError, match="disk on fire"):
-                    await host.ready()
+                    await hosts.ready()
             with pytest.raises(ModelFailedError):
-                host.backend
+                await hosts.use("fake")
+            assert not hosts.are_ready
             assert hosts.stats() == Stats(0, 0, 0)
 
     asyncio.run(run())
@@ -96,6 +98,7 @@ def test_each_request_reaches_the_model_it_names() -> None:
         answer = client.post("/v1/completions", json={"prompt": "Hi", "model": "b"}).json()
         assert answer["model"] == "b"
         assert (len(a.submitted), len(b.submitted)) == (0, 1)
+        assert client.get("/v1/models/a").json()["status"] == {"value": "loaded", "failed": False}
         assert "llama_medusa_slots 8.0" in client.get("/metrics").text
 
 
@@ -119,9 +122,9 @@ def test_while_loading_everything_is_503_and_may_be_tried_again() -> None:
             assert int(answer.headers["Retry-After"]) > 0
         assert client.get("/metrics").status_code == 200
         gate.set()
-        wait_until_loaded(client, hosts.all[0])
+        wait_until_ready(client, hosts)
         assert client.get("/health").json() == {
-            "status": "ok", "slots": 4, "active": 1, "waiting": 2,
+            "status": "ok", "models": {"fake": "loaded"}, "slots": 4, "active": 1, "waiting": 2,
         }  # fmt: skip
 
 
@@ -134,7 +137,7 @@ def test_steps_are_counted_from_the_start() -> None:
 
     hosts = ModelHosts([ModelHost("fake", load)])
     with TestClient(create_app(hosts, api_key=None)) as client:
-        wait_until_loaded(client, hosts.all[0])
+        wait_until_ready(client, hosts)
         observers[0](StepReport(n_decoding=1, emitted_tokens=3, draft_failures=2))
         text = client.get("/metrics").text
     assert "llama_medusa_generated_tokens_total 3.0" in text

@@ -7,15 +7,16 @@ from pydantic import BaseModel
 
 from app.dialects.dialect import service_of
 from app.dialects.openai.errors import OPENAI
-from app.hosts import DEFAULT_ALIAS
+from app.host import State
 
 router = OPENAI.router(guarded=False)
 
 
 class Health(BaseModel):
-    """The server is ready."""
+    """The server is ready; the numbers are those of the models in memory."""
 
     status: str = "ok"
+    models: dict[str, State]
     slots: int
     active: int
     waiting: int
@@ -23,9 +24,16 @@ class Health(BaseModel):
 
 @router.get("/health", summary="Is the server ready?")
 async def health(request: Request) -> Health:
-    """200 when requests are answered, 503 while the model is loading."""
-    stats = service_of(request).hosts.find(DEFAULT_ALIAS).backend.stats()
-    return Health(slots=stats.slots, active=stats.running, waiting=stats.waiting)
+    """200 when requests are answered, 503 while the first model is loading."""
+    hosts = service_of(request).hosts
+    hosts.check_started()
+    stats = hosts.stats()
+    return Health(
+        models={host.name: host.state for host in hosts.all},
+        slots=stats.slots,
+        active=stats.running,
+        waiting=stats.waiting,
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")

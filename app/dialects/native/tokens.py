@@ -18,6 +18,7 @@ class TokenizeBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     content: str
+    model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
     parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")
     with_pieces: bool = Field(False, description="Also return each token's text.")
@@ -36,6 +37,7 @@ class DetokenizeBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tokens: list[int]
+    model: str = DEFAULT_ALIAS
 
 
 class Content(BaseModel):
@@ -47,15 +49,16 @@ class Content(BaseModel):
 @router.post("/tokenize", response_model=Tokens, summary="Split text into tokens")
 async def tokenize(body: TokenizeBody, request: Request) -> Response:
     """Token ids of a text."""
-    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
-    (tokens,) = await backend.tokenize(
-        [body.content], add_special=body.add_special, parse_special=body.parse_special
-    )
+    with await service_of(request).hosts.use(body.model) as backend:
+        (tokens,) = await backend.tokenize(
+            [body.content], add_special=body.add_special, parse_special=body.parse_special
+        )
+        pieces = backend.pieces
 
     def answer() -> Tokens:
         if not body.with_pieces:
             return Tokens(tokens=tokens)
-        return Tokens(tokens=tokens, pieces=[spell(backend.pieces, [token]) for token in tokens])
+        return Tokens(tokens=tokens, pieces=[spell(pieces, [token]) for token in tokens])
 
     return await in_words(answer)
 
@@ -63,7 +66,7 @@ async def tokenize(body: TokenizeBody, request: Request) -> Response:
 @router.post("/detokenize", response_model=Content, summary="Join tokens to text")
 async def detokenize(body: DetokenizeBody, request: Request) -> Response:
     """Text of token ids."""
-    backend = service_of(request).hosts.find(DEFAULT_ALIAS).backend
-    tokens = body.tokens
-    check_token_ids(tokens, backend.info.n_vocab, "tokens")
-    return await in_words(lambda: Content(content=spell(backend.pieces, tokens)))
+    with await service_of(request).hosts.use(body.model) as backend:
+        check_token_ids(body.tokens, backend.info.n_vocab, "tokens")
+        pieces = backend.pieces
+    return await in_words(lambda: Content(content=spell(pieces, body.tokens)))

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
-from pydantic import BaseModel, FailFast, Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from app.backend import Backend
 from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
@@ -14,15 +14,14 @@ from app.dialects.openai.common import (
     MAX_LOGPROBS,
     GenerationBody,
     Reason,
-    UsageBody,
-    UsageIfSet,
     new_identity,
-    total_usage,
 )
+from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
 from app.dialects.openai.tools import ToolFields
+from app.dialects.openai.usage import UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
@@ -42,6 +41,9 @@ class ChatBody(GenerationBody, ToolFields):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
+    return_drafts: bool = Field(
+        False, description="Tell in `drafts` which tokens were guessed, and by whom."
+    )
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Further variables of the chat template, such as enable_thinking."
     )
@@ -79,7 +81,7 @@ class ChatBody(GenerationBody, ToolFields):
         return Question(messages, self, content, variables)
 
 
-class ChatChoice(BaseModel):
+class ChatChoice(DraftsIfAsked):
     """One answer."""
 
     index: int
@@ -99,7 +101,7 @@ class ChatCompletion(UsageIfSet):
     usage: UsageBody | None = None
 
 
-class ChunkChoice(BaseModel):
+class ChunkChoice(DraftsIfAsked):
     """What a chunk adds to one answer."""
 
     index: int
@@ -140,6 +142,7 @@ class ChatJob:
         self._pieces = backend.pieces
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
+        self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
         self.requests = [
             body.request(
                 question.prompt.tokens,
@@ -149,6 +152,7 @@ class ChatJob:
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=question.constraint,
                 shown=question.prompt.shown,
+                return_drafts=body.return_drafts,
             )
             for choice in range(body.n)
         ]
@@ -172,6 +176,7 @@ class ChatJob:
                 message=answer.whole(each.text),
                 logprobs=self._logprobs(each.logprobs),
                 finish_reason=answer.reason(each.reason),
+                drafts=self._drafts[index].feed(each.tokens, each.drafts),
             )
             for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
         ]
@@ -189,9 +194,14 @@ class ChatJob:
             answer = self._answers[index]
             match event:
                 case Delta(text=text, logprobs=entries):
-                    delta, logprobs = answer.feed(text), self._logprobs(entries)
-                    if delta != MessageDelta() or logprobs is not None:
-                        yield self._frame(ChunkChoice(index=index, delta=delta, logprobs=logprobs))
+                    choice = ChunkChoice(
+                        index=index,
+                        delta=answer.feed(text),
+                        logprobs=self._logprobs(entries),
+                        drafts=self._drafts[index].feed(event.tokens, event.drafts),
+                    )
+                    if choice != ChunkChoice(index=index, delta=MessageDelta()):
+                        yield self._frame(choice)
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
                     rest = answer.finish()

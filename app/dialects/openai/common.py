@@ -1,4 +1,4 @@
-"""What completions and chat completions share: fields, usage, and the words for how it ended."""
+"""What completions and chat completions share: fields, and the words for how it ended."""
 
 import time
 import uuid
@@ -10,9 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -20,7 +18,7 @@ from app.backend import Backend
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.engine.client import Generated
-from medusa.engine.events import FinishReason, Usage
+from medusa.engine.events import FinishReason
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
@@ -135,6 +133,7 @@ class GenerationBody(SamplingFields, FormatFields):
         prompt_logprobs: int | None = None,
         constraint: Callable[[], TokenConstraint] | None = None,
         shown: frozenset[int] = frozenset(),
+        return_drafts: bool = False,
     ) -> GenerationRequest:
         """What the backend is to run for the choice with this index; each has a seed of its own."""
         return GenerationRequest(
@@ -149,62 +148,5 @@ class GenerationBody(SamplingFields, FormatFields):
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
             shown=shown,
+            return_drafts=return_drafts,
         )
-
-
-class PromptTokensDetails(BaseModel):
-    """Where the prompt's tokens came from."""
-
-    cached_tokens: int
-
-
-class CompletionTokensDetails(BaseModel):
-    """How the Medusa drafts fared, in OpenAI's own fields for predicted outputs."""
-
-    accepted_prediction_tokens: int
-    rejected_prediction_tokens: int
-
-
-class UsageBody(BaseModel):
-    """Token counts of an answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails
-
-
-def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
-    """Sum over the generations of a request.
-
-    Args:
-        usages: one for each generation, in order of their prompts.
-        per_prompt: generations that share a prompt, which then counts once.
-    """
-    prompts = usages[::per_prompt]
-    prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
-    completion_tokens = sum(usage.completion_tokens for usage in usages)
-    return UsageBody(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(
-            cached_tokens=sum(usage.cached_tokens for usage in prompts)
-        ),
-        completion_tokens_details=CompletionTokensDetails(
-            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
-            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
-        ),
-    )
-
-
-class UsageIfSet(BaseModel):
-    """A response or chunk whose `usage` is sent only where it was set, be it to null."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        if "usage" not in self.model_fields_set:
-            fields.pop("usage", None)
-        return fields

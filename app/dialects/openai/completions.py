@@ -3,8 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from fastapi import Request
 from pydantic import (
@@ -22,11 +21,8 @@ from app.dialects.openai.common import (
     REASONS,
     GenerationBody,
     Reason,
-    UsageBody,
-    UsageIfSet,
     finish_reason,
     new_identity,
-    total_usage,
 )
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import (
@@ -35,6 +31,8 @@ from app.dialects.openai.logprobs import (
     completion_logprobs,
     prompt_parts,
 )
+from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
+from app.dialects.openai.usage import UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
@@ -43,34 +41,16 @@ from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
-TokenIds = Annotated[list[int], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1)]
-TokenLists = Annotated[list[TokenIds], Field(min_length=1)]
-Prompt = str | TokenIds | Texts | TokenLists
-
 
 class CompletionBody(GenerationBody):
     """A request to continue one or several prompts."""
 
-    prompt: Prompt = Field(description="Text, token ids, or a list of either.")
+    prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
     max_tokens: int | None = Field(16, ge=0)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
     suffix: None = Field(None, description="Not supported.")
-
-    @field_validator("prompt", mode="plain", json_schema_input_type=Prompt)
-    @classmethod
-    def _prompt_kinds(cls, value: Any) -> Any:
-        """Check by types alone; a union's errors would be one for each item and each kind."""
-        if isinstance(value, str) or _is_list_of(value, str) or _is_list_of(value, int):
-            return value
-        if _is_list_of(value, list) and all(_is_list_of(each, int) for each in value):
-            return value
-        raise ValueError(
-            "must be a string, a list of strings, a list of token ids, "
-            "or a list of token-id lists, none of them an empty list"
-        )
 
     @field_validator("suffix", mode="before")
     @classmethod
@@ -89,14 +69,6 @@ class CompletionBody(GenerationBody):
         return self
 
     @property
-    def prompts(self) -> list[str | list[int]]:
-        """The prompts, one or several, in the order given."""
-        prompt: Any = self.prompt
-        if isinstance(prompt, str) or isinstance(prompt[0], int):
-            return [prompt]
-        return list(prompt)
-
-    @property
     def per_prompt(self) -> int:
         """Generations of each prompt."""
         return self.best_of or self.n
@@ -104,16 +76,12 @@ class CompletionBody(GenerationBody):
     @property
     def count(self) -> int:
         """Generations it asks for."""
-        return len(self.prompts) * self.per_prompt
+        return len(self.prompt) * self.per_prompt
 
     @property
     def is_ranked(self) -> bool:
         """Whether the likeliest of the generations are chosen."""
         return self.per_prompt > self.n
-
-
-def _is_list_of(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and set(map(type, value)) == {kind}
 
 
 class CompletionChoice(BaseModel):
@@ -145,14 +113,6 @@ class Completion(UsageIfSet):
 async def create_completion(body: CompletionBody, request: Request) -> Any:
     """Continue prompts; the answers come at once, or as server-sent events with `stream`."""
     return await generate(request, OPENAI, body, CompletionJob.parse)
-
-
-@dataclass(frozen=True)
-class PromptText:
-    """A prompt to continue."""
-
-    tokens: Sequence[int]
-    text: bytes
 
 
 class CompletionJob:
@@ -195,14 +155,7 @@ class CompletionJob:
                 kept to.
         """
         constraint = await body.constraint(backend)
-        texts = [prompt for prompt in body.prompts if isinstance(prompt, str)]
-        tokens = iter(await backend.prompt_tokens(texts))
-        prompts = [
-            PromptText(p, backend.prompt_text(p) if body.echo else b"")
-            if isinstance(p, list)
-            else PromptText(next(tokens), p.encode("utf-8", "surrogatepass"))
-            for p in body.prompts
-        ]
+        prompts = await read_prompts(body.prompt, backend)
         return cls(body, backend, prompts, await body.sampling(backend), constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:

@@ -16,7 +16,8 @@ from app.auth import UnauthorizedError
 from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.door.refusals import RefusedError
-from app.hosts import ModelFailedError, ModelLoadingError, UnknownModelError
+from app.host import ModelFailedError, ModelLoadingError
+from app.hosts import UnknownModelError
 from app.sse import frame
 from medusa.errors import (
     ContextLengthError,

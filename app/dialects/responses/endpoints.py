@@ -65,9 +65,9 @@ async def create_response(body: ResponseBody, request: Request) -> Any:
 @router.post("/responses/input_tokens", include_in_schema=False)
 async def count_input_tokens(body: ConversationBody, request: Request) -> InputTokens:
     """How many tokens a model reads of what would be a request to make a response."""
-    backend = service_of(request).hosts.find(body.model).backend
-    input = await body.read_input(memory_of(request))
-    prompt = await backend.chat(body.question(input.items).conversation())
+    with await service_of(request).hosts.use(body.model) as backend:
+        input = await body.read_input(memory_of(request))
+        prompt = await backend.chat(body.question(input.items).conversation())
     return InputTokens(input_tokens=len(prompt.tokens))
 
 

@@ -9,12 +9,13 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
-from medusa.errors import InvalidRequestError
+from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.constraint import GrammarConstraint
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
@@ -38,14 +39,14 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary. Any thread may call.
 
     Args:
-        tokenizer: makes the vocabulary as llguidance needs it, which takes a second for a large
-            one; called when the first grammar comes.
+        tokenizer: makes the vocabulary as llguidance needs it; called once, when it is needed.
     """
 
     def __init__(self, tokenizer: Callable[[], LLTokenizer]) -> None:
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._matchers: OrderedDict[GrammarSpec, LLMatcher] = OrderedDict()
+        self._closed = False
         self._lock = threading.Lock()
 
     def compile(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
@@ -54,11 +55,10 @@ class GrammarCompiler:
         Raises:
             InvalidRequestError: the grammar is wrong, uses what is not supported, or is too
                 complex; the message names what.
+            EngineStoppedError: the compiler was closed.
         """
+        tokenizer = self._vocabulary()
         with self._lock:
-            if self._tokenizer is None:
-                self._tokenizer = self._make_tokenizer()
-            tokenizer = self._tokenizer
             matcher = self._matchers.get(spec)
         if matcher is None:
             matcher = _matcher(tokenizer, spec)
@@ -68,6 +68,29 @@ class GrammarCompiler:
             while len(self._matchers) > _CACHED:
                 self._matchers.popitem(last=False)
         return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token)
+
+    def prepare(self) -> None:
+        """Make the vocabulary before the first grammar comes.
+
+        It takes up to a second for a large one, in which no other thread of Python runs.
+        """
+        with suppress(InvalidRequestError):  # it cannot be made; who needs it is told
+            self._vocabulary()
+
+    def close(self) -> None:
+        """Compile nothing more: the vocabulary is about to be freed. Nobody may be compiling."""
+        with self._lock:
+            self._closed = True
+            self._tokenizer = None
+            self._matchers.clear()
+
+    def _vocabulary(self) -> LLTokenizer:
+        with self._lock:
+            if self._closed:
+                raise EngineStoppedError("the model of this grammar is closed")
+            if self._tokenizer is None:
+                self._tokenizer = self._make_tokenizer()
+            return self._tokenizer
 
 
 def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.sources.heads import ask_heads
-from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
+from medusa.speculation.sources.source import HEADS, Draft, DraftRequest, DraftSource
 from medusa.speculation.tree import Choice, StaticShape
 
 Branches = Mapping[int, int]
@@ -23,6 +23,7 @@ class FixedDraft:
     depths: Sequence[int]  # of each place
     tokens: Sequence[Sequence[int]]  # [n_heads][top_k]
     n_vocab: int
+    source = HEADS
 
     def guesses(self, place: int) -> Mapping[int, float]:
         """As `Draft.guesses`."""

@@ -9,7 +9,7 @@ import numpy as np
 from medusa.speculation.calibration import Calibration
 from medusa.speculation.heads.guessing import Heads, Proposals
 from medusa.speculation.heads.header import Variant
-from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
+from medusa.speculation.sources.source import HEADS, Draft, DraftRequest, DraftSource
 
 
 def ask_heads(heads: Heads, requests: Sequence[DraftRequest]) -> list[Proposals]:
@@ -29,6 +29,7 @@ class HeadsDraft:
     chain: Sequence[int] | None = None
     """The heads' best guesses, where a head's guesses hold below those of the heads before it
     only (Hydra); None where they hold whatever comes before."""
+    source = HEADS
 
     def guesses(self, place: int) -> Mapping[int, float]:
         """As `Draft.guesses`."""
@@ -49,7 +50,7 @@ class HeadsSource(DraftSource):
         heads: any variant.
     """
 
-    name = "heads"
+    name = HEADS
     runs_heads = True
     optional = True
 

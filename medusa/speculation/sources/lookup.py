@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from medusa.speculation.sources.ngrams import Evidence, NgramIndex
-from medusa.speculation.sources.source import Draft, DraftRequest, DraftSource
+from medusa.speculation.sources.source import LOOKUP, Draft, DraftRequest, DraftSource
 
 PIECE = 512
 """Most tokens that are indexed in a call, for all its requests together: as many as are prefilled
@@ -91,6 +91,7 @@ class Continuation:
     end: int  # of the match
     length: int  # of the match
     count: int  # of the tokens
+    source = LOOKUP
 
     def guesses(self, place: int) -> Mapping[int, float]:
         """As `Draft.guesses`."""
@@ -126,7 +127,7 @@ class LookupSource(DraftSource):
         max_tokens: most tokens of a copy.
     """
 
-    name = "lookup"
+    name = LOOKUP
     runs_heads = False
     optional = False
 

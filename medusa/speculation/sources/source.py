@@ -11,6 +11,9 @@ from medusa.sampling.constraints import TokenConstraint
 ROOT = 0
 """The place of every draft at which a tree begins."""
 
+HEADS, LOOKUP, GRAMMAR = "heads", "lookup", "grammar"
+"""Who may have guessed a token; the grammar, what it leaves no choice about."""
+
 
 @dataclass(frozen=True)
 class DraftRequest:
@@ -33,6 +36,11 @@ class Draft(Protocol):
     A place stands for what the draft knows of a path: `ROOT` of the empty one, and `follow` leads
     from there to the others.
     """
+
+    @property
+    def source(self) -> str:
+        """Whose guesses these are, in the metrics and for clients."""
+        ...
 
     def guesses(self, place: int) -> Mapping[int, float]:
         """Tokens that may come next, each with its chance given that all before it is right."""

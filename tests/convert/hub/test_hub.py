@@ -170,7 +170,7 @@ def test_gated_repositories_need_a_token(hub: FakeHub, run: Run, tmp_path: Path)
     assert status == 1
     assert "accept them on the Hub's page and give your token" in output
     assert "Traceback" not in output
-    assert run(*command, "--token", TOKEN)[0] == 0
+    assert run(*command, "--hf-token", TOKEN)[0] == 0
 
 
 @pytest.mark.parametrize(

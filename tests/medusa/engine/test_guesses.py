@@ -1,5 +1,7 @@
 """Guesses: how many, and when."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,30 @@ def test_lookup_guesses_what_the_prompt_repeats(model: Model) -> None:
     assert usages[True].steps < 20
     assert usages[True].accepted_drafts == 40 - usages[True].steps
     assert (usages[False].steps, usages[False].rejected_drafts) == (40, 0)
+
+
+def test_who_asks_is_told_who_guessed_each_token(model: Model, heads_path: Path) -> None:
+    steps: list[StepReport] = []
+    config = EngineConfig(n_slots=2, n_ctx=1024, n_threads=THREADS, cost=FixedCost())
+    engine = Engine(model, load_heads(heads_path, model), config, steps.append)
+    prompt = tuple(model.tokenize("Ring a ring o roses, " * 4 + "ring a ring o"))
+    asked = GenerationRequest(prompt, GREEDY, 40, ignore_eos=True, return_drafts=True)
+    told, untold = generate(engine, [asked, replace(asked, return_drafts=False)])
+    engine.close()
+    for delta in told.deltas:
+        assert len(delta.drafts) == len(delta.tokens)
+        assert delta.drafts[-1] is None, "the last token of a step is the model's own"
+    sources = Counter(source for source in told.generated.drafts if source is not None)
+    assert sources.total() == told.finished.usage.accepted_drafts > 0
+    assert set(sources) <= {"heads", "lookup"}
+    assert sources["lookup"] > 0
+    assert not untold.generated.drafts
+    accepted = sum((Counter(step.accepted) for step in steps), Counter())
+    proposed = sum((Counter(step.proposed) for step in steps), Counter())
+    usages = [run.finished.usage for run in (told, untold)]
+    assert accepted.total() == sum(usage.accepted_drafts for usage in usages)
+    assert proposed.total() - accepted.total() == sum(usage.rejected_drafts for usage in usages)
+    assert accepted <= proposed
 
 
 @pytest.mark.parametrize("options", [{"draft_nodes": 0}, {"cost": Dear()}], ids=["0", "too dear"])

@@ -91,6 +91,8 @@ def test_counts_of_another_shape_than_the_heads_cost_their_guesses(shape: tuple[
 class Chain:
     """Guesses 11, 12 and so on; fails when it is read for the `last` time."""
 
+    source = "chain"
+
     def __init__(self, fails_after: int) -> None:
         self._left = fails_after
 
@@ -201,6 +203,8 @@ errors = st.sampled_from([RuntimeError(), ValueError(), IndexError(), AssertionE
 
 class Chaos:
     """A draft that says anything, and raises now and then."""
+
+    source = "chaos"
 
     def __init__(self, data: st.DataObject) -> None:
         self._data = data

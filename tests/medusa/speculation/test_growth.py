@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.sampling.constraints import ConstraintFailedError
-from medusa.speculation.growth import TreeGrowth
+from medusa.speculation.growth import TreeGrowth, TreeRequest
+from medusa.speculation.sources.heads import HeadsDraft
 from medusa.speculation.tree import TokenTree, TreeLimits
 from tests.medusa.speculation.drafts import (
     ROOMY,
@@ -218,6 +219,13 @@ def test_every_path_of_a_constrained_tree_is_lawful(guesses: Guesses, limits: Tr
             walker.accept(token)
 
 
+@dataclass(frozen=True)
+class NamedDraft(HeadsDraft):
+    """Guesses of another source than the heads."""
+
+    source: str = ""
+
+
 class Fragile(Alternating):
     """Cannot go on behind a 7, which only shows there."""
 
@@ -235,3 +243,30 @@ def test_where_a_constraint_cannot_go_on_guesses_end() -> None:
     growth = TreeGrowth(replace(request_of(ROOMY, guesses), constraint=Fragile()))
     grow_fully(growth)
     assert sorted(paths(growth.tree())) == [(3,), (3, 2), (3, 8), (7,)]
+
+
+def test_a_tree_tells_who_guessed_each_node() -> None:
+    """Where two guess the same, the later one's word goes first; what is forced is nobody's."""
+    heads = Guesses([[1, 2]], [[0.4, 0.3]], chained=False).draft()
+    copy = NamedDraft([{2: 0.5}, {3: 0.5}], source="lookup")
+    growth = TreeGrowth(TreeRequest(ROOT, ROOMY, [heads, copy]))
+    grow_fully(growth)
+    tree = growth.tree()
+    assert dict(zip(paths(tree), tree.sources, strict=True)) == {
+        (1,): "heads",
+        (2,): "lookup",
+        (1, 3): "lookup",
+        (2, 3): "lookup",
+    }
+    assert growth.tree(2).sources == tree.sources[:2]
+
+
+def test_what_a_grammar_forces_is_its_own_guess() -> None:
+    growth = under_a_constraint(Guesses([[7], [8, 2]], [[0.6], [0.5, 0.4]], chained=False))
+    grow_fully(growth)
+    tree = growth.tree()
+    assert dict(zip(paths(tree), tree.sources, strict=True)) == {
+        (7,): "heads",
+        (7, 40): "grammar",
+        (7, 40, 41): "grammar",
+    }

@@ -44,3 +44,11 @@ def test_the_first_nodes_are_a_tree() -> None:
     tree = TokenTree((5, 6, 7, 8), (-1, 0, 0, 1))
     assert tree.first(3) == TokenTree((5, 6, 7), (-1, 0, 0))
     assert tree.first(1) == TokenTree.root_only(5)
+
+
+def test_a_tree_knows_who_guessed_what() -> None:
+    tree = TokenTree((5, 6, 7, 8), (-1, 0, 0, 2), ("heads", "lookup", "grammar"))
+    assert tree.sources_of([0, 2, 3]) == ["lookup", "grammar"]
+    assert tree.sources_of([0]) == []
+    assert tree.first(3).sources == ("heads", "lookup")
+    assert tree.first(1).sources == ()

@@ -8,7 +8,7 @@ from app.server import create_app
 from medusa.engine.events import FailureKind
 from medusa.engine.requests import GenerationRequest
 from tests.app.fake_backend import FakeBackend, Script
-from tests.app.in_process import host_of, served, wait_until_loaded
+from tests.app.in_process import host_of, served, wait_until_ready
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 COMPLETION = {"prompt": "Hi"}
@@ -143,7 +143,7 @@ def test_a_model_that_could_not_be_loaded() -> None:
     hosts = ModelHosts([host_of("broken", fail)])
     with TestClient(create_app(hosts, api_key=None)) as client:
         with pytest.raises(ValueError, match="no such file"):
-            wait_until_loaded(client, hosts.all[0])
+            wait_until_ready(client, hosts)
         assert error_of(client, COMPLETION, 503)["code"] == "model_failed"
         assert client.get("/health").status_code == 503
 

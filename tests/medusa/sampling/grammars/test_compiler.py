@@ -1,14 +1,16 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLTokenizer
 
-from medusa.errors import InvalidRequestError
+from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
 from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
@@ -199,3 +201,40 @@ def test_a_model_that_never_ends_writes_nothing_structured(
     monkeypatch.setattr(tiny, "eog_tokens", frozenset())
     with pytest.raises(InvalidRequestError, match="no token that could end"):
         GrammarCompiler(lambda: grammar_tokenizer(tiny)).compile(GrammarSpec.choice(["ab"]))
+
+
+def test_a_closed_compiler_touches_no_vocabulary(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf")
+    model = Model(tmp_path / "tiny.gguf")
+    compilers = [GrammarCompiler(lambda: grammar_tokenizer(model)) for _ in range(2)]
+    spec = GrammarSpec.json_schema({"type": "integer"})
+    compilers[0].compile(spec)
+    for compiler in compilers:
+        compiler.close()
+    model.close()
+    for compiler in compilers:
+        with pytest.raises(EngineStoppedError):
+            compiler.compile(spec)
+
+
+def test_the_vocabulary_is_made_once_and_before_it_is_needed(tiny: Model) -> None:
+    made = []
+
+    def make() -> LLTokenizer:
+        made.append(1)
+        return grammar_tokenizer(tiny)
+
+    compiler = GrammarCompiler(make)
+    compiler.prepare()
+    compiler.compile(GrammarSpec.choice(["a"]))
+    assert len(made) == 1
+
+
+def test_only_who_needs_a_vocabulary_is_told_that_there_is_none() -> None:
+    def make() -> LLTokenizer:
+        raise InvalidRequestError("no token ends a text")
+
+    compiler = GrammarCompiler(make)
+    compiler.prepare()
+    with pytest.raises(InvalidRequestError, match="no token ends"):
+        compiler.compile(GrammarSpec.choice(["a"]))

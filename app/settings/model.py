@@ -1,0 +1,105 @@
+"""Settings of a model, however it is used."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from app.settings.base import ComputeSettings, HubSettings, TextFile
+from app.settings.option import Opt
+from medusa.engine.config import EngineConfig
+from medusa.llama.params import CacheType
+from models import ModelFiles
+
+if TYPE_CHECKING:
+    from medusa.speculation.tree import StaticShape
+
+
+class ModelSettings(ComputeSettings, HubSettings):
+    """How a model is run."""
+
+    ctx_size: Annotated[
+        int | None,
+        Opt(
+            help="Size of the KV cache in tokens, shared by all slots. One request may use as much "
+            "of it as the model was trained for.",
+            ge=256,
+            short="-c",
+            unset="2048 for each slot",
+            variable=True,
+        ),
+    ] = EngineConfig.n_ctx
+    cache_type: Annotated[
+        CacheType, Opt(help="Number format of the KV cache: f32, f16 or q8_0.", variable=True)
+    ] = EngineConfig.cache_type
+    swa_full: Annotated[
+        bool,
+        Opt(
+            help="Models with sliding windows: keep all cells of these layers too. Off: less "
+            "memory for long contexts, but no trees of guesses, and fewer prefixes are reused.",
+            variable=True,
+        ),
+    ] = EngineConfig.swa_full
+    heads: Annotated[
+        str,
+        Opt(
+            help="Medusa heads: auto, none or a heads file; auto: those that belong to the model, "
+            "if there are any.",
+            metavar="auto|none|PATH",
+            variable=True,
+        ),
+    ] = "auto"
+    draft_nodes: Annotated[
+        int,
+        Opt(
+            help="Most guessed tokens verified in a step, shared by the running requests. How many "
+            "are worth it is measured. 0: plain decoding.",
+            ge=0,
+            le=64,
+            variable=True,
+        ),
+    ] = EngineConfig.draft_nodes
+    lookup: Annotated[
+        bool,
+        Opt(
+            help="Also guess what followed the newest tokens earlier in the prompt or the answer.",
+            variable=True,
+        ),
+    ] = EngineConfig.lookup
+    tree: Annotated[
+        TextFile | None,
+        Opt(
+            help="JSON list of Medusa choices such as [[0],[0,0],[1]]: a fixed candidate tree of "
+            "the heads' guesses, without lookup.",
+            unset="grown by what guesses are worth",
+            variable=True,
+        ),
+    ] = None
+    chat_template: Annotated[
+        TextFile | None,
+        Opt(
+            help="Jinja file to use instead of the model's own chat template.",
+            unset="the model's own",
+            variable=True,
+        ),
+    ] = None
+
+    def heads_path(self, files: ModelFiles) -> Path | None:
+        """The heads file that was chosen for a model, if any."""
+        match self.heads:
+            case "auto":
+                return files.heads
+            case "none":
+                return None
+        return Path(self.heads).expanduser()
+
+    def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
+        """How the engine is set up: for one request at a time."""
+        return EngineConfig(
+            n_slots=1,
+            n_ctx=self.ctx_size,
+            n_threads=self.threads,
+            draft_nodes=self.draft_nodes,
+            lookup=self.lookup,
+            tree_shape=tree_shape,
+            cache_type=self.cache_type,
+            swa_full=self.swa_full,
+        )
