@@ -14,13 +14,8 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.native import operations, page, tokens
-<<<<<<< HEAD
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
-from app.dialects.openai.errors import OPENAI
-=======
-from app.dialects.openai import chat, completions, models
->>>>>>> main
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
@@ -64,22 +59,19 @@ def create_app(
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(RequestIds)  # the last one is entered first
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-<<<<<<< HEAD
     for module in (
         completions,
         chat,
         embeddings,
         rerank,
         responses,
+        messages,
         ollama,
         models,
         tokens,
         operations,
         page,
     ):
-=======
-    for module in (completions, chat, responses, messages, models, tokens, operations, page):
->>>>>>> main
         app.include_router(module.router)
     return app
 

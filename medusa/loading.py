@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
-from medusa.engine.embedding_engine import EmbeddingEngine
+from medusa.engine.embedding_engine import EmbeddingEngine, longest_text
 from medusa.engine.engine import Engine
 from medusa.engine.intake import Intake
 from medusa.engine.memory import MemoryRules
@@ -141,19 +141,7 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
     Raises:
         ModelLoadError: it cannot, for that or another reason.
     """
-<<<<<<< HEAD
-    preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
-    try:
-        if preview.capabilities.is_embedding:
-            return  # these are small, and llama.cpp plans contexts for text only
-        decided = config.decided(preview.n_ctx_train, preview.capabilities)
-        rules = MemoryRules.of(preview.capabilities, decided)
-        needs = footprint.of_model(preview, rules.context_params(decided))
-    finally:
-        preview.close()
-=======
     needs = footprint_of(path, config, gpu_layers)
->>>>>>> main
     free = free_memory.of_host()
     refusal = needs.refusal(free, free_memory.of_gpus())
     if refusal is not None:
@@ -167,6 +155,9 @@ def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None
     """What a model would take in memory. Arguments and errors are those of `check_room`."""
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
+        if preview.capabilities.is_embedding:
+            longest = longest_text(preview, config)
+            return footprint.of_embedding_model(preview, longest, config.n_slots)
         decided = config.decided(preview.n_ctx_train, preview.capabilities)
         rules = MemoryRules.of(preview.capabilities, decided)
         return footprint.of_model(preview, rules.context_params(decided))

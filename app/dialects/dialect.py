@@ -175,7 +175,7 @@ async def generate(
         if body.stream:
             ending.callback(exchange.cancel)
             frames = _guarded(dialect, job.frames(exchange.events()))
-            return EventStream(frames, on_end=ending.pop_all().close)
+            return dialect.stream(frames, ending.pop_all().close)
         generated = await exchange.while_connected(request, exchange.gather())
         return await in_words(lambda: job.answer(generated))
 
@@ -205,15 +205,7 @@ async def _start(
         if error.field is not None:
             error.field = body.field_names.get(error.field, error.field)
         raise
-<<<<<<< HEAD
-    if body.stream:
-        frames = _guarded(dialect, job.frames(exchange.events()))
-        return dialect.stream(frames, exchange.cancel)
-    generated = await exchange.while_connected(request, exchange.gather())
-    return await in_words(lambda: job.answer(generated))
-=======
     return exchange, job
->>>>>>> main
 
 
 async def in_words(answer: Callable[[], BaseModel]) -> Response:

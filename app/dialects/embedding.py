@@ -19,16 +19,22 @@ MAX_TEXTS = 2048
 """Texts of one request; as many as OpenAI takes."""
 
 
-def check_embeds(backend: Backend) -> None:
-    """Ask whether a model makes embeddings.
+def check_embeds(backend: Backend, dimensions: int | None = None) -> None:
+    """Ask whether a model makes embeddings, of so many dimensions at least.
 
     Raises:
-        NotSupportedError: it does not.
+        NotSupportedError: it makes none.
+        InvalidRequestError: they have fewer.
     """
     if backend.info.pooling is Pooling.RANK:
         raise NotSupportedError(
             f"the model {backend.info.name!r} ranks texts and makes no embeddings; use /v1/rerank, "
             "or serve an embedding model or one that generates text"
+        )
+    if dimensions is not None and dimensions > backend.info.n_embd:
+        raise InvalidRequestError(
+            f"this model's embeddings have {backend.info.n_embd} dimensions, not {dimensions}",
+            field="dimensions",
         )
 
 
@@ -46,10 +52,7 @@ def check_ranks(backend: Backend) -> None:
 
 
 async def vectors(
-    request: Request,
-    backend: Backend,
-    prompts: Sequence[Sequence[int]],
-    field_names: Mapping[str, str],
+    request: Request, backend: Backend, prompts: Sequence[Sequence[int]]
 ) -> list[Generated]:
     """The embedding, or the scores, of each prompt, in its order.
 
@@ -59,7 +62,6 @@ async def vectors(
         request: whose client waits; when it goes away, what is left is not computed.
         backend: what computes.
         prompts: token ids.
-        field_names: the body's names for fields of GenerationRequest, where they differ.
 
     Raises:
         InvalidRequestError: a prompt is empty, too long, or no list of the model's tokens.
@@ -70,7 +72,7 @@ async def vectors(
     waiting = iter(GenerationRequest(tuple(p), max_tokens=0, pooling=pooling) for p in prompts)
     done: list[Generated] = []
     while some := list(islice(waiting, max(1, backend.stats().slots))):
-        with _renamed(field_names), service.metrics.refusals(len(prompts) - len(done)):
+        with service.metrics.refusals(len(prompts) - len(done)):
             exchange = await Exchange.start(
                 backend, service.metrics, some, service.door.stream_buffer
             )
@@ -92,10 +94,11 @@ def n_tokens(generated: Sequence[Generated]) -> int:
 
 
 @contextmanager
-def _renamed(field_names: Mapping[str, str]) -> Iterator[None]:
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Tell of what is wrong by a body's names for fields of GenerationRequest."""
     try:
         yield
     except InvalidRequestError as error:
         if error.field is not None:
-            error.field = field_names.get(error.field, error.field)
+            error.field = names.get(error.field, error.field)
         raise

@@ -10,12 +10,8 @@ from app.settings.model import ModelSettings
 from app.settings.option import Opt
 from app.settings.served import ServedSettings
 from medusa.engine.config import EngineConfig
-<<<<<<< HEAD
 from medusa.engine.pooling import Pooling
-from medusa.llama.params import MAX_SEQUENCES, CacheType
-=======
 from medusa.llama.params import MAX_SEQUENCES
->>>>>>> main
 from medusa.sampling.params import SamplingParams
 from models import DEFAULT_MODEL
 
@@ -77,7 +73,6 @@ class ServerSettings(ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = True
-<<<<<<< HEAD
     pooling: Annotated[
         Pooling | None,
         Opt(
@@ -87,16 +82,6 @@ class ServerSettings(ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = EngineConfig.pooling
-    model_name: Annotated[
-        str | None,
-        Opt(
-            help="Name of the model in the API; `default` always works.",
-            unset="the catalogue's or the file's",
-            variable=True,
-        ),
-    ] = None
-=======
->>>>>>> main
 
     def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
         """How the engine is set up."""

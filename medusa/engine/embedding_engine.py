@@ -24,6 +24,11 @@ _LONGEST_DEFAULT = 2048
 """Tokens of a text at most, unless the config says so; compute buffers are as long."""
 
 
+def longest_text(model: Model, config: EngineConfig) -> int:
+    """Most tokens of a text, and of what is computed together."""
+    return min(config.n_ctx or _LONGEST_DEFAULT, model.n_ctx_train)
+
+
 class EmbeddingEngine(Intake):
     """Embeds or ranks texts, so many at a time as there are slots.
 
@@ -46,7 +51,7 @@ class EmbeddingEngine(Intake):
         self._observer = observer
         self._context = PooledContext(
             model,
-            max_tokens=min(config.n_ctx or _LONGEST_DEFAULT, model.n_ctx_train),
+            max_tokens=longest_text(model, config),
             max_texts=config.n_slots,
             n_threads=self.config.threads,
             pooling=self.pooling,

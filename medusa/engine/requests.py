@@ -21,16 +21,10 @@ class GenerationRequest:
     generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
     prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
     makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
-<<<<<<< HEAD
-    tokens that are part of its text all the same. `adapter` names the weights' adapter: cached
-    prefixes are good for the same one only. `pooling` asks for an embedding of the prompt, not for
-    an answer: max_tokens must be 0. `id` names the request in its events.
-=======
     tokens that are part of its text all the same. `return_drafts` tells who guessed each token.
     `adapter` names the weights' adapter: cached prefixes are good for the same one only. `pooling`
     asks for an embedding of the prompt instead of an answer: max_tokens must be 0. `id` names the
     request in its events.
->>>>>>> main
     """
 
     prompt: tuple[int, ...]

@@ -59,11 +59,7 @@ class Sequence:
 
     @property
     def is_complete(self) -> bool:
-<<<<<<< HEAD
-        """Whether nothing is left to compute: no token, and no output of the prompt's."""
-=======
         """Whether nothing is left to compute: no token, and no output of the prompt."""
->>>>>>> main
         return self.finish_reason is not None and self.output.n_unread == 0
 
     @property

@@ -156,10 +156,6 @@ def test_texts_become_vectors(server: Server, client: Client) -> None:
     assert np.array_equal(client.embeddings(NAME, "one").embedding, vectors[0])
     assert len(client.embed(NAME, "one", dimensions=8).embeddings[0]) == 8
     assert client.embed(NAME, "").embeddings == []
-    long = "word " * 20_000
-    assert len(client.embed(NAME, long).embeddings) == 1
-    with pytest.raises(ResponseError, match="context is limited"):
-        client.embed(NAME, long, truncate=False)
 
 
 def test_models_are_listed_and_described(client: Client) -> None:
@@ -316,6 +312,17 @@ def test_errors_have_ollamas_form(
     if status == 500:
         with pytest.raises(ResponseError, match=what):
             list(client.chat("fake", MESSAGES, stream=True))
+
+
+def test_texts_that_are_too_long_are_cut(closing: ExitStack) -> None:
+    backend = FakeBackend()
+    client = faked(closing, backend)
+    client.embed("fake", ["a" * 2000, "b"])
+    assert [len(request.prompt) for request in backend.submitted] == [1000, 1]
+    with pytest.raises(ResponseError, match="context is limited"):
+        client.embed("fake", "a" * 2000, truncate=False)
+    with pytest.raises(ResponseError, match="at most 2,048"):
+        client.embed("fake", ["a"] * 2049)
 
 
 def test_the_end_of_the_context_is_told(closing: ExitStack) -> None:

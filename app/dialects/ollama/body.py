@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
 from app.dialects.bodies import Lenient
 from app.dialects.conversation import reasoning_variables
@@ -136,14 +136,3 @@ def no_images(value: Any) -> None:
     """
     if value:
         raise ValueError("images are not supported; only text is read")
-
-
-class Details(BaseModel):
-    """What kind of model it is."""
-
-    parent_model: str = ""
-    format: str = "gguf"
-    family: str
-    families: list[str]
-    parameter_size: str
-    quantization_level: str = ""

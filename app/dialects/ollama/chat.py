@@ -62,8 +62,8 @@ def _wording(added: Added, **fields: Any) -> ChatLine:
 async def chat(body: ChatBody, request: Request) -> Any:
     """Answer the last message; as JSON lines, or at once with `stream: false`."""
     if not body.messages:
-        _ = service_of(request).hosts.find(body.model).backend
-        return _wording(Added(), model=body.model, done=True, done_reason="load")
+        with await service_of(request).hosts.use(body.model):
+            return _wording(Added(), model=body.model, done=True, done_reason="load")
     return await generate(request, OLLAMA, body, _parse)
 
 

@@ -7,7 +7,14 @@ from pydantic import BaseModel, Field
 from app.backend import Backend
 from app.dialects.bodies import TextOr
 from app.dialects.dialect import in_words, service_of
-from app.dialects.embedding import MAX_TEXTS, check_embeds, embedding_of, n_tokens, vectors
+from app.dialects.embedding import (
+    MAX_TEXTS,
+    check_embeds,
+    embedding_of,
+    n_tokens,
+    renamed,
+    vectors,
+)
 from app.dialects.ollama.body import OllamaBody
 from app.dialects.ollama.errors import OLLAMA
 from medusa.errors import InvalidRequestError
@@ -66,14 +73,10 @@ class OldEmbedded(BaseModel):
 @router.post("/api/embed", response_model=Embedded, summary="Embed texts (Ollama)")
 async def embed(body: EmbedBody, request: Request) -> Response:
     """Vectors of length 1."""
-    backend = service_of(request).hosts.find(body.model).backend
-    check_embeds(backend)
-    if body.dimensions is not None and body.dimensions > backend.info.n_embd:
-        raise InvalidRequestError(
-            f"this model's embeddings have {backend.info.n_embd} dimensions", field="dimensions"
-        )
-    prompts = await _prompts(backend, body.texts, cut=body.truncate)
-    done = await vectors(request, backend, prompts, {"prompt": "input"})
+    with await service_of(request).hosts.use(body.model) as backend, renamed({"prompt": "input"}):
+        check_embeds(backend, body.dimensions)
+        prompts = await _prompts(backend, body.texts, cut=body.truncate)
+        done = await vectors(request, backend, prompts)
     return await in_words(
         lambda: Embedded(
             model=body.model,
@@ -87,10 +90,10 @@ async def embed(body: EmbedBody, request: Request) -> Response:
 @router.post("/api/embeddings", response_model=OldEmbedded, summary="Embed a text (Ollama)")
 async def embeddings(body: OldEmbedBody, request: Request) -> Response:
     """A vector of length 1."""
-    backend = service_of(request).hosts.find(body.model).backend
-    check_embeds(backend)
-    prompts = await _prompts(backend, [body.prompt] if body.prompt else [], cut=True)
-    done = await vectors(request, backend, prompts, {})
+    with await service_of(request).hosts.use(body.model) as backend:
+        check_embeds(backend)
+        prompts = await _prompts(backend, [body.prompt] if body.prompt else [], cut=True)
+        done = await vectors(request, backend, prompts)
     return await in_words(
         lambda: OldEmbedded(embedding=embedding_of(done[0]).tolist() if done else [])
     )

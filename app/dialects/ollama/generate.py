@@ -69,8 +69,8 @@ def _wording(added: Added, **fields: Any) -> GenerateLine:
 async def generate(body: GenerateBody, request: Request) -> Any:
     """Answer a prompt; as JSON lines, or at once with `stream: false`."""
     if not body.prompt:
-        _ = service_of(request).hosts.find(body.model).backend
-        return _wording(Added(), model=body.model, done=True, done_reason="load")
+        with await service_of(request).hosts.use(body.model):
+            return _wording(Added(), model=body.model, done=True, done_reason="load")
     return await dialect.generate(request, OLLAMA, body, _parse)
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 
 from app.backend import Backend, ModelInfo, NoChatTemplateError
 from app.dialects.dialect import service_of
-from app.dialects.ollama.body import Details, ModelName, OllamaBody
+from app.dialects.ollama.body import ModelName, OllamaBody
 from app.dialects.ollama.errors import OLLAMA
-from app.hosts import ModelHost
+from app.host import ModelHost
 from medusa.engine.pooling import Pooling
 from medusa.text.chat_template import Conversation
 
@@ -28,6 +28,17 @@ class Version(BaseModel):
     """The version of Ollama's API."""
 
     version: str = VERSION
+
+
+class Details(BaseModel):
+    """What kind of model it is."""
+
+    parent_model: str = ""
+    format: str = "gguf"
+    family: str = ""
+    families: list[str] = []
+    parameter_size: str = ""
+    quantization_level: str = ""
 
 
 class Tag(BaseModel):
@@ -88,17 +99,18 @@ async def version() -> Version:
 @router.get("/api/tags", summary="List the served models (Ollama)")
 async def tags(request: Request) -> Tags:
     """The models that this server has."""
-    hosts = service_of(request).hosts.all
-    return Tags(models=[Tag(**_tag(host)) for host in hosts])
+    hosts = service_of(request).hosts
+    hosts.check_started()
+    return Tags(models=[Tag(**_tag(host)) for host in hosts.all])
 
 
 @router.get("/api/ps", summary="List the loaded models (Ollama)")
 async def running(request: Request) -> RunningModels:
     """The models that are loaded."""
-    hosts = [host for host in service_of(request).hosts.all if host.is_ready]
+    loaded = [host for host in service_of(request).hosts.all if host.is_ready]
     return RunningModels(
         models=[
-            Running(**_tag(host), context_length=host.backend.info.max_context) for host in hosts
+            Running(**_tag(host), context_length=host.backend.info.max_context) for host in loaded
         ]
     )
 
@@ -106,8 +118,8 @@ async def running(request: Request) -> RunningModels:
 @router.post("/api/show", summary="Describe a served model (Ollama)")
 async def show(body: ShowBody, request: Request) -> Shown:
     """What is known of a model."""
-    backend = service_of(request).hosts.find(body.name or body.model).backend
-    info = backend.info
+    with await service_of(request).hosts.use(body.name or body.model) as backend:
+        info, capabilities = backend.info, await _capabilities(backend)
     name = info.architecture
     return Shown(
         details=_details(info),
@@ -119,7 +131,7 @@ async def show(body: ShowBody, request: Request) -> Shown:
             f"{name}.embedding_length": info.n_embd,
             "tokenizer.ggml.model": info.vocabulary,
         },
-        capabilities=await _capabilities(backend),
+        capabilities=capabilities,
     )
 
 
@@ -135,15 +147,14 @@ async def _capabilities(backend: Backend) -> list[str]:
 
 
 def _tag(host: ModelHost) -> dict[str, Any]:
-    info = host.backend.info
+    """What is known of a model; little before it was ever loaded."""
     name = host.name if ":" in host.name else f"{host.name}:latest"
-    digest = hashlib.sha256(f"{host.name} {info.size_bytes}".encode()).hexdigest()
     return {
         "name": name,
         "model": name,
-        "size": info.size_bytes,
-        "digest": digest,
-        "details": _details(info),
+        "size": host.info.size_bytes if host.info else 0,
+        "digest": hashlib.sha256(host.name.encode()).hexdigest(),
+        "details": _details(host.info) if host.info else Details(),
     }
 
 

@@ -1,31 +1,36 @@
 """POST /v1/embeddings: texts as vectors."""
 
 import base64
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, field_validator
 
-from app.backend import Backend
 from app.dialects.bodies import Lenient
 from app.dialects.dialect import in_words, service_of
-from app.dialects.embedding import MAX_TEXTS, check_embeds, embedding_of, n_tokens, vectors
+from app.dialects.embedding import (
+    MAX_TEXTS,
+    check_embeds,
+    embedding_of,
+    n_tokens,
+    renamed,
+    vectors,
+)
 from app.dialects.openai.errors import OPENAI
-from medusa.errors import InvalidRequestError
+from app.dialects.openai.prompts import Prompt, Prompts, read_prompts
 
 router = OPENAI.router()
 
 _FIELD_NAMES = {"prompt": "input"}
-Input = str | list[int] | list[str | list[int]]
 
 
 class EmbeddingsBody(Lenient):
     """Texts to embed."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    input: Input = Field(description="Text, token ids, or a list of either.")
+    input: Prompts = Field(description="Text, token ids, or a list of either.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: of the numbers as little-endian float32."
     )
@@ -34,32 +39,14 @@ class EmbeddingsBody(Lenient):
     )
     user: str | None = Field(None, description="Accepted for compatibility; not used.")
 
-    @field_validator("input", mode="plain", json_schema_input_type=Input)
+    @field_validator("input", mode="after")
     @classmethod
-    def _input_kinds(cls, value: Any) -> Any:
-        """Check by types alone; a union's errors would be one for each item and each kind."""
-        texts = [value] if isinstance(value, str) or _are_ids(value) else value
-        if not isinstance(texts, list) or not all(isinstance(t, str) or _are_ids(t) for t in texts):
-            raise ValueError("must be a text, a list of token ids, or a list of either")
-        if not all(texts) or not texts:
+    def _not_empty(cls, value: list[Prompt]) -> list[Prompt]:
+        if not all(value):
             raise ValueError("must not be empty, and no text of it")
-        if len(texts) > MAX_TEXTS:
-            raise ValueError(f"has {len(texts):,} texts; at most {MAX_TEXTS:,} are taken at once")
-        return texts
-
-    async def prompts(self, backend: Backend) -> list[list[int]]:
-        """What is embedded, as token ids.
-
-        Raises:
-            InvalidRequestError: a text is too long.
-        """
-        texts = [text for text in self.input if isinstance(text, str)]
-        tokens = iter(await backend.prompt_tokens(texts))
-        return [next(tokens) if isinstance(each, str) else list(each) for each in self.input]  # type: ignore[arg-type]
-
-
-def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) == {int}
+        if len(value) > MAX_TEXTS:
+            raise ValueError(f"has {len(value):,} texts; at most {MAX_TEXTS:,} are taken at once")
+        return value
 
 
 class Embedding(BaseModel):
@@ -90,16 +77,12 @@ class Embeddings(BaseModel):
 @router.post("/embeddings", include_in_schema=False)
 async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
     """Vectors of length 1: of an embedding model, else the model's hidden states, pooled."""
-    backend = service_of(request).hosts.find(body.model).backend
-    check_embeds(backend)
-    width = backend.info.n_embd
-    if body.dimensions is not None and body.dimensions > width:
-        raise InvalidRequestError(
-            f"this model's embeddings have {width} dimensions, not {body.dimensions}",
-            field="dimensions",
-        )
-
-    done = await vectors(request, backend, await body.prompts(backend), _FIELD_NAMES)
+    with await service_of(request).hosts.use(body.model) as backend:
+        name = backend.info.name
+        check_embeds(backend, body.dimensions)
+        with renamed(_FIELD_NAMES):
+            prompts = [each.tokens for each in await read_prompts(body.input, backend)]
+            done = await vectors(request, backend, prompts)
 
     def answer() -> Embeddings:
         total = n_tokens(done)
@@ -111,7 +94,7 @@ async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
                 )
                 for index, each in enumerate(done)
             ],
-            model=backend.info.name,
+            model=name,
             usage=EmbeddingsUsage(prompt_tokens=total, total_tokens=total),
         )
 

@@ -8,7 +8,14 @@ from pydantic import BaseModel, Field
 
 from app.dialects.bodies import Lenient, NullsLeftOut
 from app.dialects.dialect import in_words, service_of
-from app.dialects.embedding import MAX_TEXTS, check_ranks, embedding_of, n_tokens, vectors
+from app.dialects.embedding import (
+    MAX_TEXTS,
+    check_ranks,
+    embedding_of,
+    n_tokens,
+    renamed,
+    vectors,
+)
 from app.dialects.openai.embeddings import EmbeddingsUsage
 from app.dialects.openai.errors import OPENAI
 
@@ -62,18 +69,19 @@ class Ranking(BaseModel):
 @router.post("/v2/rerank", include_in_schema=False)
 async def rerank(body: RerankBody, request: Request) -> Response:
     """Scores are the model's own, as llama-server tells them; they need not lie within 0 and 1."""
-    backend = service_of(request).hosts.find(body.model).backend
-    check_ranks(backend)
     texts = body.texts
-    pairs = await backend.rerank_tokens(body.query, texts)
-    done = await vectors(request, backend, pairs, _FIELD_NAMES)
+    with await service_of(request).hosts.use(body.model) as backend, renamed(_FIELD_NAMES):
+        name = backend.info.name
+        check_ranks(backend)
+        pairs = await backend.rerank_tokens(body.query, texts)
+        done = await vectors(request, backend, pairs)
     scores = [float(embedding_of(each)[0]) for each in done]
     best = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]
 
     def answer() -> Ranking:
         total = n_tokens(done)
         return Ranking(
-            model=backend.info.name,
+            model=name,
             results=[
                 Ranked(
                     index=index,
