@@ -123,7 +123,8 @@ class FakeBackend:
 
     def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
         for request in requests:
-            if len(request.prompt) >= self.info.max_context:
+            n_answer = 1 if request.pooling is None else 0
+            if len(request.prompt) + n_answer > self.info.max_context:
                 raise ContextLengthError(len(request.prompt), self.info.max_context)
         first = len(self.submitted)
         self.submitted.extend(requests)
