@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Failed, Finished
@@ -18,6 +19,9 @@ from medusa.llama.quantising import FTYPE_F32, quantize
 from medusa.llama.threads import default_threads
 from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 THREADS = min(2, default_threads())
 

@@ -61,6 +61,7 @@ def _serve(
         create_app(hosts, api_key=settings.api_key, door=door),
         door,
         grace=1,  # serving lets requests end before
+        wills=supervised and supervised.wills,
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )

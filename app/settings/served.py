@@ -27,7 +27,7 @@ class ServedSettings(ModelSettings):
         Opt(
             help=f"{MODEL_HELP}. Of several, the first is loaded at start, the others when a "
             "request names them.",
-            metavar="[MODEL]...",
+            metavar="MODEL",
             positional=True,
             variable="LLAMA_MEDUSA_MODEL",
         ),

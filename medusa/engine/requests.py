@@ -17,20 +17,21 @@ def _new_id() -> str:
 class GenerationRequest:
     """One sequence to generate. Counts are in tokens.
 
-    max_tokens None means up to the context limit. `logprobs` asks for the log probability of each
-    generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
-    prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
-    makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
-    tokens that are part of its text all the same. `return_drafts` tells who guessed each token.
-    `adapter` names the weights' adapter: cached prefixes are good for the same one only. `pooling`
-    asks for an embedding of the prompt instead of an answer: max_tokens must be 0. `id` names the
-    request in its events.
+    max_tokens None means up to the context limit. `stop_tokens` end the text as the model's own end
+    tokens do. `logprobs` asks for the log probability of each generated token and that many
+    likeliest alternatives, `prompt_logprobs` for the same of the prompt. `record_hidden` delivers
+    the hidden state each token was sampled from. `constraint` makes what restricts the sampled
+    tokens, once, when the request is taken in. `shown` are control tokens that are part of its text
+    all the same. `return_drafts` tells who guessed each token. `adapter` names the weights'
+    adapter: cached prefixes are good for the same one only. `pooling` asks for an embedding of the
+    prompt, not for an answer: max_tokens must be 0. `id` names the request in its events.
     """
 
     prompt: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    stop_tokens: frozenset[int] = frozenset()
     ignore_eos: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None

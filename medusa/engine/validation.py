@@ -19,7 +19,11 @@ def check_request(request: GenerationRequest, model: Model, max_context: int) ->
         InvalidRequestError: it never can; names the field.
     """
     _check_prompt(request, model, max_context)
-    check_token_ids(request.sampling.logit_bias, model.n_vocab, "logit_bias")
+    sampling = request.sampling
+    check_token_ids(sampling.logit_bias, model.n_vocab, "logit_bias")
+    check_token_ids(request.stop_tokens, model.n_vocab, "stop_token_ids")
+    check_token_ids(sampling.allowed_tokens or (), model.n_vocab, "allowed_token_ids")
+    check_token_ids([t for word in sampling.bad_words for t in word], model.n_vocab, "bad_words")
     if not model.capabilities.gives_hidden_states and (request.record_hidden or request.pooling):
         raise InvalidRequestError(
             "this model gives no hidden states beside its logits",

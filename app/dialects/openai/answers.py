@@ -19,6 +19,7 @@ from medusa.text.answers import (
     Part,
     Reasoning,
 )
+from medusa.text.pieces import tokens_within
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
 _ID_LENGTH = 9
@@ -109,6 +110,14 @@ class Answer:
             reasoning_content=delta.reasoning_content,
             tool_calls=calls or None,
         )
+
+    def reasoning_tokens(self, pieces: Iterable[bytes]) -> int:
+        """How many of its tokens became reasoning, once it has ended.
+
+        Args:
+            pieces: what each of its tokens added to its text.
+        """
+        return tokens_within(pieces, self._parser.reasoning)
 
     def reason(self, reason: FinishReason | None) -> Reason:
         """Why it ended, in OpenAI's words."""

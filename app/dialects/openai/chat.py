@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: answer conversations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
@@ -140,6 +141,7 @@ class ChatJob:
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
+        self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
@@ -180,7 +182,8 @@ class ChatJob:
             )
             for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
         ]
-        usage = total_usage([each.usage for each in generated if each.usage], self._body.n)
+        tokens = [each.tokens for each in generated]
+        usage = self._usage([each.usage for each in generated if each.usage], tokens)
         return ChatCompletion(**self._identity, choices=choices, usage=usage)
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
@@ -190,15 +193,17 @@ class ChatJob:
                 ChunkChoice(index=index, delta=MessageDelta(role="assistant", content=""))
             )
         usages: dict[int, Usage] = {}
+        written: list[list[int]] = [[] for _ in self._answers]
         async for index, event in events:
             answer = self._answers[index]
             match event:
-                case Delta(text=text, logprobs=entries):
+                case Delta(text=text, tokens=tokens, logprobs=entries):
+                    written[index] += tokens
                     choice = ChunkChoice(
                         index=index,
                         delta=answer.feed(text),
                         logprobs=self._logprobs(entries),
-                        drafts=self._drafts[index].feed(event.tokens, event.drafts),
+                        drafts=self._drafts[index].feed(tokens, event.drafts),
                     )
                     if choice != ChunkChoice(index=index, delta=MessageDelta()):
                         yield self._frame(choice)
@@ -212,9 +217,14 @@ class ChatJob:
                     )
                     yield self._frame(end)
         if self._body.include_usage:
-            total = total_usage([usages[index] for index in sorted(usages)], self._body.n)
-            yield self._frame(usage=total)
+            yield self._frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
         yield DONE
+
+    def _usage(self, usages: Sequence[Usage], written: Sequence[Sequence[int]]) -> UsageBody:
+        """Of all answers, each of which was written in these tokens."""
+        answers = zip(self._answers, map(self._spelled, written), strict=True)
+        reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
+        return total_usage(usages, self._body.n, reasoning)
 
     def _frame(self, *choices: ChunkChoice, usage: UsageBody | None = None) -> bytes:
         chunk = ChatChunk(**self._identity, choices=list(choices))

@@ -78,7 +78,8 @@ class OpenAI(Dialect):
             case RequestValidationError():
                 return _validation_error(error)
             case RefusedError(status_code=status):
-                kind = "invalid_request_error" if status < 500 else "overloaded_error"
+                fault = "overloaded_error" if status == 503 else "server_error"
+                kind = "invalid_request_error" if status < 500 else fault
                 message = str(error.detail)
                 return _error(status, message, kind, code=error.code, headers=error.headers or {})
             case HTTPException(status_code=status):

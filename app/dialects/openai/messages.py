@@ -15,6 +15,9 @@ from pydantic import (
 
 from app.dialects.openai import json_text
 
+NotUsed = Annotated[Any, Field(exclude=True, description="OpenAI's client sends it; not used.")]
+"""What OpenAI's client adds to messages that it has read; they are often sent back as they are."""
+
 
 class TextPart(BaseModel):
     """A piece of a message's content; only text is supported."""
@@ -32,6 +35,7 @@ class CalledFunction(BaseModel):
 
     name: str
     arguments: Annotated[str, Field(description="A JSON object, as text.")]
+    parsed_arguments: NotUsed = None
 
     @field_validator("arguments")
     @classmethod
@@ -55,6 +59,7 @@ class MadeCall(BaseModel):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
+    index: NotUsed = None
 
 
 class ChatMessage(BaseModel):
@@ -68,6 +73,8 @@ class ChatMessage(BaseModel):
     reasoning_content: str | None = Field(None, description="Of the assistant.")
     tool_calls: list[MadeCall] | None = Field(None, description="Of the assistant.")
     tool_call_id: str | None = Field(None, description="Whose result a tool's message is.")
+    parsed: NotUsed = None
+    annotations: NotUsed = None
 
     @model_validator(mode="before")
     @classmethod

@@ -15,8 +15,9 @@ class PromptTokensDetails(BaseModel):
 
 
 class CompletionTokensDetails(BaseModel):
-    """How the Medusa drafts fared, in OpenAI's own fields for predicted outputs."""
+    """What answers are made of, and how drafts fared, in OpenAI's fields for predicted outputs."""
 
+    reasoning_tokens: int
     accepted_prediction_tokens: int
     rejected_prediction_tokens: int
 
@@ -31,12 +32,13 @@ class UsageBody(BaseModel):
     completion_tokens_details: CompletionTokensDetails
 
 
-def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
+def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int = 0) -> UsageBody:
     """Sum over the generations of a request.
 
     Args:
         usages: one for each generation, in order of their prompts.
         per_prompt: generations that share a prompt, which then counts once.
+        reasoning_tokens: of all of them.
     """
     prompts = usages[::per_prompt]
     prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
@@ -49,6 +51,7 @@ def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
             cached_tokens=sum(usage.cached_tokens for usage in prompts)
         ),
         completion_tokens_details=CompletionTokensDetails(
+            reasoning_tokens=reasoning_tokens,
             accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
             rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
         ),
