@@ -7,6 +7,7 @@ from typing import Protocol
 
 from app.deep_threads import DeepThreads
 from medusa.engine.events import EventSink
+from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
@@ -20,6 +21,10 @@ from medusa.text.chat_template import Conversation
 MAX_CHARACTERS = 1_000_000
 """Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
 pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a character."""
+
+
+class NotSupportedError(Exception):
+    """A model cannot do what an endpoint is for."""
 
 
 class NoChatTemplateError(InvalidRequestError):
@@ -41,6 +46,9 @@ class ModelInfo:
     vocabulary: str  # kind of tokenizer
     limits: tuple[str, ...]  # what is not done for it though it is for others
     inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
+    pooling: Pooling = Pooling.MEAN  # how texts become vectors
+    n_embd: int = 0  # their length
+    generates: bool = True  # whether it writes text
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,13 @@ class Backend(Protocol):
             InvalidRequestError: a text is too long.
         """
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        """What a reranking model reads of each document beside a query.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         """The text of a prompt's tokens, without what tokenising puts in front of a text."""
 
@@ -166,6 +181,9 @@ class LocalBackend:
             vocabulary=model.capabilities.vocabulary,
             limits=model.capabilities.limits,
             inexact_because=engine.exactness.reasons,
+            pooling=engine.pooling,
+            n_embd=model.capabilities.n_embd_out,
+            generates=not model.capabilities.is_embedding,
         )
         self._threads = DeepThreads()
         loaded.grammars.prepare()  # while nobody waits
@@ -209,6 +227,13 @@ class LocalBackend:
         prompts = await self.tokenize(texts, add_special=True, parse_special=True)
         return [tokens or nothing for tokens in prompts]
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        """See Backend."""
+        for text in (query, *documents):
+            _check_length(text)
+        rerank = self.loaded.model.rerank_tokens
+        return await self._threads.run(lambda: [rerank(query, each) for each in documents])
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         """See Backend."""
         return self.loaded.model.prompt_text(tokens)
@@ -216,6 +241,8 @@ class LocalBackend:
     async def chat(self, conversation: Conversation) -> ChatPrompt:
         """See Backend."""
         template = self.loaded.template
+        if not self.info.generates:
+            raise InvalidRequestError(self.loaded.no_chat or "the model writes no text")
         if template is None:
             raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
 

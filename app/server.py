@@ -16,7 +16,8 @@ from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
 from app.dialects.native import operations, page, tokens
-from app.dialects.openai import chat, completions, models
+from app.dialects.ollama import endpoints as ollama
+from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
@@ -67,7 +68,19 @@ def create_app(
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (completions, chat, responses, messages, models, tokens, operations, page):
+    for module in (
+        completions,
+        chat,
+        embeddings,
+        rerank,
+        responses,
+        messages,
+        ollama,
+        models,
+        tokens,
+        operations,
+        page,
+    ):
         app.include_router(module.router)
     return app
 

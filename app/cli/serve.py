@@ -174,29 +174,42 @@ def describe(served: LoadedModel) -> list[str]:
     """What is served, one property a line."""
     from medusa.llama import runtime
 
-    engine, model, heads = served.engine, served.model, served.heads
+    engine, model = served.engine, served.model
     config, kernels = engine.config, runtime.load().kernels
-    if heads is None:
-        heads_text = "none"
-    else:
-        header = heads.header
-        heads_text = (
-            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
-        )
     offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
     limits = model.capabilities.limits
     return [
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
         f"memory:   {model.capabilities.description}",
         *([f"limits:   {'; '.join(limits)}"] if limits else []),
-        f"heads:    {heads_text}",
-        f"drafts:   {_describe_drafts(served)}",
+        *(_describe_vectors(served) if model.capabilities.is_embedding else _describe_text(served)),
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
-        f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
         f"kernels:  {f'ours ({kernels.isa})' if kernels.active else 'llama.cpp'}",
         f"results:  {engine.exactness}",
         *([f"no chat:  {served.no_chat}"] if served.no_chat else []),
+    ]
+
+
+def _describe_vectors(served: LoadedModel) -> list[str]:
+    engine = served.engine
+    return [
+        f"vectors:  pooled by {engine.pooling}",
+        f"context:  {engine.max_context:,} tokens for one text",
+    ]
+
+
+def _describe_text(served: LoadedModel) -> list[str]:
+    engine, heads_text = served.engine, "none"
+    if served.heads is not None:
+        header = served.heads.header
+        heads_text = (
+            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
+        )
+    return [
+        f"heads:    {heads_text}",
+        f"drafts:   {_describe_drafts(served)}",
+        f"context:  {engine.config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
     ]
 
 

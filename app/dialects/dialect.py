@@ -99,6 +99,10 @@ class Dialect(ABC):
     def error_frames(self, error: Exception) -> Iterable[bytes]:
         """What ends a stream that fails after its start."""
 
+    def stream(self, frames: AsyncIterator[bytes], on_end: Callable[[], None]) -> Response:
+        """The response that sends frames as they come; `on_end` is called however it ends."""
+        return EventStream(frames, on_end)
+
     def router(self, *, guarded: bool = True) -> APIRouter:
         """A router for endpoints of this dialect; if guarded, the key is asked for before all."""
         return APIRouter(route_class=_route_class(self, guarded))
@@ -186,7 +190,7 @@ async def generate(
                 end = b"".join(dialect.error_frames(CRASHED))
                 words.keep(last_words.rest(end, request.scope["http_version"]))
             frames = _guarded(dialect, job.frames(exchange.events()))
-            return EventStream(frames, on_end=ending.pop_all().close)
+            return dialect.stream(frames, ending.pop_all().close)
         generated = await exchange.while_connected(request, exchange.gather())
         return await in_words(lambda: job.answer(generated))
 

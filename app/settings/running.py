@@ -12,6 +12,7 @@ from app.settings.option import Opt
 from app.settings.sampling import SamplingSettings
 from app.settings.served import ServedSettings
 from medusa.engine.config import EngineConfig
+from medusa.engine.pooling import Pooling
 from medusa.llama.params import MAX_SEQUENCES
 from medusa.sampling.params import SamplingParams
 from models import DEFAULT_MODEL
@@ -88,6 +89,15 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = LogFormat.TEXT
+    pooling: Annotated[
+        Pooling | None,
+        Opt(
+            help="How texts become embeddings: mean or last (token); of embedding models also cls.",
+            metavar="mean|last|cls",
+            unset="as the model says, else mean",
+            variable=True,
+        ),
+    ] = EngineConfig.pooling
 
     def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
         """How the engine is set up."""
@@ -96,6 +106,7 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
             n_slots=self.parallel,
             max_queue=self.max_queue,
             max_stall=self.max_stall / 1000,
+            pooling=self.pooling,
         )
 
 

@@ -105,7 +105,9 @@ class Output:
         self._pending = _Pending()
         self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
         self._owes_scores = request.prompt_logprobs is not None
-        self._pooler = request.pooling and Pooler(request.pooling, len(request.prompt))
+        self._pooler = (
+            None if request.pooling is None else Pooler(request.pooling, len(request.prompt))
+        )
         self._end_logprob: float | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
@@ -144,6 +146,11 @@ class Output:
         """Take hidden states [n, n_embd] of the next tokens of a prompt to embed."""
         assert self._pooler is not None
         self._pooler.add(hidden)
+
+    def take_pooled(self, vector: np.ndarray) -> None:
+        """Take what the whole prompt was pooled to, [width] float32."""
+        assert self._pooler is not None
+        self._pooler.take(vector)
 
     def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.

@@ -64,6 +64,30 @@ BODIES: dict[str, dict[str, Any]] = {
         "tools": [{"name": "f", "input_schema": {"type": "object"}}],
         "tool_choice": {"type": "auto"}, "thinking": {"type": "disabled"},
     },
+    "/v1/embeddings": {
+        "model": "default", "input": ["Hi", [1, 2]], "encoding_format": "base64", "dimensions": 8,
+    },
+    "/v1/rerank": {
+        "query": "Hi", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True,
+    },
+    "/api/chat": {
+        "model": "default", "stream": True, "format": {"type": "object"}, "think": False,
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "tool", "content": "x", "tool_name": "f"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "options": {"num_predict": 4, "temperature": 0.5, "stop": ["x"], "num_ctx": 512},
+    },
+    "/api/generate": {
+        "model": "default:latest", "prompt": "Hi", "system": "x", "raw": False, "context": [1, 2],
+        "stream": False, "format": "json", "keep_alive": "5m", "logprobs": True,
+        "options": {"num_predict": 4, "seed": 1, "repeat_penalty": 1.1, "top_k": 5},
+    },
+    "/api/embed": {"model": "default", "input": ["Hi", "b"], "truncate": True, "dimensions": 8},
+    "/api/show": {"model": "default"},
     "/tokenize": {"content": "Hello", "with_pieces": True},
     "/detokenize": {"tokens": [1, 2, 3]},
 }  # fmt: skip

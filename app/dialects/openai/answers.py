@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
+from app.dialects.bodies import NullsLeftOut
 from app.dialects.openai.common import REASONS, Reason
 from medusa.engine.events import FinishReason
 from medusa.text.answers import (
@@ -30,14 +31,7 @@ def new_call_id() -> str:
     return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
 
 
-class _NullsLeftOut(BaseModel):
-    @model_serializer(mode="wrap")
-    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class FunctionCall(_NullsLeftOut):
+class FunctionCall(NullsLeftOut):
     """Whom to call, and with what; the arguments are JSON, as text."""
 
     name: str | None = None
@@ -52,7 +46,7 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
-class ToolCallDelta(_NullsLeftOut):
+class ToolCallDelta(NullsLeftOut):
     """What a chunk adds to a call; the first has all but the arguments."""
 
     index: int
@@ -77,7 +71,7 @@ class AnswerMessage(BaseModel):
         }
 
 
-class MessageDelta(_NullsLeftOut):
+class MessageDelta(NullsLeftOut):
     """What a chunk adds to the assistant's message; fields that add nothing are left out."""
 
     role: Literal["assistant"] | None = None

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from app.auth import UnauthorizedError
-from app.backend import NoChatTemplateError
+from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
@@ -109,6 +109,8 @@ class OpenAI(Dialect):
                 )
                 answer.body["error"].update(n_prompt_tokens=error.n_prompt, n_ctx=error.limit)
                 return answer
+            case NotSupportedError():
+                return _error(501, str(error), "not_supported_error", code="not_supported")
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")
