@@ -66,7 +66,7 @@ def _serve(
         create_app(hosts, api_keys=settings.api_keys, door=door),
         door,
         grace=1,  # serving lets requests end before
-        wills=supervised and supervised.wills,
+        wills=None if supervised is None else supervised.wills,
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )

@@ -55,7 +55,7 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
         vector = np.array([len(request.prompt), 1.0])
         yield Embedded(request.id, normalised(vector))
         yield Finished(
-            request.id, FinishReason.LENGTH, Usage(len(request.prompt), 0, *[0] * 4, 0, 0)
+            request.id, FinishReason.LENGTH, Usage(len(request.prompt), 0, 0, 0, 0, 0, 0.0, 0.0)
         )
         return
     if request.prompt_logprobs is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from medusa.speculation.alignment import Alignment
-from medusa.speculation.sources.source import ROOT, Draft, DraftRequest, DraftSource
+from medusa.speculation.sources.source import PREDICTION, ROOT, Draft, DraftRequest, DraftSource
 
 _LENGTHS = (1, 2, 3, 4, 8, 16)  # tokens that agree, where the next ground begins
 _START, _REPLACED, _INSERTED = len(_LENGTHS) + 1, len(_LENGTHS) + 2, len(_LENGTHS) + 3
@@ -42,6 +42,8 @@ class PredictedDraft:
         alignment: where the answer is.
         chances: how likely that makes what.
     """
+
+    source = PREDICTION
 
     def __init__(self, alignment: Alignment, chances: Chances) -> None:
         self._predicted = alignment.predicted
@@ -107,7 +109,7 @@ def _begins(alignment: Alignment) -> list[_Place]:
 class PredictionSource(DraftSource):
     """Copies from each request's prediction, where it has one."""
 
-    name = "prediction"
+    name = PREDICTION
     runs_heads = False
     optional = False
 

@@ -12,7 +12,7 @@ from medusa.speculation.alignment import Alignment
 ROOT = 0
 """The place of every draft at which a tree begins."""
 
-HEADS, LOOKUP, GRAMMAR = "heads", "lookup", "grammar"
+HEADS, LOOKUP, PREDICTION, GRAMMAR = "heads", "lookup", "prediction", "grammar"
 """Who may have guessed a token; the grammar, what it leaves no choice about."""
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.dialects.openai.common import total_usage
 from app.dialects.openai.sampling_fields import SamplingFields
+from app.dialects.openai.usage import total_usage
 from medusa.engine.events import Usage
 from medusa.sampling.params import Dry, SamplingParams, Stage
 from tests.app.fake_backend import FakeBackend
