@@ -42,7 +42,7 @@ export function summary(answer) {
   const { statistics } = answer;
   if (statistics) {
     const { tokens, steps, first, seconds } = statistics;
-    parts.push(`${tokens} tokens`);
+    parts.push(tokens === 1 ? "1 token" : `${tokens} tokens`);
     if (tokens > first && seconds > 0) parts.push(`${Math.round((tokens - first) / seconds)} tokens/s`);
     parts.push(`${(tokens / steps).toFixed(1)} tokens per step`);
     const right = answer.drafts.filter(([, source]) => source).length;

@@ -5,6 +5,7 @@ import { chat } from "./api.js";
 import { Connection } from "./connection.js";
 import { Conversations, emptyConversation, forModel } from "./conversations.js";
 import * as guesses from "./guesses.js";
+import { read, write } from "./kept.js";
 import { Answer, Question, button, copy, isSend, make } from "./message.js";
 import { notify } from "./notice.js";
 import { keepingPlace, toEnd } from "./reading.js";
@@ -12,7 +13,6 @@ import { connect, set, settings } from "./settings.js";
 import { showList } from "./sidebar.js";
 
 const $ = (id) => document.getElementById(id);
-const UNSENT = "llama-medusa.unsent";
 const KEPT_EVERY_MS = 1000; // while an answer comes
 const IDEAS = ["Why is the sky blue?", "Write a haiku about rain.", "List five facts about Mars as a table."];
 
@@ -235,7 +235,7 @@ function fit() {
 
 function setInput(text) {
   $("input").value = text;
-  localStorage.setItem(UNSENT, text);
+  write("unsent", text);
   fit();
 }
 
@@ -294,6 +294,6 @@ connect($("settings"), ({ newKey }) => newKey && connection.check());
 
 showGuesses();
 openConversation(store.all[0] ?? emptyConversation());
-setInput(localStorage.getItem(UNSENT) ?? "");
+setInput(read("unsent"));
 if (!store.areKept) notify("This browser keeps nothing: conversations go when the page is closed.", "OK", () => {});
 connection.check();

@@ -11,7 +11,7 @@ export class Conversations {
     const conversations = new Conversations();
     try {
       conversations.database = await promised(opening());
-      const kept = await promised(conversations.store("readonly").getAll());
+      const kept = await promised(conversations.database.transaction(STORE).objectStore(STORE).getAll());
       conversations.all = kept.sort((a, b) => b.updated - a.updated);
     } catch {
       conversations.database = null; // no storage, as in some private windows
@@ -34,12 +34,12 @@ export class Conversations {
       conversation.updated = Date.now();
       this.all = [conversation, ...this.all.filter((each) => each !== conversation)];
     }
-    this.store("readwrite")?.put(structuredClone(conversation));
+    this.change((stored) => stored.put(conversation));
   }
 
   remove(conversation) {
     this.all = this.all.filter((each) => each !== conversation);
-    this.store("readwrite")?.delete(conversation.id);
+    this.change((stored) => stored.delete(conversation.id));
   }
 
   /** Take back a removal. */
@@ -48,8 +48,11 @@ export class Conversations {
     this.save(conversation);
   }
 
-  store(mode) {
-    return this.database?.transaction(STORE, mode).objectStore(STORE);
+  change(make) {
+    const transaction = this.database?.transaction(STORE, "readwrite");
+    if (!transaction) return;
+    make(transaction.objectStore(STORE));
+    transaction.commit(); // now, or a page that is closed at once takes it back
   }
 }
 

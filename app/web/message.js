@@ -19,15 +19,27 @@ export function button(text, className, onClick) {
   return element;
 }
 
-export async function copy(text, element) {
-  const before = element.textContent;
+/** Copy a text, and say so for a moment on the button that was pressed. */
+export async function copy(text, pressed) {
+  const before = pressed.textContent;
+  pressed.textContent = (await copied(text)) ? "Copied" : "Not allowed";
+  setTimeout(() => (pressed.textContent = before), 1500);
+}
+
+async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
-    element.textContent = "Copied";
+    return true;
   } catch {
-    element.textContent = "Not allowed"; // the page is served over plain HTTP, or it was denied
+    // Over plain HTTP there is no clipboard but this way.
+    const field = make("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    return done;
   }
-  setTimeout(() => (element.textContent = before), 1500);
 }
 
 /** A message of the user, which may be edited: `onEdit(text)`. */

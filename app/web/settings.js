@@ -1,14 +1,14 @@
 // What the user has set, kept in the browser.
 
-const KEPT = "llama-medusa.settings";
-const THEME = "llama-medusa.theme"; // apart, as theme.js reads it before anything else runs
+import { read, write } from "./kept.js";
+
 const DEFAULTS = { system: "", temperature: 0.7, maxTokens: null, key: "", model: "", guesses: false };
 
-export const settings = { ...DEFAULTS, ...JSON.parse(localStorage.getItem(KEPT) ?? "{}") };
+export const settings = { ...DEFAULTS, ...JSON.parse(read("settings") || "{}") };
 
 export function set(changes) {
   Object.assign(settings, changes);
-  localStorage.setItem(KEPT, JSON.stringify(settings));
+  write("settings", JSON.stringify(settings));
 }
 
 /** Fill the dialog's fields, and take over what is entered, as soon as it is valid. */
@@ -18,10 +18,9 @@ export function connect(dialog, onChange) {
   fields.temperature.value = settings.temperature;
   fields.maxTokens.value = settings.maxTokens ?? "";
   fields.key.value = settings.key;
-  fields.theme.value = localStorage.getItem(THEME) ?? "";
+  fields.theme.value = read("theme");
   dialog.addEventListener("change", () => {
-    if (fields.theme.value) localStorage.setItem(THEME, fields.theme.value);
-    else localStorage.removeItem(THEME);
+    write("theme", fields.theme.value); // apart, as theme.js reads it before anything else runs
     document.documentElement.dataset.theme = fields.theme.value;
     const changes = { system: fields.system.value, key: fields.key.value.trim() };
     if (fields.temperature.validity.valid) changes.temperature = fields.temperature.valueAsNumber;

@@ -202,6 +202,24 @@ def test_who_reads_above_stays_there(talk: Talk) -> None:
     talk.model.finish()
 
 
+def test_what_comes_above_does_not_hide_the_end(talk: Talk) -> None:
+    talk.exchange("Much", "line\n\n" * 80)
+    talk.page.route(re.compile("/v1/"), lambda route: route.abort())
+    talk.chat.ask("More")
+    expect(talk.page.locator("#status")).to_be_visible()
+    expect(talk.page.get_by_role("button", name="Try again")).to_be_in_viewport()
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(talk: Talk) -> None:
+    forbidden = "Object.defineProperty(window, '{}', {{ get() {{ throw new Error('denied') }} }})"
+    for name in ("localStorage", "indexedDB"):
+        talk.page.add_init_script(forbidden.format(name))
+    talk.page.reload()
+    expect(talk.page.get_by_text("This browser keeps nothing")).to_be_visible()
+    talk.exchange("Hi", "Hello")
+    expect(talk.chat.answers).to_contain_text("Hello")
+
+
 def test_guesses_are_coloured_on_demand(talk: Talk) -> None:
     talk.chat.send("Hi")
     talk.model.wait_for(1)

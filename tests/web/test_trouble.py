@@ -209,6 +209,11 @@ def test_markdown_is_rendered_and_code_can_be_copied(chat: Chat) -> None:
         expect(shown.locator(".copy-code")).to_have_text("Copied")
         copied = chat.page.evaluate("navigator.clipboard.readText()")
         assert copied.strip() == 'def f(): return "<b>"'
+        chat.page.evaluate("navigator.clipboard.writeText('')")
+        chat.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        chat.answers.get_by_role("button", name="Copy", exact=True).click()
+        chat.input.press("Control+V")
+        expect(chat.input).to_have_value(re.compile("# Title"))
         chat.page.close()
 
 
