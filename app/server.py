@@ -14,7 +14,7 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
-from app.dialects.native import operations, page, tokens
+from app.dialects.native import completion, operations, page, prompts, tokens
 from app.dialects.openai import chat, completions, models
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
@@ -26,6 +26,19 @@ from app.door.paths import Paths
 from app.hosts import ModelHosts
 from app.metrics import Metrics
 from app.request_ids import RequestIds
+
+_ENDPOINTS = (
+    completions,
+    chat,
+    responses,
+    messages,
+    models,
+    completion,
+    prompts,
+    tokens,
+    operations,
+    page,
+)
 
 
 def create_app(
@@ -65,7 +78,7 @@ def create_app(
     let_in_pages(app, door.cors_origins)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (completions, chat, responses, messages, models, tokens, operations, page):
+    for module in _ENDPOINTS:
         app.include_router(module.router)
     return app
 

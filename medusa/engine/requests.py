@@ -17,8 +17,9 @@ def _new_id() -> str:
 class GenerationRequest:
     """One sequence to generate. Counts are in tokens.
 
-    max_tokens None means up to the context limit. `logprobs` asks for the log probability of each
-    generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
+    max_tokens None means up to the context limit. An answer ends once it has taken max_seconds
+    since its first token and a line of it has ended. `logprobs` asks for the log probability of
+    each generated token and that many likeliest alternatives, `prompt_logprobs` for the same of the
     prompt. `record_hidden` delivers the hidden state each token was sampled from. `constraint`
     makes what restricts the sampled tokens, once, when the request is taken in. `shown` are control
     tokens that are part of its text all the same. `return_drafts` tells who guessed each token.
@@ -30,6 +31,7 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
+    max_seconds: float | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
