@@ -67,6 +67,7 @@ class ChatPrompt:
     tokens: tuple[int, ...]
     form: AnswerForm
     shown: frozenset[int] = frozenset()  # control tokens that tell an answer's parts apart
+    text: str = ""
 
 
 class Backend(Protocol):
@@ -250,7 +251,8 @@ class LocalBackend:
             prompt = template.prompt(conversation)
             _check_length(prompt.text)
             form = template.answer_form(conversation, prompt)
-            return ChatPrompt(tuple(prompt.tokens(self.loaded.model)), form, self._shown(form))
+            tokens = tuple(prompt.tokens(self.loaded.model))
+            return ChatPrompt(tokens, form, self._shown(form), prompt.text)
 
         return await self._threads.run(prompt)
 

@@ -15,7 +15,7 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
-from app.dialects.native import operations, page, tokens
+from app.dialects.native import completion, operations, page, prompts, tokens
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
@@ -28,6 +28,22 @@ from app.door.paths import Paths
 from app.hosts import ModelHosts
 from app.metrics import Metrics
 from app.request_ids import RequestIds
+
+_ENDPOINTS = (
+    completions,
+    chat,
+    embeddings,
+    rerank,
+    responses,
+    messages,
+    ollama,
+    models,
+    completion,
+    prompts,
+    tokens,
+    operations,
+    page,
+)
 
 
 def create_app(
@@ -68,19 +84,7 @@ def create_app(
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
-    for module in (
-        completions,
-        chat,
-        embeddings,
-        rerank,
-        responses,
-        messages,
-        ollama,
-        models,
-        tokens,
-        operations,
-        page,
-    ):
+    for module in _ENDPOINTS:
         app.include_router(module.router)
     return app
 

@@ -30,12 +30,15 @@ class Question:
     tools: what the answer may or must call.
     content: the field that says what an answer without calls must look like, and how.
     variables: further ones of the chat template, such as enable_thinking.
+    add_generation_prompt, prefill: as in Conversation.
     """
 
     messages: Sequence[Message]
     tools: ToolFields
     content: tuple[str, GrammarSpec] | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    prefill: str = ""
 
     def conversation(self) -> Conversation:
         """What the model reads.
@@ -44,7 +47,9 @@ class Question:
             InvalidRequestError: the tools and their choice contradict each other.
         """
         tools = [tool.for_template() for tool in self.tools.visible_tools()]
-        return Conversation(self.messages, tools, self.variables)
+        return Conversation(
+            self.messages, tools, self.variables, self.add_generation_prompt, self.prefill
+        )
 
 
 @dataclass(frozen=True)

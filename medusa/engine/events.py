@@ -33,7 +33,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a finished generation consumed, in tokens; times in seconds."""
+    """What a generation consumed, in tokens; times in seconds."""
 
     prompt_tokens: int
     cached_tokens: int  # of the prompt, found in the KV cache
@@ -43,6 +43,8 @@ class Usage:
     steps: int  # decodes the generation took part in
     queue_seconds: float
     decode_seconds: float  # from the first decode to the last token
+    prompt_seconds: float = 0.0  # from the slot to the first token
+    generation_seconds: float = 0.0  # from the first token to the last
     predicted: tuple[int, int] | None = None
     """Tokens of the prediction, if there was one, that are in the answer, and that are not."""
 
@@ -73,6 +75,7 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     hidden: np.ndarray | None = None  # [n_tokens, n_embd] float32
     drafts: tuple[str | None, ...] = ()  # if asked for: who guessed each token; None: nobody
+    usage: Usage | None = None  # so far
 
 
 @dataclass(frozen=True)

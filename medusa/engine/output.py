@@ -112,6 +112,8 @@ class Output:
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
+        self._first_token: float | None = None
+        self._has_line = False  # a line has ended
 
     @property
     def n_unread(self) -> int:
@@ -161,6 +163,8 @@ class Output:
             hidden: [n_embd] float32 of the token before; needed if it is to be recorded.
         """
         pending, request = self._pending, self._request
+        if self._first_token is None:
+            self._first_token = time.perf_counter()
         pending.tokens.append(token)
         if self.alignment is not None:
             self.alignment.feed(token)
@@ -172,7 +176,16 @@ class Output:
         shown = token not in self._vocabulary.control_tokens or token in request.shown
         chunk = self._text.feed(self._vocabulary.pieces[token] if shown else b"")
         pending.text += chunk.text
+        self._has_line |= "\n" in chunk.text
         return chunk.stopped
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the answer took its time, and a line of it has ended."""
+        limit, began = self._request.max_seconds, self._first_token
+        if limit is None or began is None or not self._has_line:
+            return False
+        return time.perf_counter() - began > limit
 
     def accepted(self, sources: Sequence[str]) -> None:
         """Note who guessed the first tokens of a step; the one after them is nobody's guess."""
@@ -197,6 +210,7 @@ class Output:
         if reason is not None:
             self._pending.text += self._text.finish().text
         pending, self._pending = self._pending, _Pending()
+        usage = self._usage(n_generated)
         if pending.tokens or pending.text:
             self._send(
                 Delta(
@@ -206,10 +220,10 @@ class Output:
                     tuple(pending.logprobs),
                     np.array(pending.hidden) if pending.hidden else None,
                     tuple(pending.drafts[: len(pending.tokens)]),
+                    usage,
                 )
             )
         if reason is not None:
-            usage = self._usage(n_generated)
             end = Finished(self._request.id, reason, usage, self._end_logprob, self._text.ended_by)
             self._send(end)
 
@@ -230,6 +244,7 @@ class Output:
         now = time.perf_counter()
         admitted = self._admitted if self._admitted is not None else now
         decode_started = self._decode_started if self._decode_started is not None else now
+        first_token = self._first_token if self._first_token is not None else now
         return Usage(
             prompt_tokens=len(self._request.prompt),
             cached_tokens=self.cached_tokens,
@@ -239,6 +254,8 @@ class Output:
             steps=self._steps,
             queue_seconds=admitted - self._submitted,
             decode_seconds=now - decode_started,
+            prompt_seconds=first_token - admitted,
+            generation_seconds=now - first_token,
             predicted=self._predicted(),
         )
 

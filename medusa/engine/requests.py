@@ -17,8 +17,9 @@ def _new_id() -> str:
 class GenerationRequest:
     """One sequence to generate. Counts are in tokens.
 
-    max_tokens None means up to the context limit. `stop_tokens` end the text as the model's own end
-    tokens do. `logprobs` asks for the log probability of each generated token and that many
+    max_tokens None means up to the context limit. An answer ends once it has taken max_seconds
+    since its first token and a line of it has ended. `stop_tokens` end the text as the model's own
+    end tokens do. `logprobs` asks for the log probability of each generated token and that many
     likeliest alternatives, `prompt_logprobs` for the same of the prompt. `record_hidden` delivers
     the hidden state each token was sampled from. `constraint` makes what restricts the sampled
     tokens, once, when the request is taken in. `shown` are control tokens that are part of its text
@@ -31,6 +32,7 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
+    max_seconds: float | None = None
     stop: tuple[str, ...] = ()
     stop_tokens: frozenset[int] = frozenset()
     ignore_eos: bool = False

@@ -95,7 +95,7 @@ class Sequence:
             self.finish_reason = FinishReason.STOP
         elif self.output.add(token, logits, hidden):
             self.finish_reason = FinishReason.STOP
-        elif self.remaining <= 0:
+        elif self.remaining <= 0 or self.output.is_overdue:
             self.finish_reason = FinishReason.LENGTH
 
     def cancel(self) -> None:

@@ -27,11 +27,15 @@ class Conversation:
     messages: as OpenAI's API has them; content is a string, a list of text parts, or None.
     tools: that may be called, as OpenAI's API has them.
     variables: further ones of the template, such as enable_thinking.
+    add_generation_prompt: whether the prompt ends where the assistant's turn has begun.
+    prefill: what this turn begins with.
     """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    prefill: str = ""
 
 
 class ChatTemplate:
@@ -69,15 +73,11 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The prompt text for a conversation without tools; see `prompt`."""
-        conversation = Conversation(messages)
-        return self.prompt(conversation, add_generation_prompt=add_generation_prompt).text
+        conversation = Conversation(messages, add_generation_prompt=add_generation_prompt)
+        return self.prompt(conversation).text
 
-    def prompt(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> Prompt:
+    def prompt(self, conversation: Conversation) -> Prompt:
         """The prompt for a conversation, in which control tokens are the template's alone.
-
-        Args:
-            conversation: what was said.
-            add_generation_prompt: whether it ends where the assistant's turn has begun.
 
         Raises:
             InvalidRequestError: the template refuses it, or variables are named as our own.
@@ -89,17 +89,26 @@ class ChatTemplate:
             )
         variables = self._needs.variables(conversation.messages, conversation.tools)
         variables |= conversation.variables
-        words = [text for text in strings(variables) if self._control.concern(text)]
+        prefill, asked = conversation.prefill, conversation.add_generation_prompt
+        words = [*strings(variables), prefill]
         try:
-            if not words:
-                return Prompt((Piece(self._render(variables, add_generation_prompt)),))
-            marks = Marks.absent_from("".join([*strings(variables), self._source]))
-            marked = marks.put(variables, self._control)
-            return marks.prompt(self._render(marked, add_generation_prompt), self._control)
+            if not any(self._control.concern(text) for text in words):
+                return Prompt((Piece(self._begun(self._render(variables, asked), prefill)),))
+            marks = Marks.absent_from("".join([*words, self._source]))
+            marked = self._render(marks.put(variables, self._control), asked)
+            text = self._begun(marked, marks.put(prefill, self._control))
+            return marks.prompt(text, self._control)
         except RenderingError as error:
             raise InvalidRequestError(
                 f"the model's chat template refuses these messages: {error}", field="messages"
             ) from error
+
+    def _begun(self, prompt: str, prefill: str) -> str:
+        """A prompt and what its answer begins with, for which the template's reasoning ends."""
+        reasoning = self._reasoning
+        if prefill and reasoning is not None and prompt.rstrip().endswith(reasoning.opening):
+            return f"{prompt}{reasoning.closing}\n\n{prefill}"
+        return prompt + prefill
 
     def answer_form(self, conversation: Conversation, prompt: Prompt) -> AnswerForm:
         """What an answer may consist of.

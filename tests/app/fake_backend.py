@@ -174,10 +174,11 @@ class FakeBackend:
             raise InvalidRequestError("roles must alternate", field="messages")
         self.conversations.append(conversation)
         text = "".join(f"<{message['role']}>{message.get('content')}" for message in messages)
+        text += conversation.prefill
         (tokens,) = await self.tokenize([text], add_special=True, parse_special=True)
         names = tuple(tool["function"]["name"] for tool in conversation.tools)
         form = replace(self.form, calls=HERMES if names else None, names=names)
-        return ChatPrompt(tuple(tokens), form)
+        return ChatPrompt(tuple(tokens), form, text=text)
 
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         if not self.knows_grammars:

@@ -1,10 +1,11 @@
 """POST /tokenize and /detokenize."""
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.backend import spell
 from app.dialects.dialect import in_words, service_of
+from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
 from app.hosts import DEFAULT_ALIAS
 from medusa.llama.vocabulary import check_token_ids
@@ -12,29 +13,31 @@ from medusa.llama.vocabulary import check_token_ids
 router = OPENAI.router()
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Fields):
     """Text to split into tokens."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    content: str
+    content: str = ""
     model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
     parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")
     with_pieces: bool = Field(False, description="Also return each token's text.")
 
 
+class TokenPiece(BaseModel):
+    """A token and what it stands for: a text, or bytes that are part of a character."""
+
+    id: int
+    piece: str | list[int]
+
+
 class Tokens(BaseModel):
-    """Token ids, and their texts if asked for."""
+    """Token ids, with their pieces if asked for."""
 
-    tokens: list[int]
-    pieces: list[str] | None = None
+    tokens: list[int] | list[TokenPiece]
 
 
-class DetokenizeBody(BaseModel):
+class DetokenizeBody(Fields):
     """Tokens to join to a text."""
-
-    model_config = ConfigDict(extra="forbid")
 
     tokens: list[int]
     model: str = DEFAULT_ALIAS
@@ -58,9 +61,17 @@ async def tokenize(body: TokenizeBody, request: Request) -> Response:
     def answer() -> Tokens:
         if not body.with_pieces:
             return Tokens(tokens=tokens)
-        return Tokens(tokens=tokens, pieces=[spell(pieces, [token]) for token in tokens])
+        shown = [TokenPiece(id=token, piece=_piece(pieces[token])) for token in tokens]
+        return Tokens(tokens=shown)
 
     return await in_words(answer)
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
 
 
 @router.post("/detokenize", response_model=Content, summary="Join tokens to text")

@@ -22,11 +22,13 @@ from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
+from app.dialects.openai.timings import Timings
 from app.dialects.openai.tools import ToolFields
-from app.dialects.openai.usage import UsageBody, UsageIfSet, total_usage
+from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
+from medusa.errors import InvalidRequestError
 from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
@@ -45,6 +47,12 @@ class ChatBody(GenerationBody, ToolFields):
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
     return_drafts: bool = Field(
         False, description="Tell in `drafts` which tokens were guessed, and by whom."
+    )
+    continue_final_message: bool | None = Field(
+        None, description="Go on with the last message; by default if it is the assistant's."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="Open a new turn of the assistant's, even after one."
     )
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Further variables of the chat template, such as enable_thinking."
@@ -82,7 +90,28 @@ class ChatBody(GenerationBody, ToolFields):
         if self.visible_tools():
             self.ends_itself("tools")
         messages = [message.for_template() for message in self.messages]
-        return Question(messages, self, content, variables)
+        if not self._continues():
+            asked = self.add_generation_prompt is not False
+            return Question(messages, self, content, variables, asked)
+        prefill = self.messages[-1].text
+        return Question(messages[:-1], self, content, variables, prefill=prefill)
+
+    def _continues(self) -> bool:
+        """Whether the answer goes on with the last message.
+
+        Raises:
+            InvalidRequestError: it is to, and cannot.
+        """
+        *before, last = self.messages
+        can = bool(before) and last.role == "assistant" and not last.tool_calls
+        if self.continue_final_message is None:
+            return can and bool(last.text) and not self.add_generation_prompt
+        if self.continue_final_message and (self.add_generation_prompt or not can):
+            raise InvalidRequestError(
+                "needs a last message of the assistant, and no add_generation_prompt",
+                field="continue_final_message",
+            )
+        return self.continue_final_message
 
 
 class ChatChoice(DraftsIfAsked):
@@ -101,8 +130,10 @@ class ChatCompletion(UsageIfSet):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
+    system_fingerprint: str = FINGERPRINT
     choices: list[ChatChoice]
     usage: UsageBody | None = None
+    timings: Timings | None = None
 
 
 class ChunkChoice(DraftsIfAsked):
@@ -121,8 +152,10 @@ class ChatChunk(UsageIfSet):
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
+    system_fingerprint: str = FINGERPRINT
     choices: list[ChunkChoice]
     usage: UsageBody | None = None
+    timings: Timings | None = None
 
 
 @router.post(
@@ -192,9 +225,13 @@ class ChatJob:
             )
             for index, (answer, each) in enumerate(zip(self._answers, generated, strict=True))
         ]
-        tokens = [each.tokens for each in generated]
-        usage = self._usage([each.usage for each in generated if each.usage], tokens)
-        return ChatCompletion(**self._identity, choices=choices, usage=usage)
+        usages = [each.usage for each in generated if each.usage]
+        return ChatCompletion(
+            **self._identity,
+            choices=choices,
+            usage=self._usage(usages, [each.tokens for each in generated]),
+            timings=Timings.of(usages),
+        )
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
@@ -216,7 +253,7 @@ class ChatJob:
                         drafts=self._drafts[index].feed(tokens, event.drafts),
                     )
                     if choice != ChunkChoice(index=index, delta=MessageDelta()):
-                        yield self._frame(choice)
+                        yield self._frame(choice, spent=self._body.spent_so_far(event))
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
                     rest = answer.finish()
@@ -225,7 +262,7 @@ class ChatJob:
                     end = ChunkChoice(
                         index=index, delta=MessageDelta(), finish_reason=answer.reason(reason)
                     )
-                    yield self._frame(end)
+                    yield self._frame(end, spent=usage)
         if self._body.include_usage:
             yield self._frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
         yield DONE
@@ -236,8 +273,11 @@ class ChatJob:
         reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
         return total_usage(usages, self._body.n, reasoning)
 
-    def _frame(self, *choices: ChunkChoice, usage: UsageBody | None = None) -> bytes:
-        chunk = ChatChunk(**self._identity, choices=list(choices))
+    def _frame(
+        self, *choices: ChunkChoice, usage: UsageBody | None = None, spent: Usage | None = None
+    ) -> bytes:
+        timings = None if spent is None else Timings.of([spent])
+        chunk = ChatChunk(**self._identity, choices=list(choices), timings=timings)
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())

@@ -18,7 +18,7 @@ from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
 from medusa.engine.client import Generated
-from medusa.engine.events import FinishReason
+from medusa.engine.events import Delta, FinishReason, Usage
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
@@ -73,6 +73,10 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     stop: list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]] = Field([], max_length=MAX_STOPS)
     stream: bool = False
     stream_options: StreamOptions | None = None
+    timings_per_token: bool = Field(False, description="Tell in each chunk what it took so far.")
+    t_max_predict_ms: int = Field(
+        0, description="Longest time in ms from the first token on, once a line has ended; 0: any."
+    )
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -112,6 +116,10 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def spent_so_far(self, delta: Delta) -> Usage | None:
+        """What an answer took up to a piece of it, if that is to be told."""
+        return delta.usage if self.timings_per_token else None
+
     def request(
         self,
         prompt: Sequence[int],
@@ -133,6 +141,7 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
                 sampling, seed=None if sampling.seed is None else sampling.seed + choice
             ),
             max_tokens=max_tokens,
+            max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
             stop=tuple(filter(None, self.stop)),
             stop_tokens=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),

@@ -33,7 +33,8 @@ from app.dialects.openai.logprobs import (
     prompt_parts,
 )
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
-from app.dialects.openai.usage import UsageBody, UsageIfSet, total_usage
+from app.dialects.openai.timings import Timings
+from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
@@ -99,8 +100,10 @@ class Completion(UsageIfSet):
     object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
+    system_fingerprint: str = FINGERPRINT
     choices: list[CompletionChoice]
     usage: UsageBody | None = None
+    timings: Timings | None = None
 
 
 @router.post(
@@ -169,12 +172,14 @@ class CompletionJob:
             if body.is_ranked:
                 candidates.sort(key=lambda item: mean_logprob(item[1]), reverse=True)
             chosen.extend(candidates[: body.n])
+        usages = [each.usage for each in generated if each.usage]
         return Completion(
             **self._identity,
             choices=[
                 self._choice(place, index, each) for place, (index, each) in enumerate(chosen)
             ],
-            usage=total_usage([each.usage for each in generated if each.usage], body.per_prompt),
+            usage=total_usage(usages, body.per_prompt),
+            timings=Timings.of(usages) if len(self._prompts) == 1 else None,
         )
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
@@ -191,18 +196,22 @@ class CompletionJob:
                     yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
                     scored = self._logprobs(entries, offsets[index])
-                    yield self._frame(CompletionChoice(text=text, index=index, logprobs=scored))
+                    choice = CompletionChoice(text=text, index=index, logprobs=scored)
+                    yield self._frame(choice, spent=self._body.spent_so_far(event))
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
                     end = CompletionChoice(text="", index=index, finish_reason=REASONS[reason])
-                    yield self._frame(end)
+                    yield self._frame(end, spent=usage)
         if self._body.include_usage:
             parts = [usages[index] for index in sorted(usages)]
             yield self._frame(usage=total_usage(parts, self._body.per_prompt))
         yield DONE
 
-    def _frame(self, *choices: CompletionChoice, usage: UsageBody | None = None) -> bytes:
-        chunk = Completion(**self._identity, choices=list(choices))
+    def _frame(
+        self, *choices: CompletionChoice, usage: UsageBody | None = None, spent: Usage | None = None
+    ) -> bytes:
+        timings = None if spent is None else Timings.of([spent])
+        chunk = Completion(**self._identity, choices=list(choices), timings=timings)
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())

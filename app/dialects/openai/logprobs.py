@@ -110,16 +110,30 @@ def completion_logprobs(
         offsets: characters of text before each token.
         with_top: whether alternatives were asked for.
     """
-    tops = [
-        {spell(pieces, [token]): logprob for token, logprob in entry.top} if entry else None
-        for entry in entries
-    ]
+    tops = [_tops(pieces, entry) if entry else None for entry in entries]
     return CompletionLogprobs(
-        tokens=[spell(pieces, [token]) for token in tokens],
+        tokens=[_name(pieces, token) for token in tokens],
         token_logprobs=[entry.logprob if entry else None for entry in entries],
         top_logprobs=tops if with_top else None,
         text_offset=offsets,
     )
+
+
+def _tops(pieces: Sequence[bytes], entry: TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens and the chosen one; of two with the same bytes, the likelier."""
+    tops: dict[str, float] = {}
+    for token, logprob in (*entry.top, (entry.token, entry.logprob)):
+        tops.setdefault(_name(pieces, token), logprob)
+    return tops
+
+
+def _name(pieces: Sequence[bytes], token: int) -> str:
+    """A token's text, or its bytes in OpenAI's notation where they are part of a character."""
+    piece = pieces[token]
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 def chat_logprobs(pieces: Sequence[bytes], entries: Iterable[TokenLogprob]) -> ChatLogprobs:

@@ -46,6 +46,8 @@ UNSUPPORTED: Mapping[str, Matters] = {
     "reasoning_budget_tokens": _unless(-1),
     "parse_tool_calls": _unless(True),
     "post_sampling_probs": _unless(False),
+    "n_probs": _unless(0),  # logprobs says it here
+    "return_progress": _unless(False),
     # vLLM's
     "use_beam_search": _unless(False),
     "length_penalty": _unless(1),

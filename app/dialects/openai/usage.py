@@ -1,11 +1,14 @@
 """What an answer consumed, in OpenAI's words."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from medusa.engine.events import Usage
+
+FINGERPRINT = f"llama-medusa-{version('llama-medusa')}"
 
 
 class PromptTokensDetails(BaseModel):
@@ -63,11 +66,16 @@ def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int 
 
 
 class UsageIfSet(BaseModel):
-    """A response or chunk whose `usage` is sent only where it was set, be it to null."""
+    """A response or chunk whose `usage` is sent only where it was set, be it to null.
+
+    `timings` are where they are known.
+    """
 
     @model_serializer(mode="wrap")
     def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
+        if fields.get("timings") is None:
+            del fields["timings"]
         if "usage" not in self.model_fields_set:
             fields.pop("usage", None)
         return fields
