@@ -54,9 +54,8 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
     if request.pooling is not None:
         vector = np.array([len(request.prompt), 1.0])
         yield Embedded(request.id, normalised(vector))
-        yield Finished(
-            request.id, FinishReason.LENGTH, Usage(len(request.prompt), 0, 0, 0, 0, 0, 0.0, 0.0)
-        )
+        usage = Usage(len(request.prompt), 0, 0, 0, 0, 0, 0.0, 0.0)
+        yield Finished(request.id, FinishReason.LENGTH, usage)
         return
     if request.prompt_logprobs is not None:
         scored = [None, *(TokenLogprob(token, -1.0) for token in request.prompt[1:])]

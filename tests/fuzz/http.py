@@ -26,6 +26,9 @@ PATIENCE = 0.2
 MAX_TOKENS, MAX_CHOICES, MAX_PROMPTS = 8, 4, 4
 CHECK_EVERY = 200
 
+NOT_IMPLEMENTED = 501
+"""What a model that generates text answers where a reranking one is needed."""
+
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/completions": {
         "model": "default", "prompt": "ab", "max_tokens": 4, "temperature": 0.7, "seed": 1,
@@ -166,7 +169,8 @@ class Fuzzer:
             self.outcome.count(name, wrong=f"{type(error).__name__} {how()}")
         else:
             text = "closed" if status == 0 else f"{status // 100}xx"
-            self.outcome.count(text, wrong=how() if status >= 500 else None)
+            is_wrong = status >= 500 and status != NOT_IMPLEMENTED
+            self.outcome.count(text, wrong=how() if is_wrong else None)
         if self.outcome.cases % CHECK_EVERY == 0:
             self.check()
 
