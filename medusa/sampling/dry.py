@@ -62,9 +62,9 @@ def repetitions(text: np.ndarray, longest: int) -> np.ndarray:
     lengths[ends] = 1
     for length in range(1, longest):
         ends = ends[ends >= length]
-        ends = ends[text[ends - length] == text[-1 - length]]
         if len(ends) == 0:
             break
+        ends = ends[text[ends - length] == text[-1 - length]]
         lengths[ends] = length + 1
     return lengths
 

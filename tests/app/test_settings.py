@@ -25,6 +25,7 @@ from app.settings.__main__ import README
 from app.settings.option import options_of
 from app.settings.table import BEGIN, END, options_table, with_table
 from medusa.engine.config import EngineConfig
+from medusa.sampling.params import Dry, SamplingParams, Stage
 from medusa.training.config import FitConfig
 
 ALL = [getattr(app.settings, name) for name in app.settings.__all__]
@@ -176,3 +177,25 @@ def test_a_prompt_may_have_a_model_before_it() -> None:
     alone, both = GenerateSettings(words=["Hi"]), GenerateSettings(words=["m.gguf", "Hi"])
     assert ([alone.model], alone.prompt) == (ServerSettings().models, "Hi")
     assert (both.model, both.prompt) == ("m.gguf", "Hi")
+
+
+def test_without_options_sampling_is_as_the_engine_has_it() -> None:
+    assert ServerSettings().sampling == SamplingParams()
+
+
+def test_sampling_is_set_by_llama_servers_options() -> None:
+    settings = ServerSettings(
+        temp=0.8, top_k=40, top_p=0.95, min_p=0.05, repeat_penalty=1.1, dry_multiplier=0.8,
+        mirostat=2, mirostat_ent=4.0, mirostat_lr=0.2, seed=-1, samplers="top_k;temperature",
+    )  # fmt: skip
+    assert settings.sampling == SamplingParams(
+        temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repetition_penalty=1.1,
+        penalty_last_n=64, dry=Dry(0.8), mirostat=2, mirostat_tau=4.0, mirostat_eta=0.2,
+        stages=(Stage.TOP_K, Stage.TEMPERATURE),
+    )  # fmt: skip
+    assert ServerSettings(repeat_penalty=1.1, repeat_last_n=-1).sampling.penalty_last_n == -1
+
+
+def test_samplers_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValidationError, match="there is no sampler 'infill'"):
+        ServerSettings(samplers="top_k;infill")

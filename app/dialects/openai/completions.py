@@ -6,12 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal, Self
 
 from fastapi import Request
-from pydantic import (
-    BaseModel,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from app.backend import Backend
 from app.dialects.dialect import generate
