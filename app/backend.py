@@ -8,6 +8,7 @@ from app.deep_threads import DeepThreads
 from medusa.engine.events import EventSink
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
+from medusa.llama.vocabulary import FimTokens
 from medusa.loading import LoadedModel
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -39,6 +40,8 @@ class ModelInfo:
     vocabulary: str  # kind of tokenizer
     limits: tuple[str, ...]  # what is not done for it though it is for others
     inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
+    fim: FimTokens | None = None  # for filling in the middle
+    chat_template: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ class LocalBackend:
             vocabulary=model.capabilities.vocabulary,
             limits=model.capabilities.limits,
             inexact_because=engine.exactness.reasons,
+            fim=model.fim_tokens,
+            chat_template=loaded.template.source if loaded.template else "",
         )
         self._threads = DeepThreads()
         loaded.grammars.prepare()  # while nobody waits

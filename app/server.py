@@ -14,7 +14,7 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
-from app.dialects.native import completion, operations, page, prompts, tokens
+from app.dialects.native import completion, infill, operations, page, prompts, props, tokens
 from app.dialects.openai import chat, completions, models
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
@@ -34,7 +34,9 @@ _ENDPOINTS = (
     messages,
     models,
     completion,
+    infill,
     prompts,
+    props,
     tokens,
     operations,
     page,
