@@ -1,4 +1,4 @@
-# make serve | check | test | lint | setup. CMAKE_ARGS is handed to the build of llama.cpp, e.g.
+# make serve | check | test | test-clients | lint | setup. CMAKE_ARGS is handed to the build of llama.cpp, e.g.
 #   CMAKE_ARGS=-DGGML_CUDA=on make serve
 # and remembered: later calls without it keep that build, CMAKE_ARGS= (empty) goes back to the CPU's.
 
@@ -13,7 +13,7 @@ CMAKE_ARGS := $(BUILT_WITH)
 endif
 export CMAKE_ARGS
 
-.PHONY: serve setup check test lint format docs bench clean
+.PHONY: serve setup check test test-clients lint format docs bench clean
 
 serve: setup
 	$(BIN)/llama-medusa serve $(ARGS)
@@ -27,6 +27,9 @@ check: lint
 test: lint
 	$(BIN)/pytest --numprocesses auto -m "not real and not slow" --cov --cov-report= --cov-fail-under=0
 	$(BIN)/pytest -m "real or slow" --cov --cov-append --cov-report=term
+
+test-clients: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/clients
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from setuptools.errors import CompileError, LinkError
 
 SOURCES = Path("medusa/llama/kernels/csrc")
 COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
+COMMON += ["-fno-strict-aliasing"]  # the same memory is read as bytes, halves and words
 # GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours.
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]

@@ -2,23 +2,30 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from app.deep_threads import DeepThreads
 from medusa.engine.events import EventSink
+from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.llama.vocabulary import FimTokens
 from medusa.loading import LoadedModel
+from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
+from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 
 MAX_CHARACTERS = 1_000_000
 """Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
 pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a character."""
+
+
+class NotSupportedError(Exception):
+    """A model cannot do what an endpoint is for."""
 
 
 class NoChatTemplateError(InvalidRequestError):
@@ -42,6 +49,9 @@ class ModelInfo:
     inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
     fim: FimTokens | None = None  # for filling in the middle
     chat_template: str = ""
+    pooling: Pooling = Pooling.MEAN  # how texts become vectors
+    n_embd: int = 0  # their length
+    generates: bool = True  # whether it writes text
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,13 @@ class Backend(Protocol):
             InvalidRequestError: a text is too long.
         """
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        """What a reranking model reads of each document beside a query.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         """The text of a prompt's tokens, without what tokenising puts in front of a text."""
 
@@ -134,6 +151,9 @@ class Backend(Protocol):
         Raises:
             InvalidRequestError: the grammar is wrong, not supported or too complex.
         """
+
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        """The tokens that spell texts which break repetitions off; see `Dry`."""
 
     def close(self) -> None:
         """Stop; requests that are unfinished fail."""
@@ -167,9 +187,15 @@ class LocalBackend:
             inexact_because=engine.exactness.reasons,
             fim=model.fim_tokens,
             chat_template=loaded.template.source if loaded.template else "",
+            pooling=engine.pooling,
+            n_embd=model.capabilities.n_embd_out,
+            generates=not model.capabilities.is_embedding,
         )
         self._threads = DeepThreads()
         loaded.grammars.prepare()  # while nobody waits
+        self._breakers = lru_cache(maxsize=16)(
+            lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
+        )
 
     def check_room(self, count: int) -> None:
         """See Backend."""
@@ -207,6 +233,13 @@ class LocalBackend:
         prompts = await self.tokenize(texts, add_special=True, parse_special=True)
         return [tokens or nothing for tokens in prompts]
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        """See Backend."""
+        for text in (query, *documents):
+            _check_length(text)
+        rerank = self.loaded.model.rerank_tokens
+        return await self._threads.run(lambda: [rerank(query, each) for each in documents])
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         """See Backend."""
         return self.loaded.model.prompt_text(tokens)
@@ -214,6 +247,8 @@ class LocalBackend:
     async def chat(self, conversation: Conversation) -> ChatPrompt:
         """See Backend."""
         template = self.loaded.template
+        if not self.info.generates:
+            raise InvalidRequestError(self.loaded.no_chat or "the model writes no text")
         if template is None:
             raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
 
@@ -229,6 +264,10 @@ class LocalBackend:
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         """See Backend."""
         return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
+
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        """See Backend."""
+        return await self._threads.run(lambda: self._breakers(texts))
 
     def close(self) -> None:
         """See Backend."""

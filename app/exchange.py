@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 from starlette.requests import Request
 
+from app.access_log import count_tokens
 from app.backend import Backend
 from app.metrics import Metrics
 from medusa.engine.client import Generated
@@ -168,6 +169,7 @@ class Exchange:
         key = event.request_id
         match event:
             case Delta(tokens=tokens) if tokens:
+                count_tokens(completion=len(tokens))
                 now = time.perf_counter()
                 waited = now - self._last_token[key]
                 self._last_token[key] = now
@@ -179,9 +181,8 @@ class Exchange:
                     self._metrics.ttft.observe(waited)
             case Finished(reason=reason, usage=usage):
                 self._open.remove(key)
-                self._metrics.requests.labels(reason.value).inc()
-                self._metrics.prompt_tokens.inc(usage.prompt_tokens)
-                self._metrics.cached_tokens.inc(usage.cached_tokens)
+                count_tokens(prompt=usage.prompt_tokens)
+                self._metrics.observe_end(reason, usage)
             case Failed(kind=kind):
                 self._open.remove(key)
                 self._metrics.requests.labels("failed").inc()

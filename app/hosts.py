@@ -105,11 +105,11 @@ class ModelHosts:
         """Free a model's memory, once its requests have ended.
 
         Raises:
-            UnknownModelError: there is none of that name.
+            UnknownModelError: none has exactly this name.
             ModelLoadingError, ModelFailedError, EngineStoppedError: see `check_started`.
         """
         self.check_started()
-        host = self.find(name)
+        host = self.named(name)
         await _once(self._unloading, host, self._unload)
 
     def check_started(self) -> None:

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from app.backend import Stats
+from medusa.engine.events import FinishReason, Usage
 from medusa.engine.report import StepReport
 from medusa.errors import InvalidRequestError, QueueFullError
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SPEEDS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)
 
 
@@ -57,6 +59,10 @@ class Metrics:
         self.inter_token = histogram(
             "inter_token_seconds", "Between tokens of a generation", _SECONDS
         )
+        self.queue = histogram("queue_seconds", "From arrival to a slot", _SECONDS)
+        self.speed = histogram(
+            "generation_tokens_per_second", "Tokens of a generation by its time", _SPEEDS
+        )
         self.batch_tokens = histogram("batch_tokens", "Rows of a decode: roots and drafts", _ROWS)
         self.batch_requests = histogram("batch_requests", "Requests in a decode", _ROWS)
         gauge("queue_length", "Requests waiting for a slot", lambda: stats().waiting)
@@ -71,6 +77,15 @@ class Metrics:
         except (InvalidRequestError, QueueFullError):
             self.requests.labels("refused").inc(count)
             raise
+
+    def observe_end(self, reason: FinishReason, usage: Usage) -> None:
+        """Count a generation that has ended well."""
+        self.requests.labels(reason.value).inc()
+        self.prompt_tokens.inc(usage.prompt_tokens)
+        self.cached_tokens.inc(usage.cached_tokens)
+        self.queue.observe(usage.queue_seconds)
+        if usage.completion_tokens > 1 and usage.decode_seconds > 0:
+            self.speed.observe(usage.completion_tokens / usage.decode_seconds)
 
     def observe_step(self, report: StepReport) -> None:
         """Count one engine step; called in the engine's thread."""

@@ -49,9 +49,17 @@ class Limits:
 class Resident(Protocol):
     """A model in memory."""
 
-    needs: Room
-    n_users: int
-    last_used: float  # seconds of a clock
+    @property
+    def needs(self) -> Room:
+        """What it takes."""
+
+    @property
+    def n_users(self) -> int:
+        """Who uses it or waits for it."""
+
+    @property
+    def last_used(self) -> float:
+        """When it was used last, in seconds of a clock."""
 
 
 AnyResident = TypeVar("AnyResident", bound=Resident)

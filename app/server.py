@@ -9,13 +9,15 @@ from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from app.access_log import AccessLog
 from app.auth import Guard
 from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
 from app.dialects.native import completion, infill, operations, page, prompts, props, tokens
-from app.dialects.openai import chat, completions, models
+from app.dialects.ollama import endpoints as ollama
+from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
 from app.dialects.responses.memory import ResponseMemory
 from app.door.bodies import BodyReader
@@ -30,8 +32,11 @@ from app.request_ids import RequestIds
 _ENDPOINTS = (
     completions,
     chat,
+    embeddings,
+    rerank,
     responses,
     messages,
+    ollama,
     models,
     completion,
     infill,
@@ -78,6 +83,7 @@ def create_app(
     app.add_middleware(Gate, config=door, guard=guard)
     app.add_middleware(Paths, routes=app.routes)  # the last one is entered first
     let_in_pages(app, door.cors_origins)
+    app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_exception_handler(HTTPException, _no_such_endpoint)
     for module in _ENDPOINTS:

@@ -20,6 +20,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
+from app.last_words import Keeper
+
 MAX_FAILED_STARTS = 5
 """Crashes in a row, without ever being ready, after which the supervisor gives up."""
 
@@ -29,7 +31,7 @@ LONGEST_DELAY = 30
 STEADY_SECONDS = 60
 """A server that was ready for so long starts again at once when it crashes."""
 
-_VARIABLE = "LLAMA_MEDUSA_SUPERVISED"  # descriptors: the listening socket, the line
+_VARIABLE = "LLAMA_MEDUSA_SUPERVISED"  # descriptors, as Supervised has them
 _LAST_LINES = 10
 _LONGEST_LINE = 1000
 _STAND_IN_SECONDS = 5  # for a client to send its request and to read the answer
@@ -40,11 +42,12 @@ class Supervised:
     """What a server has from its supervisor.
 
     `line` is one end of a pair of sockets: the server says over it that it is ready, and when the
-    supervisor's end is closed, that one is no more.
+    supervisor's end is closed, that one is no more. Over `wills` go its last words to clients.
     """
 
     listening: socket.socket
     line: socket.socket
+    wills: socket.socket
 
     @classmethod
     def from_environment(cls) -> Self | None:
@@ -52,8 +55,7 @@ class Supervised:
         descriptors = os.environ.pop(_VARIABLE, None)
         if descriptors is None:
             return None
-        listening, line = map(int, descriptors.split(","))
-        return cls(socket.socket(fileno=listening), socket.socket(fileno=line))
+        return cls(*(socket.socket(fileno=int(each)) for each in descriptors.split(",")))
 
     def tell_ready(self) -> None:
         """Say that the model is loaded."""
@@ -67,9 +69,13 @@ class Supervised:
 class _Server:
     """A run of the server's process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, line: socket.socket, keeper: Keeper
+    ) -> None:
         self.process = process
         self._line = line
+        self._keeper = keeper
+        asyncio.get_running_loop().add_reader(keeper, keeper.read)
         self._began = asyncio.get_running_loop().time()
         self._said: deque[str] = deque(maxlen=_LAST_LINES)  # before Python's own word on a crash
         self._crashing = False
@@ -78,8 +84,9 @@ class _Server:
     async def start(cls, command: Sequence[str], listening: socket.socket) -> Self:
         """Start it, in a session of its own: the terminal's signals come from here."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            descriptors = (listening.fileno(), theirs.fileno())
+        kept, wills = socket.socketpair(type=socket.SOCK_DGRAM)
+        with theirs, wills:
+            descriptors = (listening.fileno(), theirs.fileno(), wills.fileno())
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stderr=asyncio.subprocess.PIPE,
@@ -87,7 +94,7 @@ class _Server:
                 start_new_session=True,
                 env={**os.environ, _VARIABLE: ",".join(map(str, descriptors)), **_terminal()},
             )
-        return cls(process, ours)
+        return cls(process, ours, Keeper(kept))
 
     async def ended(self) -> int:
         """Hand on what it says, and wait for its end. Returns its exit code, as Popen has it."""
@@ -103,7 +110,13 @@ class _Server:
                 self._crashing |= line.startswith(b"Fatal Python error")
                 if not self._crashing and line.strip():
                     self._said.append(line[-_LONGEST_LINE:].decode("utf-8", "replace"))
-        return await self.process.wait()
+        code = await self.process.wait()
+        asyncio.get_running_loop().remove_reader(self._keeper)
+        if code < 0:
+            self._keeper.read()
+            self._keeper.say()
+        self._keeper.close()
+        return code
 
     def was_ready(self) -> bool:
         """Whether it ever was; asked once, after its end."""

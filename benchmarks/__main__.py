@@ -5,8 +5,10 @@ import typer
 from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
+from benchmarks.prediction import prediction
 from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
+from benchmarks.sampling import sampling
 from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
@@ -17,7 +19,9 @@ from benchmarks.vicuna7b import vicuna7b
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
 cli.command()(kernels)
 cli.command()(step)
+cli.command()(sampling)
 cli.command()(speculation)
+cli.command()(prediction)
 cli.command()(exactness)
 cli.command()(structured)
 cli.command()(calibration)

@@ -1,31 +1,31 @@
 """JSON under a schema: whether it validates, and how fast it comes with and without guesses."""
 
-import json as jsonlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Self
 
-import jsonschema
 import numpy as np
 import typer
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.pairs import kept, pairs_table
 from benchmarks.report import JsonFile, MarkdownFile, report
-from benchmarks.schemas import Case, random_cases
+from benchmarks.schemas import random_cases
+from benchmarks.tasks import Task, json_tasks, tool_tasks
 from benchmarks.workload import Bench
-from medusa.engine.client import Generated, generate
+from medusa.engine.client import Generated, generate, stream
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
-from medusa.engine.events import FinishReason
+from medusa.engine.events import Delta, FinishReason
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.threads import default_threads
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.compiler import GrammarCompiler
-from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.sampling.params import SamplingParams
 
 
@@ -64,7 +64,9 @@ class Overhead:
     mask: float
     worst_mask: float
     cold_compile: float
+    cold_first_token: float  # compiling included, the prompt in the cache
     warm_compile: float
+    warm_first_token: float
     tokenizer: float  # once for a model
 
 
@@ -95,58 +97,89 @@ class _Timed:
 
 def structured(
     per_kind: Annotated[int, typer.Option(min=1, help="Schemas of each of the eight kinds.")] = 5,
+    tools: Annotated[int, typer.Option(min=0, help="Prompts with tools.")] = 5,
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 200,
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.7,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Only check so many schema-prompt pairs, at temperature 1.")
+    ] = 0,
     json: JsonFile = None,
     markdown: MarkdownFile = None,
 ) -> None:
-    """One request at a time, all modes in turns for each schema."""
+    """One request at a time, all modes in turns for each schema; or many pairs, in four ways."""
     bench = Bench.load()
     began = time.perf_counter()
     tokenizer = grammar_tokenizer(bench.model)
     tokenizer_seconds = time.perf_counter() - began
     compiler = GrammarCompiler(lambda: tokenizer)
-    engines = {guesses: _engine(bench, guesses) for guesses in (False, True)}
-    cases = random_cases(per_kind)
+    n_slots = 8 if pairs else 1
+    engines = {guesses: _engine(bench, guesses, n_slots) for guesses in (False, True)}
+    with ExitStack() as opened:
+        for engine in engines.values():
+            opened.callback(engine.close)
+        if pairs:
+            n_kinds = len(random_cases(1))
+            rows = kept(engines, compiler, json_tasks(bench, -(-pairs // n_kinds))[:pairs])
+            results = {"pairs": [asdict(row) for row in rows]}
+            report("structured-pairs", [pairs_table(rows)], results, json, markdown)
+            return
+        tasks = [*json_tasks(bench, per_kind), *tool_tasks(bench, tools)]
+        _measure(engines, compiler, tasks, tokens, temperature, tokenizer_seconds, json, markdown)
+
+
+def _measure(
+    engines: Mapping[bool, Engine],
+    compiler: GrammarCompiler,
+    tasks: Sequence[Task],
+    tokens: int,
+    temperature: float,
+    tokenizer_seconds: float,
+    json: JsonFile,
+    markdown: MarkdownFile,
+) -> None:
     answers: dict[Mode, list[Generated]] = {mode: [] for mode in MODES}
     masks: list[float] = []
-    compiles: tuple[list[float], list[float]] = ([], [])
-    for number, case in enumerate(track(cases, "answering")):
-        make, cold = _timed_compile(compiler, case)
-        _, warm = _timed_compile(compiler, case)
-        compiles[0].append(cold)
-        compiles[1].append(warm)
+    cold: list[tuple[float, float]] = []  # seconds until the grammar is there, and the first token
+    warm: list[tuple[float, float]] = []
+    for number, task in enumerate(track(tasks, "answering")):
+        generate(engines[True], [GenerationRequest(task.prompt, max_tokens=1)])
+        cold.append(_first_token(engines[True], compiler, task))
+        warm.append(_first_token(engines[True], compiler, task))
+        make = task.compile(compiler)
         for mode in (*MODES[number % len(MODES) :], *MODES[: number % len(MODES)]):
             request = GenerationRequest(
-                bench.prompt(case.prompt),
+                task.prompt,
                 SamplingParams(temperature=temperature, seed=number),
                 max_tokens=tokens,
                 constraint=_timed(make, masks) if mode.constrained else None,
             )
             answers[mode] += generate(engines[mode.guesses], [request])
-    for engine in engines.values():
-        engine.close()
-    rows = summarise(cases, answers)
-    overhead = Overhead(
-        *(
-            1e3 * value
-            for value in (
-                statistics.median(masks),
-                max(masks),
-                statistics.median(compiles[0]),
-                statistics.median(compiles[1]),
-                tokenizer_seconds,
-            )
-        )
-    )
+    rows = summarise(tasks, answers)
+    medians = (statistics.median(part) for each in (cold, warm) for part in zip(*each, strict=True))
+    figures = (statistics.median(masks), max(masks), *medians, tokenizer_seconds)
+    overhead = Overhead(*(1e3 * value for value in figures))
     results = {"structured": [asdict(row) for row in rows], "overhead": asdict(overhead)}
     report("structured", [_table(rows), _overhead_table(overhead)], results, json, markdown)
 
 
-def _engine(bench: Bench, guesses: bool) -> Engine:
+def _first_token(engine: Engine, compiler: GrammarCompiler, task: Task) -> tuple[float, float]:
+    """Seconds until the grammar is compiled, and until the first token is there."""
+    began = time.perf_counter()
+    constraint = task.compile(compiler)
+    compiled = time.perf_counter()
+    events = stream(engine, GenerationRequest(task.prompt, max_tokens=1, constraint=constraint))
+    while not isinstance(next(events), Delta):
+        pass
+    told = time.perf_counter()
+    for _ in events:
+        pass
+    return compiled - began, told - began
+
+
+def _engine(bench: Bench, guesses: bool, n_slots: int) -> Engine:
     config = EngineConfig(
-        n_slots=1,
-        n_ctx=2048,
+        n_slots=n_slots,
+        n_ctx=2048 * n_slots,
         n_threads=default_threads(),
         draft_nodes=EngineConfig.draft_nodes if guesses else 0,
     )
@@ -159,29 +192,21 @@ def _timed(
     return lambda: _Timed(make(), seconds)
 
 
-def _timed_compile(
-    compiler: GrammarCompiler, case: Case
-) -> tuple[Callable[[], TokenConstraint], float]:
-    began = time.perf_counter()
-    make = compiler.compile(GrammarSpec.json_schema(case.schema))
-    return make, time.perf_counter() - began
-
-
-def summarise(cases: Sequence[Case], answers: dict[Mode, list[Generated]]) -> list[Summary]:
+def summarise(tasks: Sequence[Task], answers: dict[Mode, list[Generated]]) -> list[Summary]:
     """By kind and mode, then all kinds together."""
-    kinds = list(dict.fromkeys(case.kind for case in cases))
+    kinds = list(dict.fromkeys(task.kind for task in tasks))
     rows = []
     for kind in [*kinds, "all"]:
         for mode, generated in answers.items():
             chosen = [
-                (case, answer)
-                for case, answer in zip(cases, generated, strict=True)
-                if kind in (case.kind, "all")
+                (task, answer)
+                for task, answer in zip(tasks, generated, strict=True)
+                if kind in (task.kind, "all")
             ]
             usages = [answer.usage for _, answer in chosen if answer.usage is not None]
             n_tokens = sum(usage.completion_tokens for usage in usages)
             ended = [pair for pair in chosen if pair[1].reason is FinishReason.STOP]
-            valid = sum(is_valid(case, answer.text) for case, answer in ended)
+            valid = sum(task.is_valid(answer.text) for task, answer in ended)
             rows.append(
                 Summary(
                     kind,
@@ -192,15 +217,6 @@ def summarise(cases: Sequence[Case], answers: dict[Mode, list[Generated]]) -> li
                 )
             )
     return rows
-
-
-def is_valid(case: Case, text: str) -> bool:
-    """Whether a text is JSON that the schema describes."""
-    try:
-        jsonschema.validate(jsonlib.loads(text), case.schema)
-    except (ValueError, jsonschema.ValidationError):
-        return False
-    return True
 
 
 def _table(rows: Sequence[Summary]) -> Table:
@@ -224,6 +240,8 @@ def _overhead_table(overhead: Overhead) -> Table:
     table.add_row("mask of a token, median", f"{overhead.mask:.3f}")
     table.add_row("mask of a token, worst", f"{overhead.worst_mask:.1f}")
     table.add_row("schema not seen before, median", f"{overhead.cold_compile:.2f}")
+    table.add_row("first token then, median", f"{overhead.cold_first_token:.1f}")
     table.add_row("schema in the cache, median", f"{overhead.warm_compile:.3f}")
+    table.add_row("first token then, median", f"{overhead.warm_first_token:.1f}")
     table.add_row("vocabulary, once", f"{overhead.tokenizer:.0f}")
     return table

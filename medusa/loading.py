@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
+from medusa.engine.embedding_engine import EmbeddingEngine, longest_text
 from medusa.engine.engine import Engine
+from medusa.engine.intake import Intake
 from medusa.engine.memory import MemoryRules
+from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
@@ -34,7 +37,7 @@ class LoadedModel:
     name: str
     model: Model
     heads: Heads | None
-    engine: Engine
+    engine: Intake
     template: ChatTemplate | None
     grammars: GrammarCompiler
     no_chat: str | None = None
@@ -82,6 +85,10 @@ def open_model(
     with ExitStack() as opened:
         model = load_model(path, gpu_layers)
         opened.callback(model.close)
+        if model.capabilities.is_embedding:
+            embedding = EmbeddingEngine(model, config, observer)
+            opened.pop_all()
+            return _embedding_model(name or path.stem, model, embedding)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = model.chat_template or default_template
@@ -101,6 +108,13 @@ def open_model(
         GrammarCompiler(lambda: grammar_tokenizer(model)),
         no_chat,
     )
+
+
+def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> LoadedModel:
+    grammars = GrammarCompiler(lambda: grammar_tokenizer(model))
+    what = "ranks texts" if engine.pooling is Pooling.RANK else "makes embeddings"
+    no_chat = f"the model {what}; it cannot generate text"
+    return LoadedModel(name, model, None, engine, None, grammars, no_chat)
 
 
 def load_model(path: Path, gpu_layers: int | None = None) -> Model:
@@ -141,6 +155,9 @@ def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None
     """What a model would take in memory. Arguments and errors are those of `check_room`."""
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
+        if preview.capabilities.is_embedding:
+            longest = longest_text(preview, config)
+            return footprint.of_embedding_model(preview, longest, config.n_slots)
         decided = config.decided(preview.n_ctx_train, preview.capabilities)
         rules = MemoryRules.of(preview.capabilities, decided)
         return footprint.of_model(preview, rules.context_params(decided))

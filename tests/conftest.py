@@ -8,16 +8,20 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from medusa.engine.client import Generated
-from medusa.engine.engine import Engine
 from medusa.engine.events import Delta, Event, Failed, Finished
+from medusa.engine.intake import Intake
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.model import Model
 from medusa.llama.quantising import FTYPE_F32, quantize
 from medusa.llama.threads import default_threads
 from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 THREADS = min(2, default_threads())
 
@@ -120,7 +124,7 @@ class Run:
         return last
 
 
-def submit(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
+def submit(engine: Intake, requests: Sequence[GenerationRequest]) -> list[Run]:
     """Let requests run, each under an id of its own even where they are the same object."""
     named = [replace(request, id=uuid4().hex) for request in requests]
     runs = {request.id: Run(request.id) for request in named}
@@ -128,7 +132,7 @@ def submit(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
     return list(runs.values())
 
 
-def generate(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Run]:
+def generate(engine: Intake, requests: Sequence[GenerationRequest]) -> list[Run]:
     """Run requests together and wait for all of them."""
     runs = submit(engine, requests)
     for run in runs:

@@ -80,13 +80,15 @@ def _remove_converted(entry: models.CatalogueEntry, settings: RemoveSettings) ->
 
 
 def check(settings: CheckSettings) -> None:
-    """Compare a model's files with their checksums: the catalogue's, or a conversion's own."""
+    """Compare a model's files with their checksums: the catalogue's, the Hub's, a conversion's."""
+    from convert.hub.named import checksum
+
     files = find_model(settings.name, settings)
     entry = models.catalogue().get(settings.name)
     known = entry.source.checksums if entry else {}
     damaged = []
     for path in filter(None, (files.model, files.heads)):
-        expected = known.get(path) or noted_checksum(path)
+        expected = known.get(path) or noted_checksum(path) or checksum(path)
         if expected is None:
             state = "no checksum is known"
         elif sha256_of(path) == expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
 from app.settings import ServerSettings
+from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     from medusa.loading import LoadedModel
     from models import ModelFiles
 
+log = logging.getLogger("app")
+
 
 def run(settings: ServerSettings) -> None:
     """Serve one or several models over the OpenAI API."""
-    set_up_logging(settings.verbose)
+    set_up_logging(settings.verbose, settings.log_format)
     files = [find_model(name, settings) for name in settings.models]
     supervised = Supervised.from_environment()
     if supervised is not None:
@@ -40,7 +44,8 @@ def run(settings: ServerSettings) -> None:
             return
         command = [sys.executable, *sys.orig_argv[1:]]
         certificate = _certificate(settings)
-        raise SystemExit(asyncio.run(supervise(command, listening, print_error, certificate)))
+        report = log.error if settings.log_format is LogFormat.JSON else print_error
+        raise SystemExit(asyncio.run(supervise(command, listening, report, certificate)))
 
 
 def _serve(
@@ -54,16 +59,18 @@ def _serve(
     from app.server import create_app
     from app.serving import serve
 
-    console = Console()
+    console = Console(quiet=settings.log_format is LogFormat.JSON)
     hosts = _hosts(settings, files, console)
     door = settings.door_config
     config = server_config(
         create_app(hosts, api_keys=settings.api_keys, door=door),
         door,
         grace=1,  # serving lets requests end before
+        wills=None if supervised is None else supervised.wills,
         certificate=settings.ssl_certfile,
         key=settings.ssl_keyfile,
     )
+    log.info("loading %s", files[0].model.name)
     console.print(f"loading {files[0].model.name} ...", highlight=False)
     gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -92,12 +99,15 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
             loaded = open_files(files, settings, observer, name=names[0])
             for line in describe(loaded):
                 console.print(line, highlight=False, soft_wrap=True)
-            return LocalBackend(loaded)
+            return LocalBackend(loaded, settings.sampling)
 
         return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
 
     names = [[each.name, *each.aliases] for each in files]
     names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
+    for own in names[1:]:
+        if own[0] in (name for others in names if others is not own for name in others):
+            raise MedusaError(f"two of the models are called {own[0]!r}; rename a file")
     estimated = len(files) > 1 and settings.models_max is None
     room = free_room() if estimated else None
     limits = Limits(settings.models_max, room, settings.sleep_idle)
@@ -148,6 +158,7 @@ def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> N
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{settings.scheme}://{host}:{settings.port}"
+    log.info("ready: %s", url)
     key = "" if not settings.api_keys else " -H 'Authorization: Bearer YOUR_KEY'"
     console.print(
         f"\n[bold]ready:[/] {url}/v1   (chat page: {url}/, API reference: {url}/docs)\ntry:\n"
@@ -163,29 +174,42 @@ def describe(served: LoadedModel) -> list[str]:
     """What is served, one property a line."""
     from medusa.llama import runtime
 
-    engine, model, heads = served.engine, served.model, served.heads
+    engine, model = served.engine, served.model
     config, kernels = engine.config, runtime.load().kernels
-    if heads is None:
-        heads_text = "none"
-    else:
-        header = heads.header
-        heads_text = (
-            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
-        )
     offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
     limits = model.capabilities.limits
     return [
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
         f"memory:   {model.capabilities.description}",
         *([f"limits:   {'; '.join(limits)}"] if limits else []),
-        f"heads:    {heads_text}",
-        f"drafts:   {_describe_drafts(served)}",
+        *(_describe_vectors(served) if model.capabilities.is_embedding else _describe_text(served)),
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
-        f"context:  {config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
         f"kernels:  {f'ours ({kernels.isa})' if kernels.active else 'llama.cpp'}",
         f"results:  {engine.exactness}",
         *([f"no chat:  {served.no_chat}"] if served.no_chat else []),
+    ]
+
+
+def _describe_vectors(served: LoadedModel) -> list[str]:
+    engine = served.engine
+    return [
+        f"vectors:  pooled by {engine.pooling}",
+        f"context:  {engine.max_context:,} tokens for one text",
+    ]
+
+
+def _describe_text(served: LoadedModel) -> list[str]:
+    engine, heads_text = served.engine, "none"
+    if served.heads is not None:
+        header = served.heads.header
+        heads_text = (
+            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
+        )
+    return [
+        f"heads:    {heads_text}",
+        f"drafts:   {_describe_drafts(served)}",
+        f"context:  {engine.config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
     ]
 
 

@@ -6,14 +6,21 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from app.json_logs import JsonFormatter
+from app.settings.running import LogFormat
 
-def set_up_logging(verbose: bool) -> None:
-    """Show warnings, and with `verbose` all that llama.cpp says."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(name)s: %(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False)],
-    )
+
+def set_up_logging(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> None:
+    """Show warnings, and with `verbose` all that llama.cpp says; as JSON also what `app` tells."""
+    handler: logging.Handler
+    if log_format is LogFormat.JSON:
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+        logging.getLogger("app").setLevel(logging.INFO)
+    else:
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("medusa.llama").setLevel(logging.DEBUG if verbose else logging.ERROR)
 
 

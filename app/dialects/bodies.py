@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 Part = TypeVar("Part")
 
@@ -24,3 +33,12 @@ class Lenient(BaseModel):
         if not isinstance(value, dict):
             return value
         return {name: each for name, each in value.items() if each is not None}
+
+
+class NullsLeftOut(BaseModel):
+    """Part of an answer in which what is null is not told."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if value is not None}

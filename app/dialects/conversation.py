@@ -1,13 +1,11 @@
 """A conversation that is to be answered, and what becomes of it: the way of every chat dialect."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 from app.backend import Backend, ChatPrompt
 from app.dialects.openai.tools import ToolFields, answer_constraint
-from medusa.engine.client import Generated
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -66,6 +64,11 @@ class ReadQuestion:
         """What the answer consists of; an AnswerParser of it takes the text apart."""
         return self.prompt.form
 
+    def spelled(self, tokens: Iterable[int], backend: Backend) -> list[bytes]:
+        """What each token of an answer adds to its text; the backend is the one that wrote it."""
+        unseen = frozenset(backend.control_tokens) - self.prompt.shown
+        return [b"" if token in unseen else backend.pieces[token] for token in tokens]
+
     def request(
         self,
         sampling: SamplingParams,
@@ -97,22 +100,3 @@ async def read(question: Question, backend: Backend) -> ReadQuestion:
     calls = question.tools.calls(prompt.form)
     constraint = await answer_constraint(backend, prompt.form, calls, question.content)
     return ReadQuestion(prompt, constraint)
-
-
-def reasoning_tokens(form: AnswerForm, generated: Generated, pieces: Sequence[bytes]) -> int:
-    """How many of an answer's tokens are reasoning, the marks around it included.
-
-    Args:
-        form: what the answer may consist of.
-        generated: all of the answer.
-        pieces: the bytes that each token stands for.
-    """
-    marks, text = form.reasoning, generated.text
-    if marks is None or not (form.in_reasoning or text.lstrip().startswith(marks.opening)):
-        return 0
-    thought, found, _ = text.partition(marks.closing)
-    if not found:
-        return len(generated.tokens)
-    size = len((thought + found).encode())
-    ends = accumulate(len(pieces[token]) for token in generated.tokens)
-    return sum(end <= size for end in ends)

@@ -23,13 +23,16 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from app import last_words
 from app.auth import Guard
 from app.backend import Backend
 from app.door.answers import check_logprobs
 from app.door.bodies import BodyReader, ReadRequest
 from app.door.config import DoorConfig
+from app.door.refusals import RefusedError
 from app.exchange import ClientGoneError, Exchange
 from app.hosts import ModelHosts
+from app.last_words import LastWords
 from app.metrics import Metrics
 from app.sse import EventStream
 from medusa.engine.client import Generated
@@ -42,6 +45,11 @@ log = logging.getLogger("app")
 RETRY_AFTER_SECONDS = 2
 RETRY = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 """The headers of an error that will pass."""
+
+CRASHED = RefusedError(
+    500, "the server crashed while it was answering, and is being started again", "server_crashed"
+)
+"""For the clients of a process that is no more."""
 
 CLIENT_GONE_STATUS = 499  # nginx's code; nobody is there to read it
 
@@ -90,6 +98,10 @@ class Dialect(ABC):
     @abstractmethod
     def error_frames(self, error: Exception) -> Iterable[bytes]:
         """What ends a stream that fails after its start."""
+
+    def stream(self, frames: AsyncIterator[bytes], on_end: Callable[[], None]) -> Response:
+        """The response that sends frames as they come; `on_end` is called however it ends."""
+        return EventStream(frames, on_end)
 
     def router(self, *, guarded: bool = True) -> APIRouter:
         """A router for endpoints of this dialect; if guarded, the key is asked for before all."""
@@ -166,12 +178,19 @@ async def generate(
     """Serve a generating request: at once, or as a stream if the body asks for one."""
     service = service_of(request)
     with ExitStack() as ending:
+        words: LastWords | None = getattr(request.state, "last_words", None)
+        if words is not None:
+            ending.callback(words.forget)
+            words.keep(last_words.whole(dialect.error(CRASHED).response()))
         backend = ending.enter_context(await service.hosts.use(body.model))
         exchange, job = await _start(request, body, backend, parse)
         if body.stream:
             ending.callback(exchange.cancel)
+            if words is not None:
+                end = b"".join(dialect.error_frames(CRASHED))
+                words.keep(last_words.rest(end, request.scope["http_version"]))
             frames = _guarded(dialect, job.frames(exchange.events()))
-            return EventStream(frames, on_end=ending.pop_all().close)
+            return dialect.stream(frames, ending.pop_all().close)
         generated = await exchange.while_connected(request, exchange.gather())
         return await in_words(lambda: job.answer(generated))
 

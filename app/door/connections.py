@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http
 import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from app.dialects.by_path import dialect_of
 from app.dialects.dialect import RETRY
 from app.door.config import DoorConfig
 from app.door.refusals import RefusedError
+from app.last_words import LastWords
 
 BEING_REFUSED = 64
 """Connections beyond the limit that are still told so; further ones are cut."""
@@ -120,6 +122,7 @@ class Connection(H11Protocol):
 
     door: ClassVar[DoorConfig]
     crowd: ClassVar[Crowd]
+    wills: ClassVar[socket.socket | None]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -129,6 +132,9 @@ class Connection(H11Protocol):
         self._reading: asyncio.TimerHandle | None = None
         self._sending = SendClock(transport, self.door.send_timeout)
         self._client = client_of(self.client)
+        if self.wills is not None and self.scheme == "http":  # nobody else can speak our TLS
+            connection = transport.get_extra_info("socket").fileno()
+            self.app_state = {**self.app_state, "last_words": LastWords(self.wills, connection)}
         if self.crowd.is_overrun:
             transport.abort()
         refused = self.crowd.enter(self._client)
@@ -215,6 +221,12 @@ def _refusal(error: RefusedError) -> ASGIApp:
     return refuse
 
 
-def connection_type(config: DoorConfig) -> type[Connection]:
-    """The protocol of one server, which counts its connections together."""
-    return type("LimitedConnection", (Connection,), {"door": config, "crowd": Crowd(config)})
+def connection_type(config: DoorConfig, wills: socket.socket | None = None) -> type[Connection]:
+    """The protocol of one server, which counts its connections together.
+
+    Args:
+        config: has the limits.
+        wills: where last words to clients go, if a supervisor keeps them.
+    """
+    values = {"door": config, "crowd": Crowd(config), "wills": wills}
+    return type("LimitedConnection", (Connection,), values)

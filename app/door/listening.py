@@ -1,6 +1,7 @@
 """The HTTP server: uvicorn, set up with the limits of the door."""
 
 import resource
+import socket
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +23,7 @@ def server_config(
     door: DoorConfig,
     *,
     grace: int,
+    wills: socket.socket | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
 ) -> uvicorn.Config:
@@ -31,6 +33,7 @@ def server_config(
         app: what it serves.
         door: the limits.
         grace: seconds for which answers may go on when it is stopped.
+        wills: where last words to clients go, if a supervisor keeps them.
         certificate: for TLS: the server's certificate (PEM), and those that vouch for it.
         key: its private key (PEM); None: it is in the certificate's file.
 
@@ -40,8 +43,9 @@ def server_config(
     reserve_descriptors(door.max_connections)
     config = uvicorn.Config(
         app,
-        http=connection_type(door),
+        http=connection_type(door, wills),
         ws="none",
+        log_config=None,  # its records go where ours go
         log_level="error",  # what clients do wrong is told to them, and must not fill the disk
         access_log=False,
         server_header=False,

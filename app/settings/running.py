@@ -1,6 +1,7 @@
 """Settings of the commands that answer requests: serve, generate."""
 
 import dataclasses
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -8,8 +9,10 @@ from pydantic import AfterValidator
 from app.settings.door import DoorSettings
 from app.settings.model import ModelSettings
 from app.settings.option import Opt
+from app.settings.sampling import SamplingSettings
 from app.settings.served import ServedSettings
 from medusa.engine.config import EngineConfig
+from medusa.engine.pooling import Pooling
 from medusa.llama.params import MAX_SEQUENCES
 from medusa.sampling.params import SamplingParams
 from models import DEFAULT_MODEL
@@ -24,7 +27,14 @@ def _model_and_prompt(words: list[str]) -> list[str]:
     return words
 
 
-class ServerSettings(ServedSettings, DoorSettings):
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
     """How models are served, and which."""
 
     parallel: Annotated[
@@ -72,6 +82,22 @@ class ServerSettings(ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = True
+    log_format: Annotated[
+        LogFormat,
+        Opt(
+            help="Logs as text, or as JSON: one object a line, also for each request.",
+            variable=True,
+        ),
+    ] = LogFormat.TEXT
+    pooling: Annotated[
+        Pooling | None,
+        Opt(
+            help="How texts become embeddings: mean or last (token); of embedding models also cls.",
+            metavar="mean|last|cls",
+            unset="as the model says, else mean",
+            variable=True,
+        ),
+    ] = EngineConfig.pooling
 
     def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
         """How the engine is set up."""
@@ -80,6 +106,7 @@ class ServerSettings(ServedSettings, DoorSettings):
             n_slots=self.parallel,
             max_queue=self.max_queue,
             max_stall=self.max_stall / 1000,
+            pooling=self.pooling,
         )
 
 

@@ -27,7 +27,7 @@ class ServedSettings(ModelSettings):
         Opt(
             help=f"{MODEL_HELP}. Of several, the first is loaded at start, the others when a "
             "request names them.",
-            metavar="[MODEL]...",
+            metavar="MODEL",
             positional=True,
             variable="LLAMA_MEDUSA_MODEL",
         ),
@@ -47,7 +47,7 @@ class ServedSettings(ModelSettings):
         Opt(
             help="Unload a model that nobody has used for so many seconds; the next request loads "
             "it again.",
-            ge=0,
+            ge=0.1,
             metavar="SECONDS",
             unset="never",
             variable=True,

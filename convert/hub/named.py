@@ -1,5 +1,6 @@
 """Ready models of the Hub by name: downloaded, found, listed and removed."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,12 @@ def cached() -> list[ReadyModel]:
         for repo, folder in sorted(folders.items())
         for gguf in ggufs(file_names(folder))
     ]
+
+
+def checksum(path: Path) -> str | None:
+    """The SHA-256 that a file of the cache should have; None where the Hub does not tell."""
+    blob = path.resolve().name  # large files are kept under it
+    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
 
 
 def remove(model: ReadyModel) -> None:

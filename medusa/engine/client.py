@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medusa.engine.engine import Engine
 from medusa.engine.events import (
     Delta,
     Embedded,
@@ -18,6 +17,7 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.intake import Intake
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import GenerationFailedError
 
@@ -70,7 +70,7 @@ class Client:
         engine: what runs them.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Intake) -> None:
         self._engine = engine
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._open: set[str] = set()
@@ -81,7 +81,7 @@ class Client:
         return len(self._open)
 
     def submit(self, *requests: GenerationRequest) -> None:
-        """Queue requests, all or none; raises what `Engine.submit` does."""
+        """Queue requests, all or none; raises what `Intake.submit` does."""
         self._engine.submit(requests, self._events.put)
         self._open.update(request.id for request in requests)
 
@@ -101,7 +101,7 @@ class Client:
         self._open.clear()
 
 
-def stream(engine: Engine, request: GenerationRequest) -> Iterator[Event]:
+def stream(engine: Intake, request: GenerationRequest) -> Iterator[Event]:
     """The events of one request as they come. Leaving the loop early stops it.
 
     Raises:
@@ -119,7 +119,7 @@ def stream(engine: Engine, request: GenerationRequest) -> Iterator[Event]:
 
 
 def generate(
-    engine: Engine, requests: Sequence[GenerationRequest], parallel: int | None = None
+    engine: Intake, requests: Sequence[GenerationRequest], parallel: int | None = None
 ) -> list[Generated]:
     """Answer all requests and wait for them.
 

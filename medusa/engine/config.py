@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+from medusa.engine.pooling import Pooling
 from medusa.errors import ModelLoadError
 from medusa.llama.capabilities import Capabilities
 from medusa.llama.params import MAX_SEQUENCES, CacheType
@@ -31,7 +32,8 @@ class EngineConfig:
     requests that are decoding. cost says when a guess is worth verifying; None: as measured at
     the start and from then on. swa_full keeps the cells of all tokens in layers with sliding
     windows too, so that prefixes are reused and guesses branch as with other models; without it
-    these layers take memory for their windows only.
+    these layers take memory for their windows only. pooling is how texts become embeddings; None:
+    as the model says, or by the mean.
 
     Raises:
         ModelLoadError: the sizes contradict each other.
@@ -50,6 +52,7 @@ class EngineConfig:
     flash_attention: bool | None = None
     cache_type: CacheType = CacheType.F16
     swa_full: bool = True
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_slots <= MAX_SEQUENCES:

@@ -26,6 +26,7 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
                 max_leaves=verified.slot.labels.max_leaves,
                 max_depth=min(verified.sequence.remaining - 1, verified.slot.labels.max_depth),
                 constraint=verified.sequence.sampler.constraint,
+                alignment=verified.sequence.output.alignment,
             )
             for verified in survivors
         ]

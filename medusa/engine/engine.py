@@ -3,17 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from weakref import WeakValueDictionary
 
 from threadpoolctl import threadpool_limits
 
 from medusa.engine.config import HEADROOM, EngineConfig
 from medusa.engine.drafting import plan_drafts
-from medusa.engine.events import EventSink
+from medusa.engine.intake import Intake
 from medusa.engine.kv_labels import make_labels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
+from medusa.engine.pooling import HIDDEN_STATES
 from medusa.engine.probe import timed_decodes
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
@@ -22,7 +21,7 @@ from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import Slot
 from medusa.engine.validation import check_request
-from medusa.errors import EngineStoppedError, InvalidRequestError, QueueFullError
+from medusa.errors import EngineStoppedError, ModelLoadError
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.exactness import observe
@@ -39,7 +38,7 @@ _SHORT_CONTEXT = 16
 """The same where they have to be computed for every decode; states do not grow with them."""
 
 
-class Engine:
+class Engine(Intake):
     """Runs requests on one model. `submit` and `cancel` are safe from any thread.
 
     Args:
@@ -62,9 +61,13 @@ class Engine:
         config: EngineConfig | None = None,
         observer: StepObserver | None = None,
     ) -> None:
-        self.model = model
         capabilities = model.capabilities
-        self.config = config = (config or EngineConfig()).decided(model.n_ctx_train, capabilities)
+        config = (config or EngineConfig()).decided(model.n_ctx_train, capabilities)
+        super().__init__(model, config)
+        if self.pooling not in HIDDEN_STATES:
+            raise ModelLoadError(
+                f"{model.path} generates text; nothing is pooled by {self.pooling}"
+            )
         self._observer = observer
         rules = MemoryRules.of(capabilities, config)
         self._context = Context(model, rules.context_params(config))
@@ -91,101 +94,26 @@ class Engine:
             hidden=heads is not None and self._drafter is not None,
             guarded=labels if rules.is_guarded else (),
         )
-        self._inbox: list[Running] = []
-        self._live: WeakValueDictionary[str, Running] = WeakValueDictionary()  # by request's id
-        self._changed = threading.Condition()
-        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="medusa-engine", daemon=True)
         self._thread.start()
 
     @property
     def max_context(self) -> int:
-        """Most tokens of one request, prompt and answer together."""
+        """See Intake."""
         reserve = HEADROOM + self.config.draft_nodes
         return min(self.model.n_ctx_train, self.config.cells - reserve)
 
     @property
-    def n_waiting(self) -> int:
-        """Requests accepted but not running yet."""
-        return len(self._inbox) + self._scheduler.n_waiting
-
-    @property
     def n_running(self) -> int:
-        """Slots that are busy."""
+        """See Intake."""
         return len(self._scheduler.running)
 
-    def check_room(self, count: int) -> None:
-        """Ask for room before building requests: their number alone may be too much.
+    def _check(self, request: GenerationRequest) -> None:
+        check_request(request, self.model, self.max_context)
 
-        Raises:
-            InvalidRequestError: so many can never be accepted.
-            QueueFullError: the queue has no room for them now.
-            EngineStoppedError: the engine was closed.
-        """
-        if self._stopping:
-            raise EngineStoppedError("the engine has been stopped")
-        most = self.config.max_queue + self.config.n_slots
-        if count > most:
-            raise InvalidRequestError(
-                f"{count:,} sequences were asked for at once; at most {most:,} are taken"
-            )
-        idle = self.config.n_slots - self.n_running
-        if self.n_waiting + count > self.config.max_queue + idle:
-            raise QueueFullError(
-                f"{self.n_waiting} requests are waiting and {self.n_running} are running"
-            )
-
-    def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
-        """Queue requests, all or none.
-
-        Args:
-            requests: what to generate.
-            sink: where their events go; called in the engine's thread.
-
-        Raises:
-            InvalidRequestError: a request can never run.
-            QueueFullError: the queue has no room for all of them.
-            EngineStoppedError: the engine was closed.
-        """
-        self.check_room(len(requests))
-        for request in requests:
-            check_request(request, self.model, self.max_context)
-        sequences = [Running(r, self.model, sink, self.max_context) for r in requests]
-        with self._changed:
-            self.check_room(len(requests))
-            self._check_ids([request.id for request in requests])
-            self._inbox.extend(sequences)
-            self._live.update((s.request.id, s) for s in sequences)
-            self._changed.notify()
-
-    def cancel(self, ids: Iterable[str]) -> None:
-        """Stop requests at the next step. No event of theirs comes then any more.
-
-        Args:
-            ids: of requests; those that have ended or never were do not matter.
-        """
-        with self._changed:
-            for request_id in ids:
-                sequence = self._live.get(request_id)
-                if sequence is not None:
-                    sequence.cancel()
-            self._changed.notify()
-
-    def set_paused(self, ids: Iterable[str], paused: bool) -> None:
-        """Let others have the slots of requests whose owner cannot keep up, or let them go on.
-
-        From the next step on; a paused request waits in the queue, and goes on from where it was.
-
-        Args:
-            ids: as for `cancel`.
-            paused: whether they are to wait.
-        """
-        with self._changed:
-            for request_id in ids:
-                sequence = self._live.get(request_id)
-                if sequence is not None:
-                    sequence.paused = paused
-            self._changed.notify()
+    @property
+    def _n_queued(self) -> int:
+        return self._scheduler.n_waiting
 
     def close(self) -> None:
         """Stop the thread, fail what is unfinished, and free the context. Once is enough."""
@@ -198,11 +126,6 @@ class Engine:
         for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
         self._context.close()
-
-    def _check_ids(self, ids: Sequence[str]) -> None:
-        live = [self._live.get(request_id) for request_id in ids]
-        if len(set(ids)) < len(ids) or any(s is not None and not s.output.closed for s in live):
-            raise InvalidRequestError("another request has the same id", field="id")
 
     def _make_drafter(self, heads: Heads | None, batch: Batch, *, rewinds: bool) -> Drafter | None:
         config = self.config

@@ -45,6 +45,8 @@ class Usage:
     decode_seconds: float  # from the first decode to the last token
     prompt_seconds: float = 0.0  # from the slot to the first token
     generation_seconds: float = 0.0  # from the first token to the last
+    predicted: tuple[int, int] | None = None
+    """Tokens of the prediction, if there was one, that are in the answer, and that are not."""
 
 
 @dataclass(frozen=True)

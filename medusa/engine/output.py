@@ -25,6 +25,7 @@ from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.draw import log_softmax
+from medusa.speculation.alignment import Alignment
 from medusa.text.pieces import TextStream
 
 log = logging.getLogger("medusa.engine")
@@ -100,10 +101,13 @@ class Output:
         self._vocabulary = vocabulary
         self._sink = sink
         self._text = TextStream(request.stop)
+        self.alignment = Alignment(request.prediction) if request.prediction else None
         self._pending = _Pending()
         self._prompt_logprobs: list[TokenLogprob | None] = [None]  # the first token has none
         self._owes_scores = request.prompt_logprobs is not None
-        self._pooler = request.pooling and Pooler(request.pooling, len(request.prompt))
+        self._pooler = (
+            None if request.pooling is None else Pooler(request.pooling, len(request.prompt))
+        )
         self._end_logprob: float | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
@@ -145,6 +149,11 @@ class Output:
         assert self._pooler is not None
         self._pooler.add(hidden)
 
+    def take_pooled(self, vector: np.ndarray) -> None:
+        """Take what the whole prompt was pooled to, [width] float32."""
+        assert self._pooler is not None
+        self._pooler.take(vector)
+
     def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.
 
@@ -157,6 +166,8 @@ class Output:
         if self._first_token is None:
             self._first_token = time.perf_counter()
         pending.tokens.append(token)
+        if self.alignment is not None:
+            self.alignment.feed(token)
         if request.logprobs is not None:
             pending.logprobs.append(token_logprob(logits, token, request.logprobs))
         if request.record_hidden:
@@ -245,4 +256,11 @@ class Output:
             decode_seconds=now - decode_started,
             prompt_seconds=first_token - admitted,
             generation_seconds=now - first_token,
+            predicted=self._predicted(),
         )
+
+    def _predicted(self) -> tuple[int, int] | None:
+        if self.alignment is None:
+            return None
+        seen = self.alignment.n_seen
+        return seen, len(self.alignment.predicted) - seen

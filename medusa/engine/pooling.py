@@ -16,11 +16,15 @@ class Pooling(StrEnum):
     RANK = "rank"  # the scores of a reranking model
 
 
+HIDDEN_STATES = (Pooling.MEAN, Pooling.LAST)
+"""What can be done with the hidden states of any model."""
+
+
 class Pooler:
     """Pools a text's hidden states as they come, whatever the pieces.
 
     Args:
-        pooling: MEAN or LAST.
+        pooling: one of HIDDEN_STATES if hidden states come.
         n_tokens: length of the text.
 
     Attributes:
@@ -28,6 +32,7 @@ class Pooler:
     """
 
     def __init__(self, pooling: Pooling, n_tokens: int) -> None:
+        self._pooling = pooling
         self.n_missing = 1 if pooling is Pooling.LAST else n_tokens
         self._sum: np.ndarray | None = None
 
@@ -39,13 +44,20 @@ class Pooler:
             self._sum += row
         self.n_missing -= len(hidden)
 
+    def take(self, pooled: np.ndarray) -> None:
+        """Take what was pooled elsewhere, [width] float32."""
+        self._sum = pooled
+        self.n_missing = 0
+
     def vector(self) -> np.ndarray:
-        """The embedding [n_embd] float32; its direction is the mean's, and so the sum's.
+        """A reranker's scores, else the embedding: the mean's direction, and so the sum's. float32.
 
         Raises:
             NotNumbersError: the hidden states are none.
         """
         assert self._sum is not None
+        if self._pooling is Pooling.RANK:
+            return checked(self._sum)
         return normalised(self._sum)
 
 

@@ -82,7 +82,8 @@ class StepRunner:
         outputs = self._context.decode(
             self._batch,
             hidden=self._hidden
-            or any(rows.slot.sequence.wants_hidden for rows in (*plan.scored, *plan.trees)),
+            or any(candidates.slot.sequence.wants_hidden for candidates in plan.trees)
+            or any(chunk.slot.sequence.wants_hidden for chunk in plan.scored),
         )
         result.decode_seconds = time.perf_counter() - began
         return outputs

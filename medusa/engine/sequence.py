@@ -38,12 +38,13 @@ class Sequence:
         self.finish_reason: FinishReason | None = (
             FinishReason.LENGTH if self.max_tokens <= 0 else None
         )
-        self._eog_tokens = vocabulary.eog_tokens
+        self._ends = vocabulary.eog_tokens | request.stop_tokens
         self.sampler = Sampler(
             request.sampling,
             self.tokens,
-            self._eog_tokens if request.ignore_eos else frozenset(),
+            vocabulary.eog_tokens if request.ignore_eos else (),
             request.constraint() if request.constraint else None,
+            self._ends,
         )
         self.output = Output(request, vocabulary, sink)
 
@@ -89,7 +90,7 @@ class Sequence:
             hidden: [n_embd] float32 of the token before, if computed.
         """
         self.tokens.append(token)
-        if token in self._eog_tokens:
+        if token in self._ends:
             self.output.end(token, logits)
             self.finish_reason = FinishReason.STOP
         elif self.output.add(token, logits, hidden):

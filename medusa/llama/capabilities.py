@@ -89,13 +89,19 @@ class Capabilities:
         return self.n_embd_out == self.n_embd and self.architecture not in _LOGITS_OR_HIDDEN
 
     @property
+    def is_embedding(self) -> bool:
+        """Whether it turns texts into vectors or scores, and does not continue them."""
+        made_for_it = self.architecture in _EMBEDDING or self.pooling is not None
+        return made_for_it or not self.is_causal
+
+    @property
     def description(self) -> str:
         """How the model remembers, in a few words."""
         return f"{self.memory} of {self.n_swa:,} tokens" if self.n_swa else str(self.memory)
 
     @property
     def refusal(self) -> str | None:
-        """Why the model cannot generate text here and what to use instead; None: it can."""
+        """Why the model cannot be served here and what to use instead; None: it can."""
         name = self.architecture
         if self.is_diffusion:
             return (
@@ -114,11 +120,6 @@ class Capabilities:
                 f"{name} has an encoder, which is not supported; use a model that only decodes, or "
                 "llama-cli of llama.cpp"
             )
-        if name in _EMBEDDING or self.pooling is not None or not self.is_causal:
-            return (
-                f"{name} is an embedding or ranking model here and cannot generate text; use "
-                "llama-server with --embeddings or --reranking"
-            )
         if name in _ONE_SEQUENCE:
             return (
                 f"{name}'s sparse attention needs a KV cache for each sequence, and here all share "
@@ -129,6 +130,8 @@ class Capabilities:
     @property
     def limits(self) -> tuple[str, ...]:
         """What is not done for this model though it is for others, one phrase each."""
+        if self.is_embedding:
+            return ("no text is generated",)
         limits = []
         if not self.can_truncate:
             drafts = "drafts of a few tokens in a row" if self.can_roll_back else "no drafts"

@@ -4,13 +4,14 @@ Exact means that a token's logits are the same to the bit alone and in any batch
 threads, wherever the cells of its text lie. Our kernels are; what goes past them may not be.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from medusa.llama import runtime
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.kernels.library import Fallthrough, Operation
+from medusa.llama.pooled_context import PooledContext
 
 _SEVERAL = 5
 """Rows of a small batch: other code may run for those than for a single one."""
@@ -41,6 +42,29 @@ def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
         batch: scratch rows.
         gpu_layers: of the model; 0 for none.
     """
+
+    def compute(n_tokens: int) -> None:
+        try:
+            batch.clear()
+            batch.add_run([0] * n_tokens, 0, [0], output=True)
+            context.decode(batch)
+        finally:
+            context.clear()
+
+    return _watch(compute, min(_SEVERAL, batch.capacity), gpu_layers)
+
+
+def observe_embeddings(context: PooledContext, gpu_layers: int) -> Exactness:
+    """The same of a model that turns texts into vectors."""
+    return _watch(
+        lambda n_tokens: context.embed([[0] * n_tokens]),
+        min(_SEVERAL, context.max_tokens),
+        gpu_layers,
+    )
+
+
+def _watch(compute: Callable[[int], object], several: int, gpu_layers: int) -> Exactness:
+    """Compute one token and then several, and see what goes past our kernels."""
     kernels = runtime.load().kernels
     if gpu_layers and runtime.gpu_offload_available():
         return Exactness(("layers on a GPU",))
@@ -48,14 +72,8 @@ def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
     if library is None or not kernels.active:
         return Exactness(("llama.cpp's own kernels",))
     library.reset_fallthrough()
-    try:
-        for n_tokens in (1, min(_SEVERAL, batch.capacity)):
-            batch.clear()
-            batch.add_run([0] * n_tokens, 0, [0], output=True)
-            context.decode(batch)
-            context.clear()
-    finally:
-        context.clear()
+    for n_tokens in (1, several):
+        compute(n_tokens)
     return of_fallthrough(library.fallthrough())
 
 

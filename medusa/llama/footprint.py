@@ -5,12 +5,15 @@ and says in its log what they would take.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from medusa.llama import runtime
 from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ALL_LAYERS, ContextParams
+from medusa.llama.pooled_context import PooledContext
 
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \(")
 _BUFFER = re.compile(r"(\S+) +(?:compute|output) buffer size = +([\d.]+) MiB")
@@ -96,12 +99,13 @@ def of_model(preview: Model, params: ContextParams) -> Footprint:
     Raises:
         ModelLoadError: llama.cpp would not make the context.
     """
+
+    def plan(n_ctx: int) -> Footprint:
+        return _plan(preview, lambda: Context(preview, replace(params, n_ctx=n_ctx)), n_ctx)
+
     if params.n_ctx <= _LONGEST_PLAN:
-        return _plan(preview, params)
-    half, whole = (
-        _plan(preview, replace(params, n_ctx=n_ctx))
-        for n_ctx in (_LONGEST_PLAN // 2, _LONGEST_PLAN)
-    )
+        return plan(params.n_ctx)
+    half, whole = (plan(n_ctx) for n_ctx in (_LONGEST_PLAN // 2, _LONGEST_PLAN))
     further = (params.n_ctx - _LONGEST_PLAN) / (_LONGEST_PLAN // 2)
 
     def at(half: int, whole: int) -> int:
@@ -116,9 +120,19 @@ def of_model(preview: Model, params: ContextParams) -> Footprint:
     )
 
 
-def _plan(preview: Model, params: ContextParams) -> Footprint:
+def of_embedding_model(preview: Model, max_tokens: int, max_texts: int) -> Footprint:
+    """The same for a PooledContext of these sizes.
+
+    Raises:
+        ModelLoadError: see `of_model`.
+    """
+    make = partial(PooledContext, preview, max_tokens, max_texts, n_threads=1)
+    return _plan(preview, make, max_tokens)
+
+
+def _plan(preview: Model, make: Callable[[], Context | PooledContext], n_ctx: int) -> Footprint:
     with runtime.keep_log() as log:
-        Context(preview, params).close()
+        make().close()
     cache = sum(_mib(found[1]) for found in map(_CACHE.search, log.messages) if found)
     buffers = [found.groups() for found in map(_BUFFER.search, log.messages) if found]
     on_host = [size for name, size in buffers if name == "CPU" or name.endswith("_Host")]
@@ -131,7 +145,7 @@ def _plan(preview: Model, params: ContextParams) -> Footprint:
         cache=cache,
         host_buffers=sum(map(_mib, on_host)),
         gpu_buffers=sum(map(_mib, on_gpu)),
-        n_ctx=params.n_ctx,
+        n_ctx=n_ctx,
         n_layers=n_layers,
         gpu_layers=wanted if runtime.gpu_offload_available() else 0,
     )

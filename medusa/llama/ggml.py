@@ -1,8 +1,7 @@
 """The C API of ggml, as far as we use it: the one binding of it.
 
-Whoever wants our kernels to compute calls `runtime.load` before anything here: our library has to
-be in the process before libggml-cpu is (see kernels/library.py). API reference: ggml.h,
-ggml-alloc.h, ggml-backend.h and ggml-cpu.h.
+Whoever wants our kernels to compute calls `runtime.load` before anything here. API reference:
+ggml.h, ggml-alloc.h, ggml-backend.h and ggml-cpu.h.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """A model: weights and vocabulary of a GGUF file."""
 
 import ctypes
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Model(Vocabulary):
 
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
-            unknown architecture or without a vocabulary, or the model cannot generate text here.
+            unknown architecture or without a vocabulary, or the model cannot be served here.
     """
 
     def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
@@ -67,6 +68,21 @@ class Model(Vocabulary):
         """The Jinja source of the model's default chat template, if it carries one."""
         raw = self._lib.llama_model_chat_template(self.handle, None)
         return raw.decode("utf-8", "replace") if raw else None
+
+    def rerank_tokens(self, query: str, document: str) -> list[int]:
+        """What a reranking model reads: by its own template if it has one, else as a pair.
+
+        Raises:
+            InvalidRequestError: llama.cpp cannot tokenise it.
+        """
+        raw = self._lib.llama_model_chat_template(self.handle, b"rerank")
+        if not raw:
+            return self.pair(query, document)
+        parts = re.split(r"(\{query\}|\{document\})", raw.decode("utf-8", "replace"))
+        texts = {"{query}": query, "{document}": document}
+        return self.tokenize(
+            "".join(texts.get(part, part) for part in parts), add_special=False, parse_special=True
+        )
 
     def metadata(self, key: str) -> str | None:
         """The value of a scalar GGUF metadata key, as text."""

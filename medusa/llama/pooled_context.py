@@ -35,7 +35,8 @@ class PooledContext:
         self._lib = llama_cpp = runtime.load().llama_cpp
         pooling = pooling or model.capabilities.pooling or "mean"
         c = llama_cpp.llama_context_default_params()
-        c.n_ctx = c.n_batch = c.n_ubatch = max_tokens
+        # llama.cpp aborts where its plan's tokens are no multiple of its sequences (graph_reserve).
+        c.n_ctx = c.n_batch = c.n_ubatch = -(-max_tokens // max_texts) * max_texts
         c.n_seq_max = max_texts
         c.n_threads = c.n_threads_batch = n_threads
         c.embeddings = c.kv_unified = c.no_perf = True

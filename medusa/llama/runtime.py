@@ -16,6 +16,7 @@ from typing import Any
 
 from medusa.llama import kernels
 from medusa.llama.guard import guarded
+from medusa.llama.heap import keep_freed_memory
 
 log = logging.getLogger("medusa.llama")
 
@@ -67,6 +68,7 @@ class Runtime:
 @functools.cache
 def load() -> Runtime:
     """Put our kernels in their places, then load llama.cpp."""
+    keep_freed_memory()
     status = kernels.load()
     import llama_cpp
 

@@ -110,6 +110,28 @@ class Vocabulary:
         """Whether tokenising with special tokens puts BOS in front."""
         return bool(self._lib.llama_vocab_get_add_bos(self.vocab_handle))
 
+    def pair(self, first: str, second: str) -> list[int]:
+        """Token ids of two texts as rerankers read them: [BOS]first[EOS][SEP]second[EOS].
+
+        Each special token only where the model is set up to have it; see format_prompt_rerank of
+        llama.cpp's tools/server/server-common.cpp.
+
+        Raises:
+            InvalidRequestError: llama.cpp cannot tokenise it.
+        """
+        vocab, lib = self.vocab_handle, self._lib
+        sep = int(lib.llama_vocab_sep(vocab))
+        eos = [self.eos_token if self.eos_token >= 0 else sep]
+        ends = eos if lib.llama_vocab_get_add_eos(vocab) else []
+        return [
+            *([self.bos_token] if self.adds_bos else []),
+            *self.tokenize(first, add_special=False),
+            *ends,
+            *([sep] if lib.llama_vocab_get_add_sep(vocab) else []),
+            *self.tokenize(second, add_special=False),
+            *ends,
+        ]
+
     def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = False
     ) -> list[int]:

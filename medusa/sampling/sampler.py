@@ -1,19 +1,27 @@
 """Choosing one token from one row of logits.
 
-The order is that of vLLM and Hugging Face: logit bias and penalties, what a constraint and bans
-rule out, temperature, then top-k, top-p and min-p on the resulting distribution, then one draw of
-the request's own random numbers.
+First the row: logit bias and penalties, what a constraint and bans rule out. Then candidates of
+it: by default temperature and filters in the order of vLLM and Hugging Face (see `Stage`). Then one
+draw of the request's own random numbers.
 Exactly one draw is spent for each emitted token, whatever was speculated, so a seed gives the
-same text with and without drafts.
+same text with and without drafts. What else remembers (penalties, DRY, mirostat, XTC's coin) goes
+on with each emitted token too, and with nothing else.
 """
 
-from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
+from medusa.sampling import dry
+from medusa.sampling.bans import Bans
+from medusa.sampling.candidates import Candidates
+from medusa.sampling.chain import filters_of, is_greedy
 from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
-from medusa.sampling.draw import candidates, checked_peak, draw
-from medusa.sampling.params import SamplingParams
+from medusa.sampling.draw import checked_peak, draw
+from medusa.sampling.history import History
+from medusa.sampling.mirostat import Mirostat
+from medusa.sampling.params import SamplingParams, Stage
+from medusa.sampling.penalties import Penalties
 
 
 class Sampler:
@@ -21,59 +29,75 @@ class Sampler:
 
     Args:
         params: the request's settings.
-        prompt: prompt tokens, which repetition_penalty looks at.
+        prompt: prompt tokens, which repetition_penalty and DRY look at.
         forbidden: tokens that must never be chosen (EOS under ignore_eos).
         constraint: what may come next; told of every token that is chosen.
+        ends: tokens that end the text.
     """
 
     def __init__(
         self,
         params: SamplingParams,
         prompt: list[int],
-        forbidden: frozenset[int] = frozenset(),
+        forbidden: Iterable[int] = (),
         constraint: TokenConstraint | None = None,
+        ends: Iterable[int] = (),
     ) -> None:
         self.params = params
         self.constraint = constraint
-        self._rng = np.random.Generator(np.random.Philox(params.seed))
-        self._scratch: np.ndarray | None = None
-        self._tokens = list(prompt)  # and what was generated
-        self._n_prompt = len(prompt)
-        self._forbidden = np.fromiter(forbidden, np.int64, len(forbidden))
+        seeds = np.random.SeedSequence(params.seed)
+        self._rng = np.random.Generator(np.random.Philox(seeds))
+        coin = np.random.Generator(np.random.Philox(seeds.spawn(1)[0]))
+        self._history = History(prompt)
+        self._bans = Bans(params, self._history, forbidden, ends)
         self._bias_ids = np.fromiter(params.logit_bias.keys(), np.int64, len(params.logit_bias))
         self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
-        self._penalises = (
-            params.presence_penalty != 0.0
-            or params.frequency_penalty != 0.0
-            or params.repetition_penalty != 1.0
+        self._penalties = Penalties(params, self._history) if _penalises(params) else None
+        self._has_dry = Stage.DRY in params.stages and dry.is_wanted(params.dry)
+        self._is_greedy = is_greedy(params)
+        self._filters = filters_of(params, coin)
+        self._mirostat = (
+            Mirostat(params.mirostat, params.mirostat_tau, params.mirostat_eta)
+            if params.mirostat
+            else None
         )
         self._adjusts = (
-            self._penalises
+            self._penalties is not None
+            or self._has_dry
             or constraint is not None
             or len(self._bias) > 0
-            or len(self._forbidden) > 0
+            or self._bans.are_any
         )
 
     def sample(self, logits: np.ndarray) -> int:
         """Choose the next token from its row [n_vocab] float32, which is left unchanged.
 
         Raises:
-            NothingAllowedError: the constraint leaves no token.
+            NothingAllowedError: the constraint and what is banned leave no token.
             NotNumbersError: the logits are none.
         """
-        adjusted = self._adjust(logits)
-        if self.params.is_greedy:
-            token = int(adjusted.argmax())
-            checked_peak(float(adjusted[token]))
+        row = self._adjust(logits)
+        if self._is_greedy:
+            token = int(row.argmax())
+            checked_peak(float(row[token]))
         else:
-            if self._scratch is None:
-                self._scratch = np.empty_like(logits)
-            ids, weights = candidates(adjusted, self.params, self._scratch)
-            token = int(ids[draw(weights, self._rng.random())])
-        self._tokens.append(token)
+            token = self._draw(Candidates.of(row))
+        self._history.append(token)
+        if self._penalties is not None:
+            self._penalties.accept(token)
         if self.constraint is not None:
             self.constraint.accept(token)
         return token
+
+    def _draw(self, candidates: Candidates) -> int:
+        for step in self._filters:
+            candidates = step(candidates)
+        if self._mirostat is not None:
+            candidates = self._mirostat.cut(candidates)
+        index = draw(candidates.weights, self._rng.random())
+        if self._mirostat is not None:
+            self._mirostat.observe(candidates, index)
+        return candidates.token(index)
 
     def _adjust(self, logits: np.ndarray) -> np.ndarray:
         """Logits after bias, penalties, constraint and bans; the row itself without any."""
@@ -81,28 +105,23 @@ class Sampler:
             return logits
         row = logits.copy()
         row[self._bias_ids] += self._bias
-        if self._penalises:
-            self._penalise(row)
+        for stage in self.params.stages:
+            if stage is Stage.PENALTIES and self._penalties is not None:
+                self._penalties.apply(row)
+            elif stage is Stage.DRY and self._has_dry:
+                text = self._history.newest(self.params.dry.penalty_last_n)
+                tokens, taken = dry.penalties(text, self.params.dry)
+                row[tokens] -= taken
         if self.constraint is not None:
             self.constraint.mask(row)
-        row[self._forbidden] = -np.inf
-        if self.constraint is not None and row.max() == -np.inf:
+        self._bans.apply(row)
+        if row.max() == -np.inf and logits.max() > -np.inf:
             raise NothingAllowedError(
                 "no token may come next: what the constraint allows is forbidden otherwise, or "
-                "it allows nothing"
+                "nothing is allowed"
             )
         return row
 
-    def _penalise(self, row: np.ndarray) -> None:
-        repetition = self.params.repetition_penalty
-        last_n = self.params.penalty_last_n
-        start = 0 if last_n < 0 else max(0, len(self._tokens) - last_n)
-        seen = Counter(self._tokens[max(start, self._n_prompt) :])
-        if repetition != 1.0:
-            ids = np.fromiter(set(self._tokens[start:]), np.int64)
-            values = row[ids]
-            row[ids] = np.where(values > 0, values / repetition, values * repetition)
-        if seen:
-            ids = np.fromiter(seen.keys(), np.int64, len(seen))
-            counts = np.fromiter(seen.values(), np.float32, len(seen))
-            row[ids] -= self.params.presence_penalty + self.params.frequency_penalty * counts
+
+def _penalises(params: SamplingParams) -> bool:
+    return Stage.PENALTIES in params.stages and Penalties.are_wanted(params)

@@ -12,6 +12,7 @@ from medusa.speculation.sources.fixed import FixedSource
 from medusa.speculation.sources.guarded import GuardedSource
 from medusa.speculation.sources.heads import HeadsSource
 from medusa.speculation.sources.lookup import LookupSource
+from medusa.speculation.sources.prediction import PredictionSource
 from medusa.speculation.sources.source import ROOT, Draft, DraftRequest, DraftSource
 from medusa.speculation.tree import StaticShape, TokenTree, TreeLimits
 
@@ -104,6 +105,7 @@ class Drafter:
         else:
             sources += [HeadsSource(heads)] if heads is not None else []
             sources += [LookupSource(config.max_nodes)] if config.lookup else []
+            sources += [PredictionSource()]
         cost = config.cost
         if cost is None:
             assert measure is not None, "a cost that is not given must be measured"

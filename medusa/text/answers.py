@@ -1,30 +1,44 @@
 """From an answer's text to what is in it: reasoning, content and tool calls, as they come."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
+from string import ascii_letters, digits
 
+from medusa.text.call_arguments import ArgumentsReader, JsonReader, PairsReader
 from medusa.text.pieces import overlap
 from medusa.text.tool_formats import ToolFormat
 
 
 @dataclass(frozen=True)
 class ReasoningMarks:
-    """What a model puts around its reasoning."""
+    """What a model puts around its reasoning, and before what is none."""
 
     opening: str
     closing: str
+    next: str = ""  # behind the closing one
+    content: str = ""  # before content, with or without reasoning
+
+
+HARMONY_MARKS = ReasoningMarks(
+    "<|channel|>analysis<|message|>",
+    "<|end|>",
+    next="<|start|>assistant",
+    content="<|channel|>final<|message|>",
+)
+"""The channels of gpt-oss."""
 
 
 _REASONING = (
     ReasoningMarks("<think>", "</think>"),
     ReasoningMarks("[THINK]", "[/THINK]"),
     ReasoningMarks("<seed:think>", "</seed:think>"),
+    HARMONY_MARKS,
 )
 
 
 def find_reasoning(source: str) -> ReasoningMarks | None:
     """The marks that a chat template's source speaks of."""
-    return next((marks for marks in _REASONING if marks.closing in source), None)
+    return next((marks for marks in _REASONING if (marks.content or marks.closing) in source), None)
 
 
 @dataclass(frozen=True)
@@ -35,12 +49,14 @@ class AnswerForm:
     in_reasoning: bool = False  # the prompt has opened it
     calls: ToolFormat | None = None
     names: tuple[str, ...] = ()  # of the tools that may be called
+    texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By a tool's name, those of its arguments that are plain texts where a format has such."""
 
     @property
     def marks(self) -> str:
         """All the text that tells its parts from each other."""
-        marks = [self.reasoning.opening, self.reasoning.closing] if self.reasoning else []
-        return "\n".join([*marks, *([self.calls.write([("", "")] * 2)] if self.calls else [])])
+        marks = list(astuple(self.reasoning)) if self.reasoning else []
+        return "\n".join([*marks, *(self.calls.marks if self.calls else ())])
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,9 @@ class Arguments:
 Part = Reasoning | Content | Call | Arguments
 
 
+_LABEL = ascii_letters + digits
+
+
 class AnswerParser:
     """Takes an answer's text apart while it comes.
 
@@ -85,19 +104,13 @@ class AnswerParser:
     """
 
     def __init__(self, form: AnswerForm) -> None:
+        self.reasoning: list[range] = []  # which characters of the text it is made of so far
         self._form = form
+        self._fed = 0  # characters
         self._rest = ""  # what has not been told yet
         self._parts: list[Part] = []
         self._at_start = True  # of the reasoning or the content: none of it has been told
-        self._json = _JsonObject()
-        self._first: dict[str, str] = {}  # how the first call may begin, and whose name that is
-        self._next: dict[str, str] = {}  # what may follow arguments where another call begins
-        if calls := form.calls:
-            heads = {f"{calls.before}{name}{calls.between}": name for name in form.names}
-            self._first = {calls.begin + head: name for head, name in heads.items()}
-            if calls.separator is not None:
-                joint = calls.after + calls.separator
-                self._next = {joint + head: name for head, name in heads.items()}
+        self._json: ArgumentsReader = JsonReader()
         # What is read; each tells whether the next is to go on with the rest.
         self._state: Callable[[bool], bool] = (
             self._content
@@ -117,6 +130,7 @@ class AnswerParser:
 
     def _take(self, text: str, *, final: bool) -> list[Part]:
         self._rest += text
+        self._fed += len(text)
         while self._state(final):
             pass
         parts, self._parts = self._parts, []
@@ -129,7 +143,7 @@ class AnswerParser:
             self._rest = text[len(opening) :]
             self._state = self._reasoning
         elif final or not opening.startswith(text):
-            self._state = self._content
+            self._state = self._before_content
         else:
             return False
         return True
@@ -149,11 +163,28 @@ class AnswerParser:
         self._tell(Reasoning, len(text.rstrip()) if final else _safe(text, closing))
         return False
 
-    def _behind_reasoning(self, _final: bool) -> bool:
+    def _behind_reasoning(self, final: bool) -> bool:
+        assert self._form.reasoning is not None
         self._rest = self._rest.lstrip()
-        if self._rest:
-            self._state = self._content
-        return self._rest != ""
+        if not self._skip(self._form.reasoning.next, final):
+            return False
+        self._state = self._before_reasoning if self._form.reasoning.next else self._content
+        return True
+
+    def _before_content(self, final: bool) -> bool:
+        assert self._form.reasoning is not None
+        if self._form.reasoning.content and not self._skip(self._form.reasoning.content, final):
+            return False
+        self._state = self._content
+        return True
+
+    def _skip(self, mark: str, final: bool) -> bool:
+        """Leave out a mark if it comes next; whether that is known."""
+        if not self._rest or (mark.startswith(self._rest) and self._rest != mark):
+            self._rest = "" if final else self._rest
+            return False
+        self._rest = self._rest.removeprefix(mark)
+        return True
 
     def _content(self, final: bool) -> bool:
         calls, text = self._form.calls, self._rest
@@ -166,14 +197,14 @@ class AnswerParser:
             return False
         call = text[place:]
         spoken = len(text[:place].rstrip())
-        if any(call.startswith(head) for head in self._first):
+        head = self._head(call, calls.begin)
+        if head is not None:
             self._tell(Content, spoken)
-            self._rest = call
-            return self._call(self._first)
-        if any(head.startswith(call) for head in self._first):
-            self._tell(Content, spoken)
-            self._rest = "" if final else self._rest
-            return False
+            if head.is_whole:
+                self._rest = call
+            elif final:
+                self._rest = ""
+            return self._call(head)
         self._tell(Content, place + len(calls.marker))
         return True
 
@@ -183,60 +214,84 @@ class AnswerParser:
         is_marker = self._rest.startswith(calls.marker) or calls.marker.startswith(self._rest)
         return self._at_start and is_marker
 
-    def _call(self, heads: Mapping[str, str]) -> bool:
-        """Read how a call begins."""
-        head = next((head for head in heads if self._rest.startswith(head)), None)
-        if head is None:
+    def _head(self, text: str, begin: str) -> "_Head | None":
+        """How a call begins that a text begins with, as far as it does; None: with none.
+
+        Args:
+            text: is not empty.
+            begin: what comes before that of each call.
+        """
+        calls = self._form.calls
+        assert calls is not None
+        found = []
+        for name in self._form.names:
+            mark = calls.label.mark if calls.label else ""
+            opening = f"{begin}{calls.before}{name}{mark}"
+            rest = text.removeprefix(opening)
+            if calls.label:
+                rest = rest.lstrip(_LABEL)
+            length = len(text) - len(rest) + len(calls.between)
+            if not text.startswith(opening):
+                if opening.startswith(text):
+                    found.append(_Head(name, 0))
+            elif rest.startswith(calls.between):
+                found.append(_Head(name, length))
+            elif calls.between.startswith(rest):
+                found.append(_Head(name, 0))
+        # One name may be the beginning of another.
+        return min(found, key=lambda head: (head.is_whole, -len(head.name)), default=None)
+
+    def _call(self, head: "_Head | None") -> bool:
+        """Go on to a call's arguments if its beginning is there."""
+        calls = self._form.calls
+        if head is None or not head.is_whole or calls is None:
             return False
-        self._parts.append(Call(heads[head]))
-        self._rest = self._rest[len(head) :]
-        self._json = _JsonObject()
+        self._parts.append(Call(head.name))
+        self._rest = self._rest[head.length :]
+        self._json = JsonReader()
+        if calls.pairs is not None:
+            texts = self._form.texts.get(head.name, ())
+            self._json = PairsReader(calls.pairs, calls.after, texts)
         self._state = self._arguments
         return True
 
     def _arguments(self, _final: bool) -> bool:
-        self._tell(Arguments, self._json.take(self._rest))
+        text, length = self._json.read(self._rest)
+        self._rest = self._rest[length:]
+        if text:
+            self._parts.append(Arguments(text))
         if self._json.is_complete:
             self._state = self._behind_call
         return self._json.is_complete
 
     def _behind_call(self, _final: bool) -> bool:
-        return self._call(self._next)
+        calls = self._form.calls
+        if calls is None or calls.separator is None or not self._rest:
+            return False
+        return self._call(self._head(self._rest, calls.after + calls.separator))
 
-    def _tell(self, kind: type[Reasoning | Content | Arguments], length: int) -> None:
+    def _tell(self, kind: type[Reasoning | Content], length: int) -> None:
+        start = self._fed - len(self._rest)
         text, self._rest = self._rest[:length], self._rest[length:]
         if text:
             self._at_start = False
+            if kind is Reasoning:
+                goes_on = self.reasoning and self.reasoning[-1].stop == start
+                begin = self.reasoning.pop().start if goes_on else start
+                self.reasoning.append(range(begin, start + length))
             self._parts.append(kind(text))
 
 
-class _JsonObject:
-    """Finds the end of a JSON object that comes in pieces."""
+@dataclass(frozen=True)
+class _Head:
+    """How a call begins."""
 
-    def __init__(self) -> None:
-        self.is_complete = False
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
+    name: str
+    length: int  # characters up to its arguments; 0: it may begin so
 
-    def take(self, text: str) -> int:
-        """How many characters of more text belong to it."""
-        for place, character in enumerate(text):
-            if self._escaped:
-                self._escaped = False
-            elif self._in_string:
-                self._escaped = character == "\\"
-                self._in_string = character != '"'
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._depth += 1
-            elif character in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    self.is_complete = True
-                    return place + 1
-        return len(text)
+    @property
+    def is_whole(self) -> bool:
+        return self.length > 0
 
 
 def _safe(text: str, mark: str) -> int:

@@ -15,7 +15,7 @@ from medusa.text.control_tokens import ControlTokens, Marks, strings
 from medusa.text.prompt import Piece, Prompt, Tokenizer
 from medusa.text.rendering import RenderingError, RenderingProcess
 from medusa.text.template_needs import WORDS, find_needs
-from medusa.text.tool_formats import HERMES, Message
+from medusa.text.tool_formats import Message, text_arguments
 
 _OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
 
@@ -118,12 +118,13 @@ class ChatTemplate:
             prompt: what became of it.
         """
         reasoning = self._reasoning
-        calls = (self._needs.calls or HERMES) if conversation.tools else None
+        functions = [tool["function"] for tool in conversation.tools]
         return AnswerForm(
             reasoning,
             reasoning is not None and prompt.text.rstrip().endswith(reasoning.opening),
-            calls,
-            tuple(tool["function"]["name"] for tool in conversation.tools),
+            self._needs.calls if functions else None,
+            tuple(each["name"] for each in functions),
+            {each["name"]: text_arguments(each.get("parameters", {})) for each in functions},
         )
 
     def user_opening(self, messages: Sequence[Message]) -> str:

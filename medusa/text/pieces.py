@@ -1,7 +1,7 @@
 """From token bytes to text that is safe to show: whole characters, no part of a stop string."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -50,6 +50,23 @@ class TextStream:
         keep = 0 if final else max((overlap(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return TextChunk(text[: len(text) - keep], False)
+
+
+def tokens_within(pieces: Iterable[bytes], spans: Sequence[range]) -> int:
+    """How many tokens have a part in spans of characters of the text that they make.
+
+    Args:
+        pieces: each token's bytes, as they are fed to a TextStream.
+        spans: in order, without overlaps.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    count = place = 0
+    for piece in pieces:
+        end = place + len(decoder.decode(piece))
+        part = range(place, max(end, place + 1))  # some bytes make no character yet
+        count += any(part.start < span.stop and span.start < part.stop for span in spans)
+        place = end
+    return count
 
 
 def overlap(text: str, stop: str) -> int:

@@ -7,7 +7,14 @@ from itertools import product
 from typing import Any
 
 from medusa.text.rendering import RenderingError
-from medusa.text.tool_formats import HERMES, Message, ToolFormat, as_text, recognised, text_of
+from medusa.text.tool_formats import GRANITE, HERMES, PHI, Message, ToolFormat, recognised
+from medusa.text.tool_prompts import (
+    calls_as_text,
+    describing,
+    handing_over,
+    results_as_text,
+    text_of,
+)
 
 Content = str | Sequence[Mapping[str, str]] | None
 
@@ -17,6 +24,7 @@ _USER: Message = {"role": "user", "content": WORDS}
 _SYSTEM: Message = {"role": "system", "content": _ORDER}
 _TOOL_NAME = "name_of_the_tool"
 _PURPOSE = "what the tool does"
+_REASONS = "why it is called"
 _ARGUMENTS = '{"what": "is given"}'
 _TOOL: Mapping[str, Any] = {
     "type": "function",
@@ -43,18 +51,32 @@ class TemplateNeeds:
 
     parts: bool = False  # content as a list of text parts instead of a string
     system_as_user: bool = False  # a system message as the beginning of the first user message
+    late_system_as_user: bool = False  # what the system says later in the user's words beside it
     tools_as_list: bool = False  # an empty list, instead of none, where there are no tools
-    calls: ToolFormat | None = None  # its tool calls; None: they and tools are to be plain text
+    calls: ToolFormat = HERMES  # how its model writes tool calls
+    tools_as_text: bool = True  # in a system message, and results as what the user says
+    tools_in_system: bool = False  # as a field of the system message
+    calls_as_text: bool = True  # as what the assistant says
     arguments_as_mapping: bool = False  # of tool calls, instead of their JSON
+    reasoning_as_thinking: bool = False  # the field's name, as gpt-oss has it
 
     def variables(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> dict[str, Any]:
         """What the template is to be given for a conversation."""
-        if self.calls is None:
-            messages, tools = as_text(messages, tools), ()
+        if self.calls_as_text:
+            messages = calls_as_text(messages, self.calls)
         elif self.arguments_as_mapping:
             messages = [_with_mappings(message) for message in messages]
+        if self.reasoning_as_thinking:
+            messages = [_renamed(message) for message in messages]
+        if self.tools_as_text:
+            messages = results_as_text(messages) if self.calls_as_text else messages
+            messages, tools = describing(messages, tools, self.calls) if tools else messages, ()
+        elif self.tools_in_system:
+            messages, tools = handing_over(messages, tools) if tools else messages, ()
+        if self.late_system_as_user:
+            messages = _late_system_as_user(messages)
         if self.system_as_user:
             messages = _system_as_user(messages)
         form = _parts if self.parts else text_of
@@ -86,25 +108,62 @@ def find_needs(render: Callable[[Mapping[str, Any]], str]) -> TemplateNeeds:
 
 
 def _with_system(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds) -> TemplateNeeds:
-    try:
-        if _ORDER in render(needs.variables([_SYSTEM, _USER])):
-            return needs
-    except RenderingError:
-        pass
-    return replace(needs, system_as_user=True)
+    def is_read(*messages: Message) -> bool:
+        try:
+            return _ORDER in render(needs.variables(messages))
+        except RenderingError:
+            return False
+
+    return replace(
+        needs,
+        system_as_user=not is_read(_SYSTEM, _USER),
+        late_system_as_user=not is_read(_USER, _SYSTEM),
+    )
 
 
 def _with_tools(render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds) -> TemplateNeeds:
+    """What is known of tools: calls and tools, calls alone, tools alone, or nothing."""
+    knowing = replace(needs, tools_as_text=False, calls_as_text=False)
     for before, as_mapping in product(([], [_SYSTEM]), (False, True)):
-        knowing = replace(needs, calls=HERMES, arguments_as_mapping=as_mapping)
-        try:
-            text = render(knowing.variables([*before, _USER, *_CALLING], [_TOOL]))
-        except RenderingError:
-            continue
+        trial = replace(knowing, arguments_as_mapping=as_mapping)
+        text = _tried(render, trial.variables([*before, _USER, *_CALLING], [_TOOL]))
         calls = recognised(text, _TOOL_NAME, _ARGUMENTS)
-        if _PURPOSE in text and calls is not None:
-            return replace(knowing, calls=calls)
+        if calls is not None:
+            found = replace(trial, calls=calls, tools_as_text=_PURPOSE not in text)
+            return _with_reasoning(render, found, [*before, _USER])
+    for calls, in_system in ((GRANITE, False), (PHI, True)):
+        trial = replace(needs, calls=calls, tools_as_text=False, tools_in_system=in_system)
+        text = _tried(render, trial.variables([_USER, *_CALLING], [_TOOL]))
+        speaks = in_system or calls.marker in text.partition(WORDS)[0]
+        if speaks and _PURPOSE in text and _ARGUMENTS in text:
+            return trial
     return needs
+
+
+def _with_reasoning(
+    render: Callable[[Mapping[str, Any]], str], needs: TemplateNeeds, before: Sequence[Message]
+) -> TemplateNeeds:
+    call, result = _CALLING
+    turns = [*before, {**call, "reasoning_content": _REASONS}, result]
+    renaming = replace(needs, reasoning_as_thinking=True)
+    if _REASONS in _tried(render, needs.variables(turns, [_TOOL])):
+        return needs
+    return renaming if _REASONS in _tried(render, renaming.variables(turns, [_TOOL])) else needs
+
+
+def _renamed(message: Message) -> Message:
+    """With its reasoning as gpt-oss' template wants it, beside calls without content."""
+    if "reasoning_content" not in message or (message.get("content") and message.get("tool_calls")):
+        return message
+    return {**message, "thinking": message["reasoning_content"]}
+
+
+def _tried(render: Callable[[Mapping[str, Any]], str], variables: Mapping[str, Any]) -> str:
+    """What a template makes of variables; nothing where it refuses them."""
+    try:
+        return render(variables)
+    except RenderingError:
+        return ""
 
 
 def _with_mappings(message: Message) -> Message:
@@ -120,6 +179,23 @@ def _parts(content: Content) -> Sequence[Mapping[str, str]]:
     if content is None or isinstance(content, str):
         return [{"type": "text", "text": content or ""}]
     return content
+
+
+def _late_system_as_user(messages: Sequence[Message]) -> Sequence[Message]:
+    """Without further turns of the user's, which many templates would not take in a row."""
+    told: list[Message] = []
+    was_late = False
+    for message in messages:
+        is_late = message["role"] == "system" and bool(told)
+        if not is_late and not (was_late and message["role"] == "user"):
+            told.append(message)
+        elif told[-1]["role"] == "user":
+            texts = [text_of(each.get("content")) for each in (told[-1], message)]
+            told[-1] = {**told[-1], "content": "\n\n".join(texts)}
+        else:
+            told.append({**message, "role": "user"})
+        was_late = is_late
+    return told
 
 
 def _system_as_user(messages: Sequence[Message]) -> Sequence[Message]:

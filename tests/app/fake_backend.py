@@ -4,9 +4,12 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from app.backend import ChatPrompt, ModelInfo, NoChatTemplateError, Stats
 from medusa.engine.events import (
     Delta,
+    Embedded,
     Event,
     EventSink,
     Failed,
@@ -17,11 +20,12 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.pooling import normalised
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
+from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import HERMES
@@ -47,6 +51,12 @@ class Script:
 
 def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
     """The events of a request that goes as the script says."""
+    if request.pooling is not None:
+        vector = np.array([len(request.prompt), 1.0])
+        yield Embedded(request.id, normalised(vector))
+        usage = Usage(len(request.prompt), 0, 0, 0, 0, 0, 0.0, 0.0)
+        yield Finished(request.id, FinishReason.LENGTH, usage)
+        return
     if request.prompt_logprobs is not None:
         scored = [None, *(TokenLogprob(token, -1.0) for token in request.prompt[1:])]
         yield PromptScored(request.id, tuple(scored))
@@ -76,6 +86,7 @@ FAKE = ModelInfo(
     memory="attention",
     vocabulary="bpe",
     limits=(),
+    n_embd=2,
 )
 
 
@@ -111,7 +122,8 @@ class FakeBackend:
 
     def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
         for request in requests:
-            if len(request.prompt) >= self.info.max_context:
+            n_answer = 1 if request.pooling is None else 0
+            if len(request.prompt) + n_answer > self.info.max_context:
                 raise ContextLengthError(len(request.prompt), self.info.max_context)
         first = len(self.submitted)
         self.submitted.extend(requests)
@@ -146,6 +158,10 @@ class FakeBackend:
     async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
         return await self.tokenize(texts, add_special=True, parse_special=True)
 
+    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
+        pairs = [f"{query}|{document}" for document in documents]
+        return await self.tokenize(pairs, add_special=True, parse_special=True)
+
     def prompt_text(self, tokens: Sequence[int]) -> bytes:
         return bytes(tokens)
 
@@ -172,6 +188,9 @@ class FakeBackend:
             raise AssertionError("answers are what the test says")
 
         return never
+
+    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
+        return {ord(text[0]): ((),) for text in texts}
 
     def close(self) -> None:
         for thread in self.threads:

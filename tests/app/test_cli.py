@@ -56,7 +56,7 @@ def test_lookup_guesses_without_heads(model_path: Path) -> None:
 
 
 def test_models_list_shows_the_default() -> None:
-    result = run("models", "list")
+    result = run("list")
     assert result.returncode == 0
     assert "smollm2-135m-instruct" in result.stdout
 
@@ -64,16 +64,16 @@ def test_models_list_shows_the_default() -> None:
 def test_files_are_checked_against_their_checksums(tmp_path: Path) -> None:
     path = tmp_path / "a[b].gguf"
     path.write_bytes(b"abc")
-    result = run("models", "check", str(path))
+    result = run("check", str(path))
     assert (result.returncode, result.stdout) == (0, f"{path}: no checksum is known\n")
     write_checksum(path)
-    result = run("models", "check", str(path))
+    result = run("check", str(path))
     assert (result.returncode, result.stdout) == (0, f"{path}: as it should be\n")
     path.write_bytes(b"abd")
-    result = run("models", "check", str(path))
+    result = run("check", str(path))
     assert (result.returncode, result.stdout) == (1, f"{path}: damaged\n")
     assert f"error: not what was downloaded or converted: {path}" in result.stderr
-    assert run("models", "check", DEFAULT_MODEL).stdout.count("as it should be") == 2
+    assert run("check", DEFAULT_MODEL).stdout.count("as it should be") == 2
 
 
 @pytest.mark.parametrize("command", ["serve", "generate", "train"])
@@ -108,6 +108,13 @@ def test_help_is_complete(command: str) -> None:
         (("serve", "--host", "256.0.0.1"), "cannot listen on --host 256.0.0.1"),
         (("convert", "heads", "x", "--out", "o", "--base", "/nowhere.gguf"), "'--base'"),
         (("convert", "no-such-model"), "not in the catalogue"),
+        (("serve", "no/such.gguf"), "neither a GGUF file nor a catalogue name"),
+        (("serve", "a.gguf", "a.gguf"), "the same model is given twice"),
+        (("serve", "a.gguf", "b.gguf", "--heads", "h.gguf"), "--heads PATH is for one model"),
+        (("pull", "vicuna-7b-v1.3"), "run: llama-medusa convert vicuna-7b-v1.3"),
+        (("pull", "something"), "is not OWNER/NAME"),
+        (("rm", DEFAULT_MODEL, "-y"), "belongs to a Python package"),
+        (("rm", "nobody/nothing", "-y"), "not among the models that can be deleted"),
     ],
 )
 def test_mistakes_end_in_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
@@ -151,7 +158,7 @@ print("heavy:", heavy)
 """
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("models", "list")])
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("pull", "--help")])
 def test_nothing_heavy_is_loaded_to_say_what_there_is(arguments: tuple[str, ...]) -> None:
     result = subprocess.run(
         [sys.executable, "-c", _WHAT_IS_LOADED, *arguments], capture_output=True, text=True
@@ -188,6 +195,16 @@ def test_a_model_that_cannot_generate_text_is_refused_in_one_line(
         (line,) = result.stderr.splitlines()
         assert line.startswith(f"error: {path}: ")
         assert "; use " in line
+
+
+def test_models_need_names_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "same.gguf" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    result = run("serve", *map(str, paths), "--port", str(free_port()), "--no-supervise")
+    assert result.returncode == 1
+    assert "two of the models are called 'same'" in result.stderr
 
 
 def test_a_file_that_was_cut_is_refused_in_one_line(tmp_path: Path) -> None:

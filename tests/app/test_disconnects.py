@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from tests.app.conftest import Server, running_server
 
+TELL = "Tell a story of a thousand and one nights, night after night, with all names."
 ENDLESS = {"prompt": "Once upon a time", "max_tokens": 3000, "ignore_eos": True, "temperature": 0}
 
 
@@ -28,15 +30,23 @@ def wait_for(server: Server, *, active: int, waiting: int) -> None:
 class Request:
     """A request in a thread of its own, whose connection can be cut at any time."""
 
-    def __init__(self, server: Server, *, stream: bool) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        stream: bool,
+        path: str = "/v1/completions",
+        body: Mapping[str, object] = ENDLESS,
+    ) -> None:
         self._http = httpx.Client(base_url=server.url, timeout=600)
-        self._body = ENDLESS | {"stream": stream}
+        self._path = path
+        self._body = {**body, "stream": stream}
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            with self._http.stream("POST", "/v1/completions", json=self._body) as answer:
+            with self._http.stream("POST", self._path, json=self._body) as answer:
                 for _ in answer.iter_raw():
                     pass
         except (httpx.HTTPError, OSError, RuntimeError):
@@ -65,6 +75,25 @@ def test_a_running_request_whose_client_left_frees_its_slot(small: Server, strea
     wait_for(small, active=0, waiting=0)
     assert small.metric("requests_total", outcome="cancelled") == cancelled + 1
     assert small.metric("generated_tokens_total") < 3000
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": TELL, "max_output_tokens": 3000}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": TELL}], "max_tokens": 3000}),
+    ],
+)
+def test_the_same_holds_in_every_dialect(
+    small: Server, path: str, body: dict[str, object], stream: bool
+) -> None:
+    cancelled = small.metric("requests_total", outcome="cancelled")
+    request = Request(small, stream=stream, path=path, body=body)
+    wait_for(small, active=1, waiting=0)
+    request.cut()
+    wait_for(small, active=0, waiting=0)
+    assert small.metric("requests_total", outcome="cancelled") == cancelled + 1
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -45,6 +45,9 @@ def error_of(server: Server, path: str, body: Any, status: int) -> dict[str, Any
         ({"suffix": " end"}, "suffix"),
         ({"stream": "perhaps"}, "stream"),
         ({"use_beam_search": True}, "use_beam_search"),
+        ({"mirostat": 3}, "mirostat"),
+        ({"samplers": ["top_k", "infill"]}, "samplers"),
+        ({"stop_token_ids": [60000]}, "stop_token_ids"),
         ({"logit_bias": {"60000": 1}}, "logit_bias"),
     ],
 )

@@ -106,21 +106,25 @@ def test_no_option_is_hidden_from_the_command_line(settings: type[Settings]) -> 
 
 
 def test_every_option_of_a_server_has_a_variable_of_its_name() -> None:
+    others = {"models": "LLAMA_MEDUSA_MODEL", "hf_token": "HF_TOKEN"}
     for option in options_of(ServerSettings):
-        assert option.variable == f"LLAMA_MEDUSA_{option.name.upper()}"
+        usual = f"LLAMA_MEDUSA_{option.name.upper()}"
+        assert option.variable == others.get(option.name, usual)
 
 
 def test_variables_stand_for_options_that_are_not_given() -> None:
     variables = {"MODEL": "m", "PORT": "9000", "LOOKUP": "0", "GPU_LAYERS": "all", "VERBOSE": "1"}
     settings = chosen(**variables)
-    assert (settings.model, settings.port, settings.lookup) == ("m", 9000, False)
+    assert (settings.models, settings.port, settings.lookup) == (["m"], 9000, False)
     assert (settings.gpu_layers, settings.verbose) == (-1, True)
     assert chosen("n", "--port", "9001", **variables).port == 9001
-    assert chosen("n", **variables).model == "n"
+    assert chosen("n", "o", **variables).models == ["n", "o"]
+    assert chosen(MODEL="m n").models == ["m", "n"]
 
 
 def test_empty_variables_are_no_values() -> None:
-    variables = [option.name.upper() for option in options_of(ServerSettings)]
+    variables = [str(option.variable) for option in options_of(ServerSettings)]
+    variables = [name.removeprefix("LLAMA_MEDUSA_") for name in variables if name != "HF_TOKEN"]
     variables.remove("API_KEY")
     assert chosen(**dict.fromkeys(variables, "")) == ServerSettings()
 
@@ -170,5 +174,5 @@ def test_bounds_hold_without_the_command_line(wrong: dict[str, Any]) -> None:
 
 def test_a_prompt_may_have_a_model_before_it() -> None:
     alone, both = GenerateSettings(words=["Hi"]), GenerateSettings(words=["m.gguf", "Hi"])
-    assert (alone.model, alone.prompt) == (ServerSettings().model, "Hi")
+    assert ([alone.model], alone.prompt) == (ServerSettings().models, "Hi")
     assert (both.model, both.prompt) == ("m.gguf", "Hi")

@@ -2,12 +2,10 @@
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any
 
 import jsonschema
 import pytest
-from openai import OpenAI
-from pydantic import BaseModel, Field
 
 from tests.app.conftest import Server
 
@@ -95,6 +93,13 @@ def test_an_answer_cut_short_has_length_as_its_reason(server: Server) -> None:
     assert choice["finish_reason"] == "length"
 
 
+def test_a_stop_string_ends_what_a_grammar_would_go_on_with(server: Server) -> None:
+    answer = chat(server, guided_choice=["xylophone"], stop="oph", n=2)
+    for choice in answer["choices"]:
+        assert choice["message"]["content"] == "xyl"
+        assert choice["finish_reason"] == "stop"
+
+
 def test_logprobs_are_those_of_the_model_before_the_grammar(server: Server) -> None:
     choice = chat(server, guided_choice=["xylophone"], logprobs=True)["choices"][0]
     assert choice["message"]["content"] == "xylophone"
@@ -124,24 +129,3 @@ def test_what_cannot_be_kept_to_is_refused(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert words in error["message"]
-
-
-class Animal(BaseModel):
-    kind: Literal["cat", "dog"]
-    legs: int = Field(ge=0, le=8)
-
-
-class Zoo(BaseModel):
-    city: str = Field(max_length=10)
-    animals: list[Animal] = Field(max_length=2)
-
-
-def test_the_openai_client_parses_into_models(client: OpenAI) -> None:
-    answer = client.chat.completions.parse(
-        model="default",
-        messages=[{"role": "user", "content": "Describe a zoo."}],
-        response_format=Zoo,
-        max_tokens=120,
-        seed=1,
-    )
-    assert isinstance(answer.choices[0].message.parsed, Zoo)

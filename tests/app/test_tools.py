@@ -41,18 +41,6 @@ def test_a_required_call_validates_and_its_result_is_taken(client: OpenAI) -> No
     assert answer.message.tool_calls is None
 
 
-def test_a_stream_of_a_call(client: OpenAI) -> None:
-    with client.chat.completions.stream(
-        model="default", messages=MESSAGES, tools=TOOLS, max_tokens=100, seed=4,
-        tool_choice="required", parallel_tool_calls=False,
-    ) as stream:  # fmt: skip
-        completion = stream.get_final_completion()
-    assert completion.choices[0].finish_reason == "tool_calls"
-    (call,) = completion.choices[0].message.tool_calls or []
-    assert isinstance(call.function.parsed_arguments, Weather)
-    assert completion.choices[0].message.content in (None, "")
-
-
 @pytest.mark.parametrize("choice", ["auto", "none"])
 def test_text_is_an_answer_too(client: OpenAI, choice: str) -> None:
     answer = ask(client, tool_choice=choice, max_tokens=60, n=2)

@@ -18,6 +18,7 @@ def write_tiny_model(
     *,
     control: Collection[str] = (),
     user_defined: Collection[str] = (),
+    end: str = END,
     chat_template: str | None = None,
     broken: str | None = None,
 ) -> None:
@@ -26,14 +27,15 @@ def write_tiny_model(
     Args:
         path: where to.
         pre_tokenizer: by llama.cpp's name.
-        control: control tokens besides END, which ends an answer.
+        control: control tokens besides the one that ends an answer.
         user_defined: tokens that are read in plain text too.
+        end: how that one is spelled.
         chat_template: Jinja source.
         broken: a token whose embedding is not a number.
     """
     alphabet = byte_alphabet()
     merges = [f"{a} {b}" for a, b in zip("ac", "bd", strict=True)]
-    tokens = [*alphabet, *(merge.replace(" ", "") for merge in merges), END]
+    tokens = [*alphabet, *(merge.replace(" ", "") for merge in merges), end]
     types = [gguf.TokenType.NORMAL] * (len(tokens) - 1) + [gguf.TokenType.CONTROL]
     writer = _writer(path, chat_template)
     writer.add_tokenizer_model("gpt2")

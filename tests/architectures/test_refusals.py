@@ -1,4 +1,4 @@
-"""Models that cannot generate text are refused when they are opened, with the reason."""
+"""Models that cannot be served are refused when they are opened, with the reason."""
 
 from pathlib import Path
 
@@ -11,9 +11,7 @@ from tests.architectures.writer import write_model
 
 REASONS = {
     "t5": "has an encoder",
-    "bert": "embedding",
     "llada": "diffusion",
-    "qwen3-embedding": "embedding",
 }
 
 

@@ -1,4 +1,4 @@
-"""instructor: models out of calls, or out of JSON that a schema describes, whole and as it comes."""
+"""instructor: models out of calls, or out of JSON under a schema, whole and as they come."""
 
 from collections.abc import Iterable
 
@@ -8,10 +8,10 @@ from openai import OpenAI
 
 from tests.clients.asked import TO_DESCRIBE, TO_TELL, Weather, Zoo
 
-MODES = (instructor.Mode.TOOLS, instructor.Mode.TOOLS_STRICT, instructor.Mode.JSON_SCHEMA)
+MODES = pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@MODES
 def test_answers_are_models_without_a_second_try(client: OpenAI, mode: instructor.Mode) -> None:
     zoo = instructor.from_openai(client, mode=mode).create(
         model="default", response_model=Zoo, messages=TO_DESCRIBE, max_retries=0
@@ -19,7 +19,7 @@ def test_answers_are_models_without_a_second_try(client: OpenAI, mode: instructo
     assert isinstance(zoo, Zoo)
 
 
-@pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA])
+@MODES
 def test_a_model_grows_while_it_is_streamed(client: OpenAI, mode: instructor.Mode) -> None:
     states = list(
         instructor.from_openai(client, mode=mode).create_partial(

@@ -1,7 +1,9 @@
 """langchain-openai: with_structured_output and bind_tools."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
+import httpx
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -18,8 +20,11 @@ def weather(city: str, days: int) -> str:
 
 
 @pytest.fixture
-def model(url: str) -> ChatOpenAI:
-    return ChatOpenAI(model="default", base_url=url, api_key=SecretStr("none"), seed=2)
+def model(url: str) -> Iterator[ChatOpenAI]:
+    with httpx.Client(timeout=600) as http:
+        yield ChatOpenAI(
+            model="default", base_url=url, api_key=SecretStr("none"), seed=2, http_client=http
+        )
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
@@ -30,6 +35,7 @@ def test_answers_are_models(
     assert isinstance(zoo, Zoo)
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # LangChain's own
 def test_a_stream_ends_in_a_model(model: ChatOpenAI) -> None:
     *_, zoo = model.with_structured_output(Zoo).stream(DESCRIBE)
     assert isinstance(zoo, Zoo)
@@ -51,7 +57,7 @@ def test_a_bound_tool_is_called_and_its_result_taken(model: ChatOpenAI, choice: 
     assert call["name"] == "weather"
     result = weather.invoke(call)
     assert isinstance(result, ToolMessage)
-    assert result.content.startswith("20 degrees in ")
+    assert str(result.content).startswith("20 degrees in ")
     answer = model.bind_tools([weather], tool_choice="none", max_tokens=20).invoke(
         [question, message, result]
     )

@@ -1,10 +1,11 @@
 """The helpers of OpenAI's own client: parsing into models, streams as events, tools from models."""
 
 import asyncio
+from typing import cast
 
 import pytest
 from openai import AsyncOpenAI, LengthFinishReasonError, OpenAI, pydantic_function_tool
-from openai.types.chat import ParsedChatCompletion
+from openai.types.chat import ChatCompletionMessageParam, ParsedChatCompletion
 
 from tests.clients.asked import TO_DESCRIBE, TO_TELL, Weather, Zoo
 
@@ -70,7 +71,7 @@ def test_calls_are_parsed_and_their_results_taken(client: OpenAI) -> None:
         model="default",
         messages=[
             *TO_TELL,
-            message,  # type: ignore[list-item]  # as OpenAI's own examples do it
+            cast(ChatCompletionMessageParam, message),  # as OpenAI's own examples do it
             {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "20 degrees"},
         ],
         tools=TOOLS,

@@ -17,6 +17,12 @@ from tests.fuzz.http import Fuzzer
 from tests.fuzz.outcome import Outcome
 from tests.reporting import write_section
 
+TEMPLATE = (
+    "{% for tool in tools %}{{ tool.function.name }}{% endfor %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls %}"
+    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments }}}'
+    "\n</tool_call>{% endfor %}{% endfor %}"
+)
 MOST_FILES = 1000
 """Damaged files of each kind; the other cases are requests."""
 
@@ -50,7 +56,7 @@ def main(
 def _fuzz_server(cases: int, seed: int) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "tiny.gguf"
-        write_tiny_model(model)
+        write_tiny_model(model, chat_template=TEMPLATE)
         # without a supervisor a crash is the end
         with running_server(Path(folder), str(model), "--no-supervise", "-np", "4") as server:
             fuzzer = Fuzzer(server)

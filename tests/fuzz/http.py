@@ -26,6 +26,9 @@ PATIENCE = 0.2
 MAX_TOKENS, MAX_CHOICES, MAX_PROMPTS = 8, 4, 4
 CHECK_EVERY = 200
 
+NOT_IMPLEMENTED = 501
+"""What a model that generates text answers where a reranking one is needed."""
+
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/completions": {
         "model": "default", "prompt": "ab", "max_tokens": 4, "temperature": 0.7, "seed": 1,
@@ -37,6 +40,57 @@ BODIES: dict[str, dict[str, Any]] = {
         "max_tokens": 4, "stream": True, "stream_options": {"include_usage": True}, "n": 1,
         "logprobs": True, "top_logprobs": 3,
     },
+    "/v1/responses": {
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "content": None},
+            {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "a", "output": "x"},
+        ],
+        "instructions": "Be brief.", "max_output_tokens": 4, "stream": True, "top_logprobs": 2,
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}},
+                  {"type": "custom", "name": "g"}, {"type": "web_search"}],
+        "tool_choice": "auto", "text": {"format": {"type": "text"}}, "truncation": "auto",
+        "reasoning": {"effort": "low", "summary": "auto"}, "metadata": {"a": "b"}, "store": True,
+    },
+    "/v1/messages": {
+        "model": "default", "max_tokens": 4, "stream": True, "top_k": 5, "stop_sequences": ["x"],
+        "system": [{"type": "text", "text": "Be brief."}],
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": ""},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "x"}]},
+        ],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "auto"}, "thinking": {"type": "disabled"},
+    },
+    "/v1/embeddings": {
+        "model": "default", "input": ["Hi", [1, 2]], "encoding_format": "base64", "dimensions": 8,
+    },
+    "/v1/rerank": {
+        "query": "Hi", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True,
+    },
+    "/api/chat": {
+        "model": "default", "stream": True, "format": {"type": "object"}, "think": False,
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "tool", "content": "x", "tool_name": "f"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "options": {"num_predict": 4, "temperature": 0.5, "stop": ["x"], "num_ctx": 512},
+    },
+    "/api/generate": {
+        "model": "default:latest", "prompt": "Hi", "system": "x", "raw": False, "context": [1, 2],
+        "stream": False, "format": "json", "keep_alive": "5m", "logprobs": True,
+        "options": {"num_predict": 4, "seed": 1, "repeat_penalty": 1.1, "top_k": 5},
+    },
+    "/api/embed": {"model": "default", "input": ["Hi", "b"], "truncate": True, "dimensions": 8},
+    "/api/show": {"model": "default"},
     "/tokenize": {"content": "Hello", "with_pieces": True},
     "/detokenize": {"tokens": [1, 2, 3]},
 }  # fmt: skip
@@ -115,7 +169,8 @@ class Fuzzer:
             self.outcome.count(name, wrong=f"{type(error).__name__} {how()}")
         else:
             text = "closed" if status == 0 else f"{status // 100}xx"
-            self.outcome.count(text, wrong=how() if status >= 500 else None)
+            is_wrong = status >= 500 and status != NOT_IMPLEMENTED
+            self.outcome.count(text, wrong=how() if is_wrong else None)
         if self.outcome.cases % CHECK_EVERY == 0:
             self.check()
 
@@ -146,6 +201,10 @@ def limited(body: Any) -> Any:
         body["max_tokens"] = MAX_TOKENS
     if isinstance(body.get("max_completion_tokens"), int | float):
         body["max_completion_tokens"] = min(MAX_TOKENS, body["max_completion_tokens"])
+    if "input" in body:
+        most = body.get("max_output_tokens")
+        if most is None or (isinstance(most, int | float) and most > MAX_TOKENS):
+            body["max_output_tokens"] = MAX_TOKENS
     return body
 
 

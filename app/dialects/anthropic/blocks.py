@@ -51,12 +51,22 @@ class ToolUseBlock(Lenient):
         return {"id": self.id, "type": "function", "function": function}
 
 
+class UnseenBlock(Lenient):
+    """What a tool has found that is no text: the model is told that there is something."""
+
+    type: Literal["image", "document", "search_result", "tool_reference"]
+
+    def for_template(self) -> dict[str, str]:
+        """What the model is told."""
+        return {"type": "text", "text": f"[{self.type}, which cannot be shown here]"}
+
+
 class ToolResultBlock(Lenient):
     """What came of a call."""
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: TextOr[TextBlock] = ""
+    content: TextOr[Annotated[TextBlock | UnseenBlock, Field(discriminator="type")]] = ""
     is_error: bool = Field(False, description="Accepted; the content says what went wrong.")
 
     def for_template(self) -> dict[str, Any]:
@@ -104,13 +114,12 @@ class InputMessage(Lenient):
         return self.content
 
 
-def told(content: str | Sequence[TextBlock]) -> str | list[dict[str, str]]:
+def told(content: str | Sequence[TextBlock | UnseenBlock]) -> str | list[dict[str, str]]:
     """Content as chat templates take it."""
     if isinstance(content, str):
         return content
-    if len(content) == 1:
-        return content[0].text
-    return [block.for_template() for block in content]
+    parts = [block.for_template() for block in content]
+    return parts[0]["text"] if len(parts) == 1 else parts
 
 
 def _without_accounts(system: str | Sequence[TextBlock]) -> str | Sequence[TextBlock]:

@@ -75,6 +75,7 @@ class NativeJob:
         backend: Backend,
         prompts: Sequence[PromptText],
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -87,6 +88,7 @@ class NativeJob:
                 choice,
                 sampling=sampling,
                 max_tokens=token_limit(body.max_tokens),
+                prediction=prediction,
                 logprobs=body.n_probs or None,
                 constraint=constraint,
             )
@@ -104,7 +106,8 @@ class NativeJob:
         """
         constraint = await body.constraint(backend)
         prompts = await read_prompts(body.prompt, backend)
-        return cls(body, backend, prompts, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompts, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> NativeAnswer:
         """See Job."""

@@ -58,4 +58,5 @@ async def _parse(body: InfillBody, backend: Backend) -> NativeJob:
     gap = Gap(body.input_prefix, body.input_suffix, body.prompt, files, max(1, room))
     constraint = await body.constraint(backend)
     prompts = [await fim_prompt(gap, backend)]
-    return NativeJob(body, backend, prompts, await body.sampling(backend), constraint)
+    sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+    return NativeJob(body, backend, prompts, sampling, prediction, constraint)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
+from app.dialects.bodies import NullsLeftOut
 from app.dialects.openai.common import REASONS, Reason
 from medusa.engine.events import FinishReason
 from medusa.text.answers import (
@@ -18,6 +19,7 @@ from medusa.text.answers import (
     Part,
     Reasoning,
 )
+from medusa.text.pieces import tokens_within
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
 _ID_LENGTH = 9
@@ -29,14 +31,7 @@ def new_call_id() -> str:
     return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
 
 
-class _NullsLeftOut(BaseModel):
-    @model_serializer(mode="wrap")
-    def _leave_out_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class FunctionCall(_NullsLeftOut):
+class FunctionCall(NullsLeftOut):
     """Whom to call, and with what; the arguments are JSON, as text."""
 
     name: str | None = None
@@ -51,7 +46,7 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
-class ToolCallDelta(_NullsLeftOut):
+class ToolCallDelta(NullsLeftOut):
     """What a chunk adds to a call; the first has all but the arguments."""
 
     index: int
@@ -76,7 +71,7 @@ class AnswerMessage(BaseModel):
         }
 
 
-class MessageDelta(_NullsLeftOut):
+class MessageDelta(NullsLeftOut):
     """What a chunk adds to the assistant's message; fields that add nothing are left out."""
 
     role: Literal["assistant"] | None = None
@@ -115,6 +110,14 @@ class Answer:
             reasoning_content=delta.reasoning_content,
             tool_calls=calls or None,
         )
+
+    def reasoning_tokens(self, pieces: Iterable[bytes]) -> int:
+        """How many of its tokens became reasoning, once it has ended.
+
+        Args:
+            pieces: what each of its tokens added to its text.
+        """
+        return tokens_within(pieces, self._parser.reasoning)
 
     def reason(self, reason: FinishReason | None) -> Reason:
         """Why it ended, in OpenAI's words."""

@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: answer conversations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
@@ -172,10 +173,16 @@ class ChatJob:
     """The `n` generations of one conversation."""
 
     def __init__(
-        self, body: ChatBody, backend: Backend, question: ReadQuestion, sampling: SamplingParams
+        self,
+        body: ChatBody,
+        backend: Backend,
+        question: ReadQuestion,
+        sampling: SamplingParams,
+        prediction: tuple[int, ...],
     ) -> None:
         self._body = body
         self._pieces = backend.pieces
+        self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
@@ -184,6 +191,7 @@ class ChatJob:
                 question.prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=body.token_limit,
                 logprobs=(body.top_logprobs or 0) if body.logprobs else None,
                 constraint=question.constraint,
@@ -202,7 +210,8 @@ class ChatJob:
                 the answer is to look like cannot be kept to.
         """
         question = await read(body.question(), backend)
-        return cls(body, backend, question, await body.sampling(backend))
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, question, sampling, prediction)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""
@@ -220,7 +229,7 @@ class ChatJob:
         return ChatCompletion(
             **self._identity,
             choices=choices,
-            usage=total_usage(usages, self._body.n),
+            usage=self._usage(usages, [each.tokens for each in generated]),
             timings=Timings.of(usages),
         )
 
@@ -231,15 +240,17 @@ class ChatJob:
                 ChunkChoice(index=index, delta=MessageDelta(role="assistant", content=""))
             )
         usages: dict[int, Usage] = {}
+        written: list[list[int]] = [[] for _ in self._answers]
         async for index, event in events:
             answer = self._answers[index]
             match event:
-                case Delta(text=text, logprobs=entries):
+                case Delta(text=text, tokens=tokens, logprobs=entries):
+                    written[index] += tokens
                     choice = ChunkChoice(
                         index=index,
                         delta=answer.feed(text),
                         logprobs=self._logprobs(entries),
-                        drafts=self._drafts[index].feed(event.tokens, event.drafts),
+                        drafts=self._drafts[index].feed(tokens, event.drafts),
                     )
                     if choice != ChunkChoice(index=index, delta=MessageDelta()):
                         yield self._frame(choice, spent=self._body.spent_so_far(event))
@@ -253,9 +264,14 @@ class ChatJob:
                     )
                     yield self._frame(end, spent=usage)
         if self._body.include_usage:
-            total = total_usage([usages[index] for index in sorted(usages)], self._body.n)
-            yield self._frame(usage=total)
+            yield self._frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
         yield DONE
+
+    def _usage(self, usages: Sequence[Usage], written: Sequence[Sequence[int]]) -> UsageBody:
+        """Of all answers, each of which was written in these tokens."""
+        answers = zip(self._answers, map(self._spelled, written), strict=True)
+        reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
+        return total_usage(usages, self._body.n, reasoning)
 
     def _frame(
         self, *choices: ChunkChoice, usage: UsageBody | None = None, spent: Usage | None = None

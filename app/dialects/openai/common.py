@@ -14,6 +14,7 @@ from pydantic import (
 from app.backend import Backend
 from app.dialects.fields import Fields, Matters
 from app.dialects.openai.formats import FormatFields
+from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
 from medusa.engine.client import Generated
@@ -59,7 +60,7 @@ class StreamOptions(Fields):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(Fields, SamplingFields, FormatFields):
+class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     """What every generating endpoint takes."""
 
     field_names: ClassVar[Mapping[str, str]] = {}
@@ -88,8 +89,9 @@ class GenerationBody(Fields, SamplingFields, FormatFields):
         Raises:
             InvalidRequestError: they are to go on.
         """
-        if self.ignore_eos:
-            raise InvalidRequestError(f"{field} and ignore_eos contradict each other", field=field)
+        for name in ("ignore_eos", "min_tokens"):
+            if getattr(self, name):
+                raise InvalidRequestError(f"{field} and {name} contradict each other", field=field)
 
     async def constraint(self, backend: Backend) -> Callable[[], TokenConstraint] | None:
         """What its answers must look like, ready to be kept to.
@@ -124,6 +126,7 @@ class GenerationBody(Fields, SamplingFields, FormatFields):
         choice: int,
         *,
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         max_tokens: int | None,
         logprobs: int | None,
         prompt_logprobs: int | None = None,
@@ -140,10 +143,12 @@ class GenerationBody(Fields, SamplingFields, FormatFields):
             max_tokens=max_tokens,
             max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
             stop=tuple(filter(None, self.stop)),
+            stop_tokens=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
             shown=shown,
             return_drafts=return_drafts,
+            prediction=prediction,
         )

@@ -121,6 +121,7 @@ class CompletionJob:
         backend: Backend,
         prompts: Sequence[PromptText],
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -134,6 +135,7 @@ class CompletionJob:
                 prompt.tokens,
                 choice,
                 sampling=sampling,
+                prediction=prediction,
                 max_tokens=token_limit(body.max_tokens),
                 logprobs=0 if needs_logprobs else body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else None,
@@ -153,7 +155,8 @@ class CompletionJob:
         """
         constraint = await body.constraint(backend)
         prompts = await _prompts(body, backend)
-        return cls(body, backend, prompts, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompts, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""

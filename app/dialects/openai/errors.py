@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from app.auth import UnauthorizedError
-from app.backend import NoChatTemplateError
+from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
@@ -78,7 +78,8 @@ class OpenAI(Dialect):
             case RequestValidationError():
                 return _validation_error(error)
             case RefusedError(status_code=status):
-                kind = "invalid_request_error" if status < 500 else "overloaded_error"
+                fault = "overloaded_error" if status == 503 else "server_error"
+                kind = "invalid_request_error" if status < 500 else fault
                 message = str(error.detail)
                 return _error(status, message, kind, code=error.code, headers=error.headers or {})
             case HTTPException(status_code=status):
@@ -108,6 +109,8 @@ class OpenAI(Dialect):
                 )
                 answer.body["error"].update(n_prompt_tokens=error.n_prompt, n_ctx=error.limit)
                 return answer
+            case NotSupportedError():
+                return _error(501, str(error), "not_supported_error", code="not_supported")
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")

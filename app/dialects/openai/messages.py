@@ -39,6 +39,8 @@ def _parts(content: list[Any], *, of_assistant: bool) -> list[dict[str, str]]:
 class CalledFunction(Fields):
     """What a call was made of."""
 
+    without_effect: ClassVar[frozenset[str]] = frozenset({"parsed_arguments"})
+
     name: str
     arguments: str = Field("{}", description="A JSON object, as text.")
 

@@ -85,7 +85,8 @@ async def get_model(name: str, request: Request) -> ModelCard:
 @router.post("/models/load", summary="Load a model")
 async def load_model(body: NamedModel, request: Request) -> Done:
     """Answered once the model is in memory."""
-    with await service_of(request).hosts.use(body.model):
+    hosts = service_of(request).hosts
+    with await hosts.use(hosts.named(body.model).name):
         return Done()
 
 

@@ -13,7 +13,7 @@ from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
 from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.text.answers import AnswerForm
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 MAX_TOOLS = 128
 
 _COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}
@@ -108,6 +108,7 @@ class ToolFields(BaseModel):
             arguments={each.name: each.arguments() for each in functions},
             required=choice == "required" or isinstance(choice, NamedTool),
             parallel=self.parallel_tool_calls is not False and not isinstance(choice, NamedTool),
+            texts=form.texts,
         )
 
 
@@ -130,15 +131,16 @@ async def answer_constraint(
             complex, or the two cannot be told from each other.
     """
     field, spec = content or (None, None)
-    if calls is not None and spec is not None and not calls.layout.after_text:
+    if calls is not None and spec is not None and calls.layout.marker.startswith("{"):
         raise InvalidRequestError(
             f"{field} and tools cannot be asked for together: this model's calls look like JSON",
             field=field,
         )
     thought = None
     if form.reasoning is not None:
-        opening = None if form.in_reasoning else form.reasoning.opening
-        thought = Thought(opening, form.reasoning.closing)
+        marks = form.reasoning
+        opening = None if form.in_reasoning else marks.opening
+        thought = Thought(opening, marks.closing, marks.next, marks.content)
     whole = answer_grammar(thought, calls, spec)
     if whole is None:
         return None

@@ -18,8 +18,12 @@ class PromptTokensDetails(BaseModel):
 
 
 class CompletionTokensDetails(BaseModel):
-    """How the Medusa drafts fared, in OpenAI's own fields for predicted outputs."""
+    """What answers are made of, and how the prediction fared: its tokens in the answer, and others.
 
+    Without a prediction, how the guesses of heads and lookup did.
+    """
+
+    reasoning_tokens: int
     accepted_prediction_tokens: int
     rejected_prediction_tokens: int
 
@@ -34,14 +38,16 @@ class UsageBody(BaseModel):
     completion_tokens_details: CompletionTokensDetails
 
 
-def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
+def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int = 0) -> UsageBody:
     """Sum over the generations of a request.
 
     Args:
         usages: one for each generation, in order of their prompts.
         per_prompt: generations that share a prompt, which then counts once.
+        reasoning_tokens: of all of them.
     """
     prompts = usages[::per_prompt]
+    fared = [usage.predicted or (usage.accepted_drafts, usage.rejected_drafts) for usage in usages]
     prompt_tokens = sum(usage.prompt_tokens for usage in prompts)
     completion_tokens = sum(usage.completion_tokens for usage in usages)
     return UsageBody(
@@ -52,8 +58,9 @@ def total_usage(usages: Sequence[Usage], per_prompt: int) -> UsageBody:
             cached_tokens=sum(usage.cached_tokens for usage in prompts)
         ),
         completion_tokens_details=CompletionTokensDetails(
-            accepted_prediction_tokens=sum(usage.accepted_drafts for usage in usages),
-            rejected_prediction_tokens=sum(usage.rejected_drafts for usage in usages),
+            reasoning_tokens=reasoning_tokens,
+            accepted_prediction_tokens=sum(accepted for accepted, _ in fared),
+            rejected_prediction_tokens=sum(rejected for _, rejected in fared),
         ),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import to_json
 
 from app.dialects.bodies import Lenient, TextOr
 from app.dialects.conversation import Question, reasoning_variables
@@ -20,7 +21,7 @@ from app.dialects.responses.items import (
     messages_of,
     read_kept,
 )
-from app.dialects.responses.memory import ResponseMemory
+from app.dialects.responses.memory import Items, ResponseMemory
 from app.dialects.responses.tools import ToolsOfResponse
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -118,18 +119,20 @@ class ConversationBody(ToolsOfResponse):
         return await asyncio.to_thread(self._read_input, memory)
 
     def _read_input(self, memory: ResponseMemory) -> "Input":
-        earlier: dict[str, str] = {}
+        earlier: Items = ()
         if self.previous_response_id is not None:
             try:
                 previous = memory.get(self.previous_response_id)
             except UnknownResponseError as error:
                 raise UnknownPreviousError(str(error), field="previous_response_id") from error
-            earlier = {**previous.input, **previous.output}
+            earlier = (*previous.input, *previous.output)
         if isinstance(self.input, str):
             said: list[KeptItem] = [MessageItem(role="user", content=self.input)]
         else:
             said = [_found(item, memory) for item in self.input]
-        return Input(earlier, said, [*read_kept(earlier.values()), *said])
+        kept = [(item.id, to_json(item.listed())) for item in said]
+        items = [*read_kept(json for _, json in earlier), *said]
+        return Input(items, (*earlier, *kept))
 
     def question(self, items: Sequence[KeptItem]) -> Question:
         """What it asks.
@@ -153,19 +156,18 @@ def _found(item: Any, memory: ResponseMemory) -> KeptItem:
     if not isinstance(item, ItemReference):
         kept: KeptItem = item
         return kept
-    text = memory.item(item.id)
-    if text is None:
+    json = memory.item(item.id)
+    if json is None:
         raise InvalidRequestError(f"no item with the id {item.id!r} is kept", field="input")
-    return read_kept([text])[0]
+    return read_kept([json])[0]
 
 
 @dataclass(frozen=True)
 class Input:
-    """The conversation that a body asks to go on with."""
+    """The conversation that a body asks to go on with, and how it is kept."""
 
-    earlier: Mapping[str, str]  # items that are kept, as JSON, by id
-    said: Sequence[KeptItem]  # what the body adds
-    items: Sequence[KeptItem]  # both
+    items: Sequence[KeptItem]
+    kept: Items
 
 
 class ResponseBody(ConversationBody):

@@ -18,8 +18,6 @@ from app.dialects.responses.response import Response
 
 router = RESPONSES.router()
 
-_JSON = "application/json"
-
 
 class DeletedResponse(BaseModel):
     """What becomes of a response that is deleted."""
@@ -75,7 +73,7 @@ async def count_input_tokens(body: ConversationBody, request: Request) -> InputT
 @router.get("/responses/{response_id}", include_in_schema=False)
 async def get_response(response_id: str, request: Request) -> Any:
     """A response that was made a while ago."""
-    return HttpResponse(memory_of(request).get(response_id).text, media_type=_JSON)
+    return HttpResponse(memory_of(request).get(response_id).json, media_type="application/json")
 
 
 @router.delete("/v1/responses/{response_id}", summary="Delete a kept response")
@@ -96,14 +94,14 @@ async def list_input_items(
     after: Annotated[str | None, Query(description="The id of the last one seen.")] = None,
 ) -> ItemList:
     """The items of a kept response's conversation, without instructions."""
-    items = list(memory_of(request).get(response_id).input.items())
+    items = list(memory_of(request).get(response_id).input)
     if order == "desc":
         items.reverse()
     ids = [item_id for item_id, _ in items]
     begin = ids.index(after) + 1 if after in ids else 0
     page = items[begin : begin + limit]
     return ItemList(
-        data=[json.loads(text) for _, text in page],
+        data=[json.loads(item) for _, item in page],
         first_id=page[0][0] if page else None,
         last_id=page[-1][0] if page else None,
         has_more=len(items) > begin + limit,

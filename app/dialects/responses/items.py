@@ -38,11 +38,27 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid4().hex}"
 
 
+def in_namespace(namespace: str | None, name: str) -> str:
+    """What the model calls a tool, which is how MCP's names are written elsewhere."""
+    return name if namespace is None else f"{namespace}__{name}"
+
+
 class TextPart(Lenient):
     """A piece of text, whoever says it; there are no pieces of another kind."""
 
     type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
     text: str
+
+
+class UnseenPart(Lenient):
+    """What a tool has found that is no text: the model is told that there is something."""
+
+    type: Literal["input_image", "input_file"]
+
+    @property
+    def text(self) -> str:
+        """What the model is told."""
+        return f"[{self.type}, which cannot be shown here]"
 
 
 class RefusalPart(Lenient):
@@ -60,7 +76,9 @@ class RefusalPart(Lenient):
 Content = TextOr[Annotated[TextPart | RefusalPart, Field(discriminator="type")]]
 
 
-def _parts(content: Content) -> str | list[dict[str, str]]:
+def _parts(
+    content: str | Sequence[TextPart | RefusalPart | UnseenPart],
+) -> str | list[dict[str, str]]:
     """Content as chat templates take it."""
     if isinstance(content, str):
         return content
@@ -102,10 +120,11 @@ class FunctionCallItem(CalledFunction, Item):
 
     type: Literal["function_call"]
     call_id: str
+    namespace: str | None = None
 
     def message(self) -> dict[str, Any]:
         """The call as chat templates know it."""
-        return _call(self.call_id, self.name, self.arguments)
+        return _call(self.call_id, in_namespace(self.namespace, self.name), self.arguments)
 
 
 class CustomToolCallItem(Item):
@@ -114,11 +133,13 @@ class CustomToolCallItem(Item):
     type: Literal["custom_tool_call"]
     call_id: str
     name: str
+    namespace: str | None = None
     input: str
 
     def message(self) -> dict[str, Any]:
         """The call as chat templates know it."""
-        return _call(self.call_id, self.name, to_json({CUSTOM_INPUT: self.input}).decode())
+        name = in_namespace(self.namespace, self.name)
+        return _call(self.call_id, name, to_json({CUSTOM_INPUT: self.input}).decode())
 
 
 class CallOutputItem(Item):
@@ -126,7 +147,7 @@ class CallOutputItem(Item):
 
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: str
-    output: Content
+    output: TextOr[Annotated[TextPart | UnseenPart, Field(discriminator="type")]]
 
 
 class ReasoningItem(Item):
@@ -193,9 +214,9 @@ InputItem = Annotated[
 _KEPT: TypeAdapter[Any] = TypeAdapter(InputItem)
 
 
-def read_kept(texts: Iterable[str]) -> list[KeptItem]:
+def read_kept(items: Iterable[bytes]) -> list[KeptItem]:
     """Items from their JSON."""
-    return [_KEPT.validate_json(text) for text in texts]
+    return [_KEPT.validate_json(item) for item in items]
 
 
 def messages_of(instructions: str | None, items: Sequence[KeptItem]) -> list[Message]:

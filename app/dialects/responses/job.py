@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 
 from pydantic_core import to_json
 
 from app.backend import Backend
-from app.dialects.conversation import ReadQuestion, read, reasoning_tokens
+from app.dialects.conversation import ReadQuestion, read
 from app.dialects.openai.logprobs import TokenLogprobBody, chat_logprobs
 from app.dialects.responses.body import Input, ResponseBody
 from app.dialects.responses.errors import RESPONSES
@@ -48,14 +49,13 @@ class ResponseJob:
     ) -> None:
         self._body = body
         self._input = input
-        self._form = question.form
         self._pieces = backend.pieces
+        self._spelled = partial(question.spelled, backend=backend)
         self._memory = memory
         stored = body.store and memory.keeps
         self._response = new_response(body, backend.info.name, stored=stored)
-        self._writer = Writer(
-            question.form, body.custom_tools, summarised=body.reasoning.summarised
-        )
+        tools = {tool.shown: tool for tool in body.callable_tools}
+        self._writer = Writer(question.form, tools, summarised=body.reasoning.summarised)
         self._sent = 0
         request = question.request(
             body.sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
@@ -116,7 +116,7 @@ class ResponseJob:
             response.completed_at = int(time.time())
         else:
             response.incomplete_details = IncompleteDetails()
-        thought = reasoning_tokens(self._form, generated, self._pieces)
+        thought = self._writer.reasoning_tokens(self._spelled(generated.tokens))
         response.usage = response_usage(generated.usage, thought)
         if response.store:
             self._memory.put(self._kept)
@@ -133,13 +133,8 @@ class ResponseJob:
 
     @property
     def _kept(self) -> KeptResponse:
-        said = {item.id: to_json(item.listed()).decode() for item in self._input.said}
-        return KeptResponse(
-            self._response.id,
-            self._response.model_dump_json(),
-            {**self._input.earlier, **said},
-            {item.id: item.model_dump_json() for item in self._response.output},
-        )
+        output = [(item.id, to_json(item)) for item in self._response.output]
+        return KeptResponse(self._response.id, to_json(self._response), self._input.kept, output)
 
     def _told(self, what: str) -> Event:
         return {"type": f"response.{what}", "response": self._response}

@@ -2,30 +2,33 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.dialects.responses.errors import UnknownResponseError
+
+Items = Sequence[tuple[str, bytes]]
+"""The id and the JSON of each."""
 
 
 @dataclass(frozen=True)
 class KeptResponse:
-    """A response and the conversation before it, as JSON texts.
+    """A response and the conversation before it, as JSON.
 
-    Conversations are kept whole, by responses of the same one together: the texts of their common
-    items are the same objects.
+    Conversations are kept whole; responses of the same one share the items that they have in
+    common.
     """
 
     id: str
-    text: str
-    input: Mapping[str, str]  # items by id, those of earlier responses included
-    output: Mapping[str, str]
+    json: bytes
+    input: Items  # those of earlier responses included
+    output: Items
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes, about; what is shared counts for each."""
-        items = (*self.input.values(), *self.output.values())
-        return len(self.text) + sum(len(item) for item in items)
+        return len(self.json) + sum(len(item) for _, item in (*self.input, *self.output))
 
 
 class ResponseMemory:
@@ -40,7 +43,7 @@ class ResponseMemory:
         self._most = most
         self._max_size = max_size
         self._kept: OrderedDict[str, KeptResponse] = OrderedDict()
-        self._made_by: dict[str, str] = {}  # the response of each output item
+        self._made: dict[str, bytes] = {}  # what is in the outputs, by id
         self._size = 0
         self._lock = threading.Lock()
 
@@ -55,7 +58,7 @@ class ResponseMemory:
             return
         with self._lock:
             self._kept[response.id] = response
-            self._made_by.update(dict.fromkeys(response.output, response.id))
+            self._made.update(response.output)
             self._size += response.size
             while len(self._kept) > self._most or self._size > self._max_size:
                 self._forget(next(iter(self._kept)))
@@ -71,11 +74,10 @@ class ResponseMemory:
             self._kept.move_to_end(response_id)
             return self._kept[response_id]
 
-    def item(self, item_id: str) -> str | None:
+    def item(self, item_id: str) -> bytes | None:
         """An item of a response's output, if that is kept."""
         with self._lock:
-            made_by = self._made_by.get(item_id)
-            return None if made_by is None else self._kept[made_by].output[item_id]
+            return self._made.get(item_id)
 
     def delete(self, response_id: str) -> None:
         """Forget a response.
@@ -98,5 +100,5 @@ class ResponseMemory:
     def _forget(self, response_id: str) -> None:
         response = self._kept.pop(response_id)
         self._size -= response.size
-        for item_id in response.output:
-            del self._made_by[item_id]
+        for item_id, _ in response.output:
+            del self._made[item_id]

@@ -126,6 +126,7 @@ class FunctionCall(OutputItem):
     type: Literal["function_call"] = "function_call"
     call_id: str = Field(default_factory=new_call_id)
     name: str
+    namespace: str | None = None
     arguments: str = ""
 
     def begin(self) -> Iterator[Event]:
@@ -153,8 +154,9 @@ class CustomToolCall(OutputItem):
     type: Literal["custom_tool_call"] = "custom_tool_call"
     call_id: str = Field(default_factory=new_call_id)
     name: str
+    namespace: str | None = None
     input: str = ""
-    arguments: str = Field("", exclude=True)  # the JSON object that the text is in
+    arguments: str = Field(default="", exclude=True)  # the JSON object that the text is in
 
     def begin(self) -> Iterator[Event]:
         """See OutputItem."""

@@ -1,5 +1,6 @@
 """The tools of the Responses API: functions, and custom tools, which take a text."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
@@ -14,7 +15,7 @@ from app.dialects.openai.tools import (
     Tool,
     ToolFields,
 )
-from app.dialects.responses.items import CUSTOM_INPUT
+from app.dialects.responses.items import CUSTOM_INPUT, in_namespace
 from medusa.errors import InvalidRequestError
 
 
@@ -68,6 +69,17 @@ class CustomTool(Lenient):
         )
 
 
+class Namespace(Lenient):
+    """Tools whose names are told with the namespace's."""
+
+    type: Literal["namespace"]
+    name: str
+    description: str | None = None
+    tools: list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]] = Field(
+        max_length=MAX_TOOLS
+    )
+
+
 class HostedTool(Lenient):
     """A tool that OpenAI's servers would run. The model does not see it."""
 
@@ -78,12 +90,13 @@ class HostedTool(Lenient):
 
 def _kind(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return kind if kind in ("function", "custom") else "hosted"
+    return kind if kind in ("function", "custom", "namespace") else "hosted"
 
 
 ResponseTool = Annotated[
     Annotated[FunctionTool, Tag("function")]
     | Annotated[CustomTool, Tag("custom")]
+    | Annotated[Namespace, Tag("namespace")]
     | Annotated[HostedTool, Tag("hosted")],
     Discriminator(_kind),
 ]
@@ -104,6 +117,24 @@ class AllowedTools(Lenient):
     tools: list[ChosenTool] = Field(max_length=MAX_TOOLS)
 
 
+@dataclass(frozen=True)
+class CallableTool:
+    """A tool that the model is shown."""
+
+    tool: FunctionTool | CustomTool
+    namespace: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name for the model."""
+        return in_namespace(self.namespace, self.tool.name)
+
+    def in_chat(self) -> Tool:
+        """The same in the words of chat completions."""
+        function = self.tool.function().model_copy(update={"name": self.shown})
+        return Tool(type="function", function=function)
+
+
 class ToolsOfResponse(Lenient):
     """The fields by which a body says what may be called."""
 
@@ -114,32 +145,39 @@ class ToolsOfResponse(Lenient):
     ) = "auto"
     parallel_tool_calls: bool = True
 
+    @property
+    def callable_tools(self) -> list[CallableTool]:
+        """What the model may be shown."""
+        found = []
+        for tool in self.tools:
+            match tool:
+                case FunctionTool() | CustomTool():
+                    found.append(CallableTool(tool))
+                case Namespace(name=namespace, tools=tools):
+                    found += [CallableTool(each, namespace) for each in tools]
+        return found
+
     def as_in_chat(self) -> ToolFields:
         """The same in the words of chat completions.
 
         Raises:
             InvalidRequestError: a tool may be called that there is not.
         """
-        usable = [tool for tool in self.tools if not isinstance(tool, HostedTool)]
+        usable = self.callable_tools
         choice = self.tool_choice
         if isinstance(choice, AllowedTools):
-            names = {tool.name for tool in usable}
+            names = {tool.shown for tool in usable}
             allowed = {tool.name for tool in choice.tools}
             if missing := sorted(allowed - names):
                 message = f"no tool has the name {missing[0]!r}"
                 raise InvalidRequestError(message, field="tool_choice")
-            usable = [tool for tool in usable if tool.name in allowed]
+            usable = [tool for tool in usable if tool.shown in allowed]
             choice = choice.mode
         return ToolFields(
-            tools=[Tool(type="function", function=tool.function()) for tool in usable],
+            tools=[tool.in_chat() for tool in usable],
             tool_choice=_in_chat(choice) if usable or choice != "auto" else None,
             parallel_tool_calls=self.parallel_tool_calls,
         )
-
-    @property
-    def custom_tools(self) -> frozenset[str]:
-        """Names of those that take a text."""
-        return frozenset(tool.name for tool in self.tools if isinstance(tool, CustomTool))
 
 
 def _in_chat(

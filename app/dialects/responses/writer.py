@@ -1,6 +1,6 @@
 """Puts an answer into items while its text comes."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from app.dialects.openai.logprobs import TokenLogprobBody
@@ -13,6 +13,7 @@ from app.dialects.responses.output import (
     Reasoning,
     Status,
 )
+from app.dialects.responses.tools import CallableTool, CustomTool
 from medusa.text.answers import (
     AnswerForm,
     AnswerParser,
@@ -22,6 +23,7 @@ from medusa.text.answers import (
     Part,
 )
 from medusa.text.answers import Reasoning as Thought
+from medusa.text.pieces import tokens_within
 
 
 class Writer:
@@ -29,16 +31,16 @@ class Writer:
 
     Args:
         form: what the answer may consist of.
-        custom_tools: names of tools that take a text.
+        tools: what may be called, by the names that the model knows.
         summarised: whether reasoning is told as its own summary.
     """
 
     def __init__(
-        self, form: AnswerForm, custom_tools: Collection[str], *, summarised: bool
+        self, form: AnswerForm, tools: Mapping[str, CallableTool], *, summarised: bool
     ) -> None:
         self.items: list[AnyOutput] = []
         self._parser = AnswerParser(form)
-        self._custom_tools = custom_tools
+        self._tools = tools
         self._summarised = summarised
         self._open: AnyOutput | None = None  # the last item, while it grows
 
@@ -50,33 +52,38 @@ class Writer:
         """Take the end; the last item gets the status of the whole answer."""
         yield from self._take(self._parser.finish(), ())
         if status == "completed" and all(item.type == "reasoning" for item in self.items):
-            yield from self._begin(Message, Message)
+            yield from self._begin(Message)
         yield from self._end(status)
+
+    def reasoning_tokens(self, pieces: Iterable[bytes]) -> int:
+        """How many of its tokens became reasoning, once it has ended.
+
+        Args:
+            pieces: what each of its tokens added to its text.
+        """
+        return tokens_within(pieces, self._parser.reasoning)
 
     def _take(self, parts: Iterable[Part], logprobs: Sequence[TokenLogprobBody]) -> Iterator[Event]:
         for part in parts:
             match part:
                 case Content(text=text):
-                    yield from self._begin(Message, Message)
+                    if not isinstance(self._open, Message):
+                        yield from self._begin(Message)
                     yield from self._add(text, logprobs)
                     logprobs = ()
                 case Thought(text=text):
-                    yield from self._begin(Reasoning, self._reasoning)
+                    if not isinstance(self._open, Reasoning):
+                        yield from self._begin(self._reasoning)
                     yield from self._add(text, ())
                 case Call(name=name):
-                    yield from self._end("completed")
-                    kind = CustomToolCall if name in self._custom_tools else FunctionCall
-                    yield from self._begin(kind, partial(kind, name=name))
+                    yield from self._begin(partial(_call, self._tools[name]))
                 case Arguments(text=text):
                     yield from self._add(text, ())
 
     def _reasoning(self) -> Reasoning:
         return Reasoning(content=None if self._summarised else [])
 
-    def _begin(self, kind: type, make: Callable[[], AnyOutput]) -> Iterator[Event]:
-        """Begin an item, unless the one that grows is of its kind."""
-        if isinstance(self._open, kind):
-            return
+    def _begin(self, make: Callable[[], AnyOutput]) -> Iterator[Event]:
         yield from self._end("completed")
         self._open = make()
         self.items.append(self._open)
@@ -102,3 +109,8 @@ class Writer:
     def _placed(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
             yield event | self._place
+
+
+def _call(called: CallableTool) -> FunctionCall | CustomToolCall:
+    kind = CustomToolCall if isinstance(called.tool, CustomTool) else FunctionCall
+    return kind(name=called.tool.name, namespace=called.namespace)

@@ -22,9 +22,8 @@ struct Batch {
 };
 
 using Decode = int32_t (*)(void * context, Batch batch);
-using Tokenize = int32_t (*)(const void * vocab, const char * text, int32_t length,
-                             int32_t * tokens, int32_t capacity, bool add_special,
-                             bool parse_special);
+using Tokenize = int32_t (*)(const void * vocab, const char * text, int32_t length, int32_t * tokens, int32_t capacity,
+                             bool add_special, bool parse_special);
 
 constexpr int32_t DECODE_THREW = -4; // llama_decode itself gives no less than -3
 constexpr int32_t TOKENIZE_THREW = INT32_MIN; // as where the tokens are too many to count
@@ -55,12 +54,10 @@ EXPORT int32_t medusa_guard_decode(void * context, Batch batch) {
     return guarded(DECODE_THREW, [&] { return decode(context, batch); });
 }
 
-EXPORT int32_t medusa_guard_tokenize(const void * vocab, const char * text, int32_t length,
-                                     int32_t * tokens, int32_t capacity, bool add_special,
-                                     bool parse_special) {
-    return guarded(TOKENIZE_THREW, [&] {
-        return tokenize(vocab, text, length, tokens, capacity, add_special, parse_special);
-    });
+EXPORT int32_t medusa_guard_tokenize(const void * vocab, const char * text, int32_t length, int32_t * tokens,
+                                     int32_t capacity, bool add_special, bool parse_special) {
+    return guarded(TOKENIZE_THREW,
+                   [&] { return tokenize(vocab, text, length, tokens, capacity, add_special, parse_special); });
 }
 
 // What this thread caught last, "" for nothing; it is forgotten then.

@@ -1,6 +1,6 @@
 """Our CPU kernels for llama.cpp: matrix products and attention, fast in small batches and exact.
 
-    status = medusa.llama.kernels.load()   # before `import llama_cpp`
+    status = medusa.llama.kernels.load()
     # status.active: load models with use_extra_bufts=False and flash attention enabled
 
 Everything works without them. LLAMA_MEDUSA_KERNELS=off keeps llama.cpp as it comes;
@@ -50,7 +50,7 @@ _status: KernelStatus | None = None
 
 
 def load() -> KernelStatus:
-    """Put our kernels in place, once per process, before llama_cpp is imported.
+    """Put our kernels in place, once per process.
 
     Any doubt about the version, the processor or the results leaves stock kernels in place.
     """

@@ -1,8 +1,4 @@
-"""Finding, opening and driving the compiled library.
-
-Order matters: our library must be in the process, with global symbols, before libggml-cpu is, so
-that the dynamic linker binds libggml-cpu's calls to our functions (see csrc/hooks.cpp).
-"""
+"""Finding, opening and driving the compiled library."""
 
 from __future__ import annotations
 
@@ -76,8 +72,6 @@ def check_environment() -> Path:
     """The folder with ggml if everything about this installation is as we know it."""
     if not sys.platform.startswith("linux"):
         raise UnavailableError(f"no kernels for {sys.platform}")
-    if "llama_cpp" in sys.modules:
-        raise UnavailableError("llama_cpp was imported before our kernels were loaded")
     folder = ggml.folder()
     version = importlib.metadata.version("llama-cpp-python")
     if version not in SUPPORTED_VERSIONS:
@@ -92,11 +86,11 @@ def check_environment() -> Path:
 
 
 class Library:
-    """The compiled library, opened with global symbols."""
+    """The compiled library."""
 
     def __init__(self, path: Path = LIBRARY) -> None:
         try:
-            self._lib = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            self._lib = ctypes.CDLL(str(path))
         except OSError as error:
             raise UnavailableError(f"the library does not load: {error}") from error
         self._lib.medusa_kernels_bind.restype = ctypes.c_char_p
@@ -111,7 +105,10 @@ class Library:
         self._lib.medusa_kernels_reset_fallthrough.restype = None
 
     def bind(self, folder: Path, isa: str = "") -> None:
-        """Load ggml, find the original functions in it, choose kernels (isa: force which)."""
+        """Load ggml, take the places of its functions, choose kernels (isa: force which).
+
+        Not to be called while a graph is being computed.
+        """
         ggml.functions()
         cpu, base = folder / ggml.CPU, folder / ggml.BASE
         problem = self._lib.medusa_kernels_bind(os.fsencode(cpu), os.fsencode(base), isa.encode())

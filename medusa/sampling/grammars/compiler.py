@@ -26,6 +26,10 @@ MAX_SOURCE = 100_000
 _CACHED = 64
 """Grammars that are kept compiled; a few hundred KB each."""
 
+_VALUES = {"const", "enum", "default", "examples"}
+_BY_NAME = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+"""Keywords whose values are no schemas; and those that have schemas by name."""
+
 _LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,  # 20 ms
     step_lexer_fuel=100_000,  # 7 ms in the engine's thread, with a cold cache
@@ -121,7 +125,7 @@ def _grammar(tokenizer: LLTokenizer, spec: GrammarSpec) -> str:
             # On one line, as Python's json has it: all punctuation is forced then, and a model
             # cannot go astray in white space. A schema's `x-guidance` may say otherwise.
             return LLMatcher.grammar_from_json_schema(
-                spec.source,
+                _without_idle(spec.source),
                 defaults={
                     "item_separator": ", ",
                     "key_separator": ": ",
@@ -144,6 +148,32 @@ def _grammar(tokenizer: LLTokenizer, spec: GrammarSpec) -> str:
             lark = "\n".join([spec.source, *texts])
             parts = (_part(name, _grammar(tokenizer, part)) for name, part in spec.parts)
             return json.dumps({"grammars": [{"lark_grammar": lark}, *parts]})
+
+
+def _without_idle(schema: str) -> str:
+    """A schema without a keyword that llguidance does not know, where that forbids nothing.
+
+    Zod writes it for each record: a property's name is a string.
+    """
+    if '"propertyNames"' not in schema:
+        return schema
+    return json.dumps(_schema_without_idle(json.loads(schema)))
+
+
+def _schema_without_idle(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_schema_without_idle(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = dict(schema)
+    if kept.get("propertyNames") in ({"type": "string"}, {}, True):
+        del kept["propertyNames"]
+    for key, value in kept.items():
+        if key in _BY_NAME and isinstance(value, dict):
+            kept[key] = {name: _schema_without_idle(each) for name, each in value.items()}
+        elif key not in _VALUES:
+            kept[key] = _schema_without_idle(value)
+    return kept
 
 
 def _part(name: str, grammar: str) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from medusa.sampling.constraints import TokenConstraint
+from medusa.speculation.alignment import Alignment
 
 ROOT = 0
 """The place of every draft at which a tree begins."""
 
-HEADS, LOOKUP, GRAMMAR = "heads", "lookup", "grammar"
+HEADS, LOOKUP, PREDICTION, GRAMMAR = "heads", "lookup", "prediction", "grammar"
 """Who may have guessed a token; the grammar, what it leaves no choice about."""
 
 
@@ -28,6 +29,7 @@ class DraftRequest:
     max_leaves: int
     max_depth: int
     constraint: TokenConstraint | None = None  # on what comes after the newest token
+    alignment: Alignment | None = None  # of the answer with the text that was predicted for it
 
 
 class Draft(Protocol):

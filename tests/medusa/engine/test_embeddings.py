@@ -1,4 +1,4 @@
-"""Embeddings: prompts without an answer whose hidden states are pooled, beside whatever else runs."""
+"""Embeddings: prompts without an answer whose hidden states are pooled, beside whatever runs."""
 
 from collections.abc import Iterator
 from pathlib import Path

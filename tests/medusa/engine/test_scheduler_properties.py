@@ -1,9 +1,9 @@
 """Random lives of requests in a scheduler without a model, on a cache too small for them.
 
 Everything that may happen happens at random: arrivals, shared beginnings, scored prompts,
-embeddings, guesses that are right or wrong, failures, cancellations, pauses, ends. After every step the slots, the
-labels of the cache and the scheduler's own counts must agree, and in the end everybody has had his
-answer.
+embeddings, guesses that are right or wrong, failures, cancellations, pauses, ends. After every
+step the slots, the labels of the cache and the scheduler's own counts must agree, and in the end
+everybody has had his answer.
 """
 
 import random

@@ -64,8 +64,6 @@ def test_what_is_known_without_weights_is_what_is_known_with_them(
     ("name", "reason"),
     [
         ("t5", "has an encoder.*; use a model that only decodes"),
-        ("bert", "cannot generate text; use llama-server with --embeddings"),
-        ("qwen3-embedding", "cannot generate text; use llama-server with --embeddings"),
         ("llada", "is a diffusion model.*; use llama-diffusion-cli"),
     ],
 )
@@ -81,8 +79,6 @@ def test_what_cannot_be_served_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("architecture", "reason"),
     [
-        ("gemma-embedding", "embedding"),
-        ("modern-bert", "embedding"),
         ("wavtokenizer-dec", "sound"),
         ("qwen3tts", "sound"),
         ("eagle3", "drafts for another model"),
@@ -96,6 +92,21 @@ def test_architectures_that_llama_cpp_has_no_question_for_are_known_by_name(
     refusal = replace(LLAMA, architecture=architecture).refusal
     assert refusal is not None
     assert reason in refusal
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        replace(LLAMA, architecture="gemma-embedding"),
+        replace(LLAMA, architecture="modern-bert", is_causal=False),
+        replace(LLAMA, pooling="last"),
+    ],
+)
+def test_what_makes_vectors_is_served_and_says_that_it_writes_nothing(model: Capabilities) -> None:
+    assert model.is_embedding
+    assert model.refusal is None
+    assert model.limits == ("no text is generated",)
+    assert not LLAMA.is_embedding
 
 
 def test_a_vocabulary_without_end_is_a_limit() -> None:

@@ -1,6 +1,7 @@
 """Answers come apart in the same way however they are cut."""
 
 import json
+from dataclasses import astuple
 from itertools import groupby
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.text.answers import (
+    HARMONY_MARKS,
     AnswerForm,
     AnswerParser,
     Arguments,
@@ -18,11 +20,10 @@ from medusa.text.answers import (
     ReasoningMarks,
     find_reasoning,
 )
-from medusa.text.tool_formats import FORMATS, HERMES, ToolFormat
+from medusa.text.tool_formats import FORMATS, HERMES, LLAMA, ToolFormat
 
 THINK = ReasoningMarks("<think>", "</think>")
 NAMES = ("f", "f2", "get_weather")
-LLAMA = next(each for each in FORMATS if not each.after_text)
 
 
 def parse(form: AnswerForm, *texts: str) -> list[Part]:
@@ -39,7 +40,8 @@ def parse(form: AnswerForm, *texts: str) -> list[Part]:
 
 
 def form_of(calls: ToolFormat | None, reasoning: ReasoningMarks | None = None) -> AnswerForm:
-    return AnswerForm(reasoning=reasoning, calls=calls, names=NAMES)
+    texts = {name: frozenset(("said", "more")) for name in NAMES}
+    return AnswerForm(reasoning=reasoning, calls=calls, names=NAMES, texts=texts)
 
 
 values = st.recursive(
@@ -50,7 +52,20 @@ values = st.recursive(
 arguments = st.dictionaries(st.text(), values, max_size=3).map(
     lambda value: json.dumps(value, ensure_ascii=False)
 )
-calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), max_size=3)
+pieces = st.sampled_from(["</arg_value>", "\n</parameter>", "\n", "<", "/", '"', "\\", "ä", "x"])
+texts = st.lists(pieces, max_size=6).map("".join)
+lines = texts.filter(lambda text: "</arg_value>" not in text and "</parameter>" not in text)
+pairs = st.fixed_dictionaries(
+    {}, optional={"said": lines, "more": lines, "n": st.integers(), "list": st.lists(texts)}
+).map(lambda value: json.dumps(value, ensure_ascii=False))
+
+
+def calls(layout: ToolFormat) -> st.SearchStrategy[list[tuple[str, str]]]:
+    given = arguments if layout.pairs is None else pairs
+    most = 1 if layout.separator is None else 3
+    return st.lists(st.tuples(st.sampled_from(NAMES), given), max_size=most)
+
+
 words = st.text('ab <>{}[]"\\/\n_thinkol:', max_size=30).filter(lambda text: "</think>" not in text)
 
 
@@ -60,13 +75,11 @@ def cuts(draw: st.DrawFn, text: str) -> list[str]:
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
 
 
-@given(st.data(), st.sampled_from(FORMATS), words, words, calls)
+@given(st.data(), st.sampled_from(FORMATS), words, words)
 def test_what_was_written_is_found_however_it_is_cut(
-    data: st.DataObject, layout: ToolFormat, thought: str, said: str, made: list[tuple[str, str]]
+    data: st.DataObject, layout: ToolFormat, thought: str, said: str
 ) -> None:
-    thought, said = thought.strip(), said.strip()
-    if layout.separator is None:
-        made = made[:1]
+    thought, said, made = thought.strip(), said.strip(), data.draw(calls(layout))
     if not layout.after_text and made:
         said = ""
     written = layout.write(made) if made else ""
@@ -78,16 +91,18 @@ def test_what_was_written_is_found_however_it_is_cut(
     assert parse(form_of(layout, THINK), *data.draw(cuts(text))) == expected
 
 
-@given(st.data(), st.sampled_from([None, *FORMATS]), st.sampled_from([None, THINK]))
+@given(st.data(), st.sampled_from([None, *FORMATS]), st.sampled_from([None, THINK, HARMONY_MARKS]))
 def test_any_text_gives_the_same_at_once_and_in_pieces(
     data: st.DataObject, layout: ToolFormat | None, reasoning: ReasoningMarks | None
 ) -> None:
     marks = ["<think>", "</think>", "<tool_call>", "\n", " ", "x", *LLAMA.before, "f", "{}", "<t"]
     if layout is not None:
-        marks += [layout.marker, layout.begin + layout.before, layout.between, layout.after]
+        marks += [layout.marker, layout.begin + layout.before, *layout.marks]
+    if reasoning is not None:
+        marks += astuple(reasoning)
     text = "".join(data.draw(st.lists(st.sampled_from(marks), max_size=12)))
     form = form_of(layout, reasoning)
-    assert parse(form, *data.draw(cuts(text))) == parse(form, text)
+    assert parse(form, *data.draw(cuts(text))) == parse(form, *text) == parse(form, text)
 
 
 @given(words)

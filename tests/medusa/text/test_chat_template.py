@@ -93,6 +93,24 @@ def test_a_system_message_that_may_not_be_becomes_a_part_of_the_users(source: st
     assert template.render(MESSAGES) == "[user] Hi\n"
 
 
+def test_what_the_system_says_later_is_read_by_every_template() -> None:
+    late: list[dict[str, Any]] = [
+        *BOTH, {"role": "system", "content": "Now in verse."}, *MESSAGES,
+        {"role": "assistant", "content": "Ho"}, {"role": "system", "content": "Stop."},
+    ]  # fmt: skip
+    assert ChatTemplate(STRINGS).render(late) == (
+        "[system] Be brief.\n[user] Hi\n[system] Now in verse.\n[user] Hi\n[assistant] Ho\n"
+        "[system] Stop.\n"
+    )
+    first = (
+        "{% for m in messages[1:] if m.role == 'system' %}{{ raise_exception('late') }}{% endfor %}"
+    )
+    folded = "[user] Hi\n\nNow in verse.\n\nHi\n[assistant] Ho\n[user] Stop.\n"
+    assert ChatTemplate(first + STRINGS).render(late) == f"[system] Be brief.\n{folded}"
+    without = ChatTemplate(LOSES_SYSTEM).render(late)
+    assert without == folded.replace("Hi", "Be brief.\nHi", 1)
+
+
 def test_a_system_message_that_must_be_is_known_of() -> None:
     template = ChatTemplate(SYSTEM_FIRST + STRINGS)
     assert template.render(BOTH) == "[system] Be brief.\n[user] Hi\n"

@@ -1,16 +1,17 @@
 // Replacements for functions of libggml-cpu, which calls them through its procedure linkage table.
 //
-// This library is loaded, with global symbols, before libggml-cpu, so the dynamic linker binds those calls to the
-// functions of the same names below. Each does our work or hands over to the original. How a graph is computed:
+// Its entries there are set to the functions below (rebind.h). Each does our work or hands over to the original. How a
+// graph is computed:
 //     ggml_graph_plan       also reserves our part of the work buffer (work_buffer.h)
 //     ggml_graph_compute    starts a run there; without one, everything below is stock
 //     ggml_compute_forward_mul_mat, ggml_compute_forward_flash_attn_ext
 //     ggml_cpu_extra_compute_forward  is asked before every operation: products with experts
 //     ggml_barrier          spins, where OpenMP's makes a system call each time
+#include "hooks.h"
+
 #include <sched.h>
 
 #include "dot_products.h"
-#include "export.h"
 #include "fallthrough.h"
 #include "match.h"
 #include "work_buffer.h"
@@ -61,9 +62,13 @@ void spin_barrier(ggml::ThreadPool * pool, int n_threads) {
     }
 }
 
-Worker worker_of(const ggml::ComputeParams & params) {
-    return {params.ith, params.nth, params.threadpool, ggml_barrier};
+void barrier(ggml::ThreadPool * pool) {
+    if (!(medusa::enabled.load(std::memory_order_relaxed) & medusa::kBarrier)) return binding.original.barrier(pool);
+    const int n_threads = __atomic_load_n(&pool->n_graph, __ATOMIC_RELAXED) & 0xFFFF;
+    if (n_threads > 1) spin_barrier(pool, n_threads);
 }
+
+Worker worker_of(const ggml::ComputeParams & params) { return {params.ith, params.nth, params.threadpool, barrier}; }
 
 void compute_mat_mul(const ggml::ComputeParams & params, RunState & run, const ggml::Tensor & dst, MatMul & mm) {
     if (params.ith == 0) {
@@ -95,15 +100,7 @@ void note_fallthrough(const ggml::ComputeParams & params, const ggml::Tensor & d
     if (params.ith == 0 && medusa::enabled.load(std::memory_order_relaxed)) medusa::record_fallthrough(dst);
 }
 
-}  // namespace
-
-EXPORT void ggml_barrier(ggml::ThreadPool * pool) {
-    if (!(medusa::enabled.load(std::memory_order_relaxed) & medusa::kBarrier)) return binding.original.barrier(pool);
-    const int n_threads = __atomic_load_n(&pool->n_graph, __ATOMIC_RELAXED) & 0xFFFF;
-    if (n_threads > 1) spin_barrier(pool, n_threads);
-}
-
-EXPORT ggml::Plan ggml_graph_plan(const ggml::Graph * graph, int n_threads, ggml::ThreadPool * pool) {
+ggml::Plan graph_plan(const ggml::Graph * graph, int n_threads, ggml::ThreadPool * pool) {
     ggml::Plan plan = binding.original.graph_plan(graph, n_threads, pool);
     if (medusa::enabled.load() & (medusa::kMatMul | medusa::kAttention)) {
         const medusa::Needs needs(const_cast<ggml::Graph *>(graph), plan.n_threads, plan.work_size);
@@ -112,12 +109,12 @@ EXPORT ggml::Plan ggml_graph_plan(const ggml::Graph * graph, int n_threads, ggml
     return plan;
 }
 
-EXPORT int ggml_graph_compute(ggml::Graph * graph, ggml::Plan * plan) {
+int graph_compute(ggml::Graph * graph, ggml::Plan * plan) {
     medusa::start_run(graph, *plan, medusa::enabled.load());
     return binding.original.graph_compute(graph, plan);
 }
 
-EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggml::Tensor * dst) {
+void mul_mat(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     RunState * run = medusa::active_run(*params, medusa::kMatMul);
     MatMul mm;
     Products p;
@@ -131,7 +128,7 @@ EXPORT void ggml_compute_forward_mul_mat(const ggml::ComputeParams * params, ggm
     }
 }
 
-EXPORT void ggml_compute_forward_flash_attn_ext(const ggml::ComputeParams * params, ggml::Tensor * dst) {
+void flash_attn_ext(const ggml::ComputeParams * params, ggml::Tensor * dst) {
     const RunState * run = medusa::active_run(*params, medusa::kAttention);
     Attention a;
     if (!run || !medusa::as_attention(*dst, a)) {
@@ -144,7 +141,7 @@ EXPORT void ggml_compute_forward_flash_attn_ext(const ggml::ComputeParams * para
 
 // Asked before every operation. Stock computes here what has weights in a layout of its own; we compute what has no
 // function that could be replaced, and see what is not ours at all.
-EXPORT bool ggml_cpu_extra_compute_forward(ggml::ComputeParams * params, ggml::Tensor * dst) {
+bool extra_compute_forward(ggml::ComputeParams * params, ggml::Tensor * dst) {
     const bool done = binding.original.extra_compute_forward(params, dst);
     const bool experts = dst->op == binding.op_mul_mat_id;
     RunState * run = experts && !done ? medusa::active_run(*params, medusa::kMatMul) : nullptr;
@@ -156,3 +153,14 @@ EXPORT bool ggml_cpu_extra_compute_forward(ggml::ComputeParams * params, ggml::T
     if (done || experts || medusa::is_inexact_elsewhere(*dst)) note_fallthrough(*params, *dst);
     return done;
 }
+
+}  // namespace
+
+const std::array<medusa::Replacement, 6> medusa::replacements = {{
+    {"ggml_graph_plan", reinterpret_cast<void *>(graph_plan)},
+    {"ggml_graph_compute", reinterpret_cast<void *>(graph_compute)},
+    {"ggml_barrier", reinterpret_cast<void *>(barrier)},
+    {"ggml_compute_forward_mul_mat", reinterpret_cast<void *>(mul_mat)},
+    {"ggml_compute_forward_flash_attn_ext", reinterpret_cast<void *>(flash_attn_ext)},
+    {"ggml_cpu_extra_compute_forward", reinterpret_cast<void *>(extra_compute_forward)},
+}};

@@ -3,11 +3,13 @@
 
 #include <cstring>
 
-#include "export.h"
 #include "fallthrough.h"
+#include "hooks.h"
 #include "state.h"
 
 using medusa::binding;
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace medusa {
 
@@ -53,7 +55,6 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
         !resolve(base, "ggml_graph_node", binding.original.graph_node)) {
         return "a ggml function is missing";
     }
-    if (binding.original.mul_mat == ggml_compute_forward_mul_mat) return "the originals cannot be told from ours";
     if (!binding.kernels) return "no kernels for this processor";
     constexpr size_t kObjectHeader = 32;
     if (tensor_overhead() != kObjectHeader + sizeof(ggml::Tensor)) return "ggml_tensor has another size";
@@ -75,6 +76,9 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
     chunk_set(reinterpret_cast<ggml::ThreadPool *>(pool), 0x5A5A5A5A);
     if (reinterpret_cast<ggml::ThreadPool *>(pool)->current_chunk != 0x5A5A5A5A)
         return "ggml_threadpool has another layout";
+    if (medusa::rebind(cpu, medusa::replacements.data(), medusa::replacements.size())) {
+        return "libggml-cpu does not call its own functions through a table";
+    }
     return nullptr;
 }
 

@@ -61,7 +61,7 @@ def test_a_completion_stream_with_usage() -> None:
             head + choice % ("", '"length"'),
             head + '[],"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,'
             '"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":'
-            '{"accepted_prediction_tokens":2,"rejected_prediction_tokens":3}}}\n\n',
+            '{"reasoning_tokens":0,"accepted_prediction_tokens":2,"rejected_prediction_tokens":3}}}\n\n',
             "data: [DONE]\n\n",
         ]
     )

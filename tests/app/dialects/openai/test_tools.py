@@ -13,7 +13,7 @@ from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.answers import Calls
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
 from medusa.text.answers import AnswerForm, ReasoningMarks
-from medusa.text.tool_formats import FORMATS
+from medusa.text.tool_formats import LLAMA
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
 
@@ -119,6 +119,22 @@ def test_logprobs_tell_every_token_also_of_calls_and_marks() -> None:
     assert streamed == whole
 
 
+def test_messages_that_openais_client_has_read_are_taken_back() -> None:
+    function = {"name": "clock", "arguments": "{}", "parsed_arguments": {}}
+    call = {"id": "a", "type": "function", "function": function, "index": 0}
+    read = {"role": "assistant", "content": "Well:", "tool_calls": [call], "parsed": {"a": 1},
+            "refusal": None, "annotations": []}  # fmt: skip
+    backend = fake("Noon.")
+    with served(backend) as client:
+        post(client, messages=[*HI, read])
+    (conversation,) = backend.conversations
+    assert conversation.messages[1] == {
+        "role": "assistant", "content": "Well:", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+        ],
+    }  # fmt: skip
+
+
 def test_the_template_is_given_tools_and_turns_with_them() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     turns = [
@@ -193,6 +209,18 @@ def test_reasoning_is_told_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["hmm <b>", "Köln 🌍"])
+def test_usage_counts_the_tokens_of_reasoning_alone(text: str) -> None:
+    script = Script(["<thi", f"nk>\n{text}", " </think>", "\n\nYes"])
+    backend = FakeBackend([script], form=THINKING)
+    with served(backend) as client:
+        whole = post(client, tools=None, n=2)["usage"]["completion_tokens_details"]
+        body = {"messages": HI, "stream": True, "n": 2, "stream_options": {"include_usage": True}}
+        streamed = client.post("/v1/chat/completions", json=body).text
+    assert whole["reasoning_tokens"] == 2 * len(text.encode())  # each a byte
+    assert f'"reasoning_tokens":{2 * len(text.encode())}' in streamed
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
@@ -227,10 +255,9 @@ def test_contradictions_and_mistakes_are_explained(
 
 
 def test_calls_that_look_like_json_are_not_mixed_with_formats() -> None:
-    llama = next(each for each in FORMATS if not each.after_text)
     spec = GrammarSpec.json_object()
-    calls = Calls(llama, {"clock": spec}, required=False, parallel=True)
-    form = AnswerForm(calls=llama, names=("clock",))
+    calls = Calls(LLAMA, {"clock": spec}, required=False, parallel=True)
+    form = AnswerForm(calls=LLAMA, names=("clock",))
     with pytest.raises(InvalidRequestError, match="look like JSON") as caught:
         asyncio.run(answer_constraint(fake(), form, calls, ("guided_json", spec)))
     assert caught.value.field == "guided_json"

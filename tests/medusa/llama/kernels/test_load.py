@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .conftest import run_python
 
 LOAD = """
@@ -56,10 +58,32 @@ print(status.active, [c.passed for c in status.checks if c.name == "attention F1
     assert out.strip().endswith("False [False]")
 
 
-def test_too_late_means_stock() -> None:
+def test_they_may_come_after_llama_cpp(library: object) -> None:
     out = run_python(f"import llama_cpp\n{LOAD}\nprint(kernels.load().active)")
-    assert "imported before" in out
-    assert out.strip().endswith("False")
+    assert out.strip() == "True"
+
+
+def test_another_ggml_in_the_process_never_meets_ours(library: object, tmp_path: Path) -> None:
+    """Bindings of other programs bring one of their own."""
+    code = f"""{LOAD}
+import shutil
+import numpy as np
+from medusa.llama import ggml
+from medusa.llama.kernels import operations
+lib = kernels.load().library
+def calls():
+    before = lib.attention_calls, lib.mat_mul_calls
+    k = np.ones((2, 32, 64), np.float16)
+    mask = np.zeros((3, 32), np.float16)
+    operations.attention(operations.Attention(k[:, :3].astype("f4"), k, k, mask, 1.0), 2)
+    operations.mul_mat(ggml.Kind.F16, np.ones((32, 64), np.float16), np.ones((3, 64), "f4"), 2)
+    return lib.attention_calls - before[0], lib.mat_mul_calls - before[1]
+print(calls())
+second = shutil.copy(ggml.folder() / ggml.CPU, {str(tmp_path)!r})
+vars(ggml.functions()).update(ggml._functions(library.Path(second), ggml._CPU_FUNCTIONS))
+print(calls())
+"""
+    assert run_python(code).splitlines() == ["(1, 1)", "(0, 0)"]
 
 
 def test_an_instruction_set_that_is_missing_means_stock(library: object) -> None:

@@ -1,84 +1,24 @@
 """Answers with reasoning and calls, held to their grammars on tiny vocabularies."""
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
+from medusa.sampling.grammars.answers import Thought, answer_grammar
 from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.text.answers import AnswerForm, AnswerParser, Arguments, Call
-from medusa.text.tool_formats import FORMATS, HERMES, ToolFormat
-from tests.app.tiny_model import write_tiny_model
+from medusa.text.answers import (
+    AnswerForm,
+    AnswerParser,
+    Arguments,
+    Call,
+)
+from medusa.text.tool_formats import FORMATS, ToolFormat
+from tests.medusa.sampling.grammars.following import CITY, TEXTS, TOOLS, calls, ends, follow, forced
 
-CITY = {
-    "type": "object",
-    "properties": {"city": {"enum": ["Ulm", "Bonn"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-NOTHING = {"type": "object", "additionalProperties": False}
-TOOLS = {"weather": GrammarSpec.json_schema(CITY), "we": GrammarSpec.json_schema(NOTHING)}
-MARKUP = ("<tool_call>", "</tool_call>", "<think>", "</think>")
-LLAMA = next(each for each in FORMATS if not each.after_text)
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module", params=["markup", "plain"])
-def tiny(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    path = tmp_path_factory.mktemp("answers") / "tiny.gguf"
-    if request.param == "markup":
-        write_tiny_model(path, control=["[TOOL_CALLS]", "[ARGS]"], user_defined=MARKUP)
-    else:
-        write_tiny_model(path)
-    model = Model(path)
-    yield model
-    model.close()
-
-
-@pytest.fixture(scope="module")
-def compiler(tiny: Model) -> GrammarCompiler:
-    return GrammarCompiler(lambda: grammar_tokenizer(tiny))
-
-
-def calls(layout: ToolFormat = HERMES, *, required: bool = False, parallel: bool = True) -> Calls:
-    return Calls(layout, TOOLS, required=required, parallel=parallel)
-
-
-def follow(
-    compiler: GrammarCompiler, spec: GrammarSpec | None, tokens: list[int]
-) -> TokenConstraint | None:
-    """The constraint after these tokens; None if it does not allow them."""
-    assert spec is not None
-    constraint = compiler.compile(spec)()
-    for token in tokens:
-        if not constraint.allows(token):
-            return None
-        constraint.accept(token)
-    return constraint
-
-
-def ends(
-    tiny: Model, compiler: GrammarCompiler, spec: GrammarSpec | None, text: str
-) -> bool | None:
-    """Whether an answer may end with this text; None if it cannot even begin with it."""
-    constraint = follow(compiler, spec, tiny.tokenize(text, add_special=False, parse_special=True))
-    return None if constraint is None else constraint.allows(tiny.eos_token)
-
-
-def forced(
-    tiny: Model, compiler: GrammarCompiler, spec: GrammarSpec | None, text: str
-) -> str | None:
-    """What must follow."""
-    constraint = follow(compiler, spec, tiny.tokenize(text, add_special=False, parse_special=True))
-    return None if constraint is None else tiny.detokenize(list(constraint.forced()))
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -184,12 +124,12 @@ def test_random_calls_are_read_as_what_they_are(
     for seed in range(5):
         rng = np.random.default_rng(seed)
         constraint, tokens = make(), list[int]()
-        while tokens[-1:] != [tiny.eos_token] and len(tokens) < 200:
+        while tokens[-1:] != [tiny.eos_token] and len(tokens) < 2000:
             row = np.zeros(tiny.n_vocab, np.float32)
             constraint.mask(row)
             tokens.append(int(rng.choice(np.flatnonzero(row == 0))))
             constraint.accept(tokens[-1])
-        parser = AnswerParser(AnswerForm(calls=layout, names=tuple(TOOLS)))
+        parser = AnswerParser(AnswerForm(calls=layout, names=tuple(TOOLS), texts=TEXTS))
         parts = parser.feed(tiny.detokenize(tokens[:-1])) + parser.finish()
         assert [type(part) for part in parts] == [Call, Arguments] * (len(parts) // 2)
         for name, arguments in zip(parts[::2], parts[1::2], strict=True):

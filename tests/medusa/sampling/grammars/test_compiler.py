@@ -124,6 +124,18 @@ def test_what_cannot_be_kept_to_is_named(
         compiler.compile(spec)
 
 
+def test_a_keyword_that_forbids_nothing_is_no_reason_to_refuse(
+    tiny: Model, compiler: GrammarCompiler
+) -> None:
+    record = {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {}}
+    schema = {"type": "object", "properties": {"propertyNames": {"const": 1}, "a": record},
+              "required": ["propertyNames"], "additionalProperties": False}  # fmt: skip
+    text = write(tiny, compiler.compile(GrammarSpec.json_schema(schema))(), 0)
+    assert json.loads(text)["propertyNames"] == 1
+    with pytest.raises(InvalidRequestError, match="propertyNames"):
+        compiler.compile(GrammarSpec.json_schema({**record, "propertyNames": {"maxLength": 2}}))
+
+
 @pytest.mark.parametrize(
     "schema",
     [
