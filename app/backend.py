@@ -10,6 +10,7 @@ from medusa.engine.events import EventSink
 from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
+from medusa.llama.vocabulary import FimTokens
 from medusa.loading import LoadedModel
 from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
@@ -46,6 +47,8 @@ class ModelInfo:
     vocabulary: str  # kind of tokenizer
     limits: tuple[str, ...]  # what is not done for it though it is for others
     inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
+    fim: FimTokens | None = None  # for filling in the middle
+    chat_template: str = ""
     pooling: Pooling = Pooling.MEAN  # how texts become vectors
     n_embd: int = 0  # their length
     generates: bool = True  # whether it writes text
@@ -182,6 +185,8 @@ class LocalBackend:
             vocabulary=model.capabilities.vocabulary,
             limits=model.capabilities.limits,
             inexact_because=engine.exactness.reasons,
+            fim=model.fim_tokens,
+            chat_template=loaded.template.source if loaded.template else "",
             pooling=engine.pooling,
             n_embd=model.capabilities.n_embd_out,
             generates=not model.capabilities.is_embedding,

@@ -3,6 +3,7 @@
 import ctypes
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,17 @@ def check_token_ids(tokens: Collection[int], n_vocab: int, field: str) -> None:
     """
     if tokens and not (min(tokens) >= 0 and max(tokens) < n_vocab):
         raise InvalidRequestError(f"token ids must be between 0 and {n_vocab - 1}", field=field)
+
+
+@dataclass(frozen=True)
+class FimTokens:
+    """Tokens around a text that is to be filled in; the last two are -1 where there are none."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int
+    file: int
 
 
 class Vocabulary:
@@ -85,6 +97,13 @@ class Vocabulary:
     def eos_token(self) -> int:
         """Id of the end-of-sequence token, -1 when the vocabulary has none."""
         return int(self._lib.llama_vocab_eos(self.vocab_handle))
+
+    @property
+    def fim_tokens(self) -> FimTokens | None:
+        """Those for filling in the middle, if there are any."""
+        names = ("pre", "suf", "mid", "rep", "sep")
+        ids = [int(getattr(self._lib, f"llama_vocab_fim_{n}")(self.vocab_handle)) for n in names]
+        return FimTokens(*ids) if min(ids[:3]) >= 0 else None
 
     @property
     def adds_bos(self) -> bool:

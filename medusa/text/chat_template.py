@@ -54,7 +54,7 @@ class ChatTemplate:
     def __init__(
         self, source: str, *, bos: str = "", eos: str = "", control: Mapping[str, bool] = {}
     ):
-        self._source = source
+        self.source = source
         self._reasoning = find_reasoning(source)
         self._constants = {"bos_token": bos, "eos_token": eos}
         self._control = ControlTokens(control)
@@ -94,7 +94,7 @@ class ChatTemplate:
         try:
             if not any(self._control.concern(text) for text in words):
                 return Prompt((Piece(self._begun(self._render(variables, asked), prefill)),))
-            marks = Marks.absent_from("".join([*words, self._source]))
+            marks = Marks.absent_from("".join([*words, self.source]))
             marked = self._render(marks.put(variables, self._control), asked)
             text = self._begun(marked, marks.put(prefill, self._control))
             return marks.prompt(text, self._control)

@@ -27,18 +27,23 @@ router = OPENAI.router()
 _THEIR_NAMES = {"repetition_penalty": "repeat_penalty", "penalty_last_n": "repeat_last_n"}
 
 
-class NativeBody(GenerationBody):
-    """A request to continue one or several prompts."""
+class NativeFields(GenerationBody):
+    """What all requests for llama-server's own format have."""
 
     unsupported: ClassVar[Mapping[str, Matters]] = {
         name: matters for name, matters in UNSUPPORTED.items() if name != "n_probs"
     }
 
-    prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
     max_tokens: int | None = Field(None, description="Also n_predict; -1: to the context limit.")
     n_probs: int = Field(0, ge=0, le=MAX_LOGPROBS, description="Likeliest tokens to tell.")
     return_tokens: bool = False
     response_fields: list[str] = Field([], description="Only these, such as timings/prompt_n.")
+
+
+class NativeBody(NativeFields):
+    """A request to continue one or several prompts."""
+
+    prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
 
     @property
     def count(self) -> int:
@@ -66,10 +71,11 @@ class NativeJob:
 
     def __init__(
         self,
-        body: NativeBody,
+        body: NativeFields,
         backend: Backend,
         prompts: Sequence[PromptText],
         sampling: SamplingParams,
+        prediction: tuple[int, ...],
         constraint: Callable[[], TokenConstraint] | None,
     ) -> None:
         self._body = body
@@ -82,6 +88,7 @@ class NativeJob:
                 choice,
                 sampling=sampling,
                 max_tokens=token_limit(body.max_tokens),
+                prediction=prediction,
                 logprobs=body.n_probs or None,
                 constraint=constraint,
             )
@@ -99,7 +106,8 @@ class NativeJob:
         """
         constraint = await body.constraint(backend)
         prompts = await read_prompts(body.prompt, backend)
-        return cls(body, backend, prompts, await body.sampling(backend), constraint)
+        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
+        return cls(body, backend, prompts, sampling, prediction, constraint)
 
     def answer(self, generated: Sequence[Generated]) -> NativeAnswer:
         """See Job."""
@@ -179,7 +187,7 @@ class NativeJob:
         return {"completion_probabilities": shown}
 
 
-def _settings(body: NativeBody, backend: Backend, sampling: SamplingParams) -> dict[str, Any]:
+def _settings(body: NativeFields, backend: Backend, sampling: SamplingParams) -> dict[str, Any]:
     """How the answer is made, in llama-server's names."""
     chosen = {_THEIR_NAMES.get(name, name): value for name, value in asdict(sampling).items()}
     chosen["logit_bias"] = [list(pair) for pair in sampling.logit_bias.items()]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal, Self
 
 from fastapi import Request
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from app.backend import Backend
 from app.dialects.dialect import generate
@@ -21,6 +21,7 @@ from app.dialects.openai.common import (
     token_limit,
 )
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
+from app.dialects.openai.fim import Gap, fim_prompt, fim_tokens
 from app.dialects.openai.logprobs import (
     CompletionLogprobs,
     TextOffsets,
@@ -33,6 +34,7 @@ from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
+from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
@@ -47,13 +49,7 @@ class CompletionBody(GenerationBody):
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    suffix: None = Field(None, description="Not supported.")
-
-    @field_validator("suffix", mode="before")
-    @classmethod
-    def _no_suffix(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("filling in before a suffix is not supported")
+    suffix: str = Field("", description="What is to come after the answer; for models with FIM.")
 
     @model_validator(mode="after")
     def _choices_are_consistent(self) -> Self:
@@ -154,7 +150,7 @@ class CompletionJob:
                 kept to.
         """
         constraint = await body.constraint(backend)
-        prompts = await read_prompts(body.prompt, backend)
+        prompts = await _prompts(body, backend)
         sampling, prediction = await body.sampling(backend), await body.predicted(backend)
         return cls(body, backend, prompts, sampling, prediction, constraint)
 
@@ -250,6 +246,16 @@ class CompletionJob:
         tokens, with_top = [entry.token for entry in entries], bool(self._body.logprobs)
         starts = offsets.of(b"" if t in self._hidden else self._pieces[t] for t in tokens)
         return completion_logprobs(self._pieces, tokens, entries, starts, with_top)
+
+
+async def _prompts(body: CompletionBody, backend: Backend) -> list[PromptText]:
+    if not body.suffix:
+        return await read_prompts(body.prompt, backend)
+    fim_tokens(backend)
+    if not all(isinstance(prompt, str) for prompt in body.prompt):
+        raise InvalidRequestError("a prompt with a suffix must be a text", field="prompt")
+    gaps = [Gap(str(prompt), body.suffix) for prompt in body.prompt]
+    return [await fim_prompt(gap, backend) for gap in gaps]
 
 
 def mean_logprob(generated: Generated) -> float:

@@ -19,7 +19,7 @@ WITHOUT_EFFECT = frozenset(
     {
         # OpenAI's: for its accounts, its caches and its safety, or hints
         "user", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-        "safety_identifier", "moderation", "verbosity", "prediction", "stream_obfuscation",
+        "safety_identifier", "moderation", "verbosity", "stream_obfuscation",
         # llama-server's: where and how fast an answer is computed, and what logs say
         "cache_prompt", "id_slot", "n_cache_reuse", "n_keep", "n_discard", "backend_sampling",
         "sse_ping_interval", "verbose", "return_tokens", "reasoning_control", "chat_format",
