@@ -10,6 +10,7 @@ from app.dialects.bodies import Lenient, TextOr
 from app.dialects.conversation import Question, reasoning_variables
 from app.dialects.openai.common import MAX_STOP_LENGTH, MAX_STOPS
 from app.dialects.openai.formats import Schema
+from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.tools import (
     MAX_TOOLS,
     Function,
@@ -20,7 +21,6 @@ from app.dialects.openai.tools import (
     ToolFields,
 )
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
 
 
 class ClientTool(Lenient):
@@ -137,7 +137,7 @@ class ConversationBody(Lenient):
         return ToolFields(tools=tools, tool_choice=choice, parallel_tool_calls=parallel)
 
 
-class MessagesBody(ConversationBody):
+class MessagesBody(SamplingFields, ConversationBody):
     """A request to answer a conversation."""
 
     max_tokens: int = Field(ge=1)
@@ -145,16 +145,8 @@ class MessagesBody(ConversationBody):
     stop_sequences: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] = Field(
         default_factory=list, max_length=MAX_STOPS
     )
-    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy decoding.")
-    top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=0, description="0: off.")
 
     @property
     def count(self) -> int:
         """Generations it asks for."""
         return 1
-
-    @property
-    def sampling(self) -> SamplingParams:
-        """How tokens are chosen."""
-        return SamplingParams(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k)

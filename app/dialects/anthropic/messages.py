@@ -19,6 +19,7 @@ from app.sse import frame
 from medusa.engine import events as engine
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta
+from medusa.sampling.params import SamplingParams
 
 router = ANTHROPIC.router()
 
@@ -53,11 +54,11 @@ async def count_tokens(body: ConversationBody, request: Request) -> TokenCount:
 class MessageJob:
     """The making of one answer."""
 
-    def __init__(self, body: MessagesBody, backend: Backend, question: ReadQuestion) -> None:
+    def __init__(
+        self, body: MessagesBody, backend: Backend, question: ReadQuestion, sampling: SamplingParams
+    ) -> None:
         self._writer = Writer(question.form)
-        request = question.request(
-            body.sampling, max_tokens=body.max_tokens, stop=body.stop_sequences
-        )
+        request = question.request(sampling, max_tokens=body.max_tokens, stop=body.stop_sequences)
         self.requests = [request]
         n_prompt = len(request.prompt)
         self._message = AnswerMessage(
@@ -73,7 +74,8 @@ class MessageJob:
         Raises:
             InvalidRequestError: see `conversation.read`.
         """
-        return cls(body, backend, await read(body.question(), backend))
+        question = await read(body.question(), backend)
+        return cls(body, backend, question, await body.sampling(backend))
 
     def answer(self, generated: Sequence[Generated]) -> AnswerMessage:
         """See Job."""

@@ -12,6 +12,7 @@ from app.dialects.bodies import Lenient, TextOr
 from app.dialects.conversation import Question, reasoning_variables
 from app.dialects.openai.common import MAX_LOGPROBS
 from app.dialects.openai.formats import Schema
+from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.responses.errors import UnknownPreviousError, UnknownResponseError
 from app.dialects.responses.items import (
     InputItem,
@@ -25,7 +26,6 @@ from app.dialects.responses.memory import Items, ResponseMemory
 from app.dialects.responses.tools import ToolsOfResponse
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
-from medusa.sampling.params import SamplingParams
 
 
 class ReasoningSettings(Lenient):
@@ -170,7 +170,7 @@ class Input:
     kept: Items
 
 
-class ResponseBody(ConversationBody):
+class ResponseBody(SamplingFields, ConversationBody):
     """A request to make a response."""
 
     stream: bool = False
@@ -178,8 +178,6 @@ class ResponseBody(ConversationBody):
     background: Literal[False] = Field(False, description="True is not supported.")
     max_output_tokens: int | None = Field(None, ge=1)
     max_tool_calls: int | None = Field(None, description="Accepted; no tools are run here.")
-    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy decoding.")
-    top_p: float = Field(1.0, ge=0, le=1)
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     include: list[str] = Field(
         default_factory=list,
@@ -201,8 +199,3 @@ class ResponseBody(ConversationBody):
         """How many alternatives are told of each token; None: not even its own probability."""
         asked = "message.output_text.logprobs" in self.include
         return (self.top_logprobs or 0) if asked or self.top_logprobs else None
-
-    @property
-    def sampling(self) -> SamplingParams:
-        """How tokens are chosen."""
-        return SamplingParams(temperature=self.temperature, top_p=self.top_p)

@@ -26,6 +26,7 @@ from app.sse import frame
 from medusa.engine import events as engine
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, FinishReason, TokenLogprob
+from medusa.sampling.params import SamplingParams
 
 
 class ResponseJob:
@@ -35,6 +36,7 @@ class ResponseJob:
         body: what is asked for.
         input: the conversation.
         question: how the model reads it.
+        sampling: how tokens are chosen.
         backend: what answers.
         memory: where the response is kept, if it is to be.
     """
@@ -44,6 +46,7 @@ class ResponseJob:
         body: ResponseBody,
         input: Input,
         question: ReadQuestion,
+        sampling: SamplingParams,
         backend: Backend,
         memory: ResponseMemory,
     ) -> None:
@@ -53,12 +56,12 @@ class ResponseJob:
         self._spelled = partial(question.spelled, backend=backend)
         self._memory = memory
         stored = body.store and memory.keeps
-        self._response = new_response(body, backend.info.name, stored=stored)
+        self._response = new_response(body, backend.info.name, sampling, stored=stored)
         tools = {tool.shown: tool for tool in body.callable_tools}
         self._writer = Writer(question.form, tools, summarised=body.reasoning.summarised)
         self._sent = 0
         request = question.request(
-            body.sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
+            sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
         )
         self.requests = [request]
 
@@ -75,7 +78,8 @@ class ResponseJob:
         items = input.items
         if body.truncation == "auto":
             items = await turns_that_fit(body, items, backend)
-        return cls(body, input, await read(body.question(items), backend), backend, memory)
+        question = await read(body.question(items), backend)
+        return cls(body, input, question, await body.sampling(backend), backend, memory)
 
     def answer(self, generated: Sequence[Generated]) -> Response:
         """See Job."""

@@ -9,6 +9,7 @@ from app.dialects.responses.body import ResponseBody
 from app.dialects.responses.items import new_id
 from app.dialects.responses.output import AnyOutput
 from medusa.engine.events import Usage
+from medusa.sampling.params import SamplingParams
 
 
 class InputTokensDetails(BaseModel):
@@ -93,7 +94,9 @@ class Response(BaseModel):
     user: str | None
 
 
-def new_response(body: ResponseBody, model: str, *, stored: bool) -> Response:
+def new_response(
+    body: ResponseBody, model: str, sampling: SamplingParams, *, stored: bool
+) -> Response:
     """The response to a body, of which there is nothing yet."""
     choice, reasoning = body.tool_choice, body.reasoning
     return Response(
@@ -108,12 +111,12 @@ def new_response(body: ResponseBody, model: str, *, stored: bool) -> Response:
         reasoning={"effort": reasoning.effort, "summary": reasoning.summary},
         safety_identifier=body.safety_identifier,
         store=stored,
-        temperature=body.temperature,
+        temperature=sampling.temperature,
         text=body.text.model_dump(by_alias=True, exclude_none=True),
         tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
         tools=[tool.model_dump() for tool in body.tools],
         top_logprobs=body.top_logprobs or 0,
-        top_p=body.top_p,
+        top_p=sampling.top_p,
         truncation=body.truncation,
         user=body.user,
     )

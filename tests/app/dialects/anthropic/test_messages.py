@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from app.door.config import DoorConfig
 from medusa.engine.events import FailureKind, FinishReason
+from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm, ReasoningMarks
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
@@ -236,6 +237,18 @@ def test_the_door_speaks_anthropics_words_where_the_path_is_anthropics() -> None
         late = server.connect()
         late.sendall(post("/v1/messages", {}))
         assert b'"overloaded_error"' in read_all(late)
+
+
+def test_tokens_are_chosen_as_the_server_says_unless_the_body_does() -> None:
+    backend = FakeBackend(sampling=SamplingParams(temperature=0.3, min_p=0.1))
+    with served(backend) as client:
+        ask(client)
+        ask(client, temperature=0, top_k=5)
+    chosen = [request.sampling for request in backend.submitted]
+    assert chosen == [
+        SamplingParams(temperature=0.3, min_p=0.1),
+        SamplingParams(temperature=0, min_p=0.1, top_k=5),
+    ]
 
 
 def test_tokens_are_counted_without_max_tokens() -> None:

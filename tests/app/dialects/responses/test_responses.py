@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from app.door.config import DoorConfig
 from medusa.engine.events import FailureKind, FinishReason
+from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm, ReasoningMarks
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
@@ -227,6 +228,18 @@ def test_the_oldest_turns_give_way_where_that_is_wanted() -> None:
     assert response["usage"]["input_tokens"] + 100 <= 1000
     kept = len(backend.submitted[-1].prompt)
     assert kept + 210 + 100 > 1000, "another turn would have fitted"
+
+
+def test_tokens_are_chosen_as_the_server_says_unless_the_body_does() -> None:
+    backend = FakeBackend(sampling=SamplingParams(temperature=0.3, min_p=0.1))
+    with served(backend) as client:
+        assert post(client)["temperature"] == 0.3
+        assert post(client, temperature=0, top_p=0.5, seed=7)["top_p"] == 0.5
+    chosen = [request.sampling for request in backend.submitted]
+    assert chosen == [
+        SamplingParams(temperature=0.3, min_p=0.1),
+        SamplingParams(temperature=0, min_p=0.1, top_p=0.5, seed=7),
+    ]
 
 
 def test_what_is_kept_is_bounded() -> None:
