@@ -72,13 +72,11 @@ def nucleus(weights: np.ndarray, share: float, at_least: int) -> np.ndarray:
     # All that is below an equal share of the mass to be cut off cannot be needed, since all of it
     # together does not exceed that mass. The half is for rounding.
     low = np.float32(0.5 * (1.0 - share) * mass / len(weights))
-    found = None
+    brackets = [(low, np.float32(np.inf))]
     if _FEW * np.count_nonzero(weights >= low) > len(weights):
-        found = _last_needed(weights, target, *_guessed_limits(weights, share))
-    if found is None:
-        found = _last_needed(weights, target, low, np.float32(np.inf))
-    assert found is not None, "the weights are no numbers"
-    limit, count = found
+        lower, upper = _guessed_limits(weights, share)
+        brackets = [(lower, upper), (upper, np.float32(np.inf)), (low, lower), *brackets]
+    limit, count = _last_needed(weights, target, brackets)
     return largest(weights, at_least) if count < at_least else _above(weights, limit, count)
 
 
@@ -92,20 +90,25 @@ def _guessed_limits(weights: np.ndarray, share: float) -> tuple[np.float32, np.f
 
 
 def _last_needed(
-    weights: np.ndarray, target: float, low: np.float32, high: np.float32
-) -> tuple[np.float32, int] | None:
+    weights: np.ndarray, target: float, brackets: list[tuple[np.float32, np.float32]]
+) -> tuple[np.float32, int]:
     """The smallest of the largest weights that sum up to a target, and how many they are.
 
-    None if it is not from `low` to `high`.
+    Args:
+        weights: [n] float32.
+        target: at most their sum.
+        brackets: (low, high), between which it may be; it is between those of the last.
     """
-    above = weights > high
-    inside = weights[np.flatnonzero((weights >= low) & ~above)]
-    missing = target - (total(weights * above) if high < np.inf else 0.0)
-    if len(inside) == 0 or (high < np.inf and not 0.0 < missing <= total(inside)):
-        return None
-    inside = np.sort(inside)[::-1]
-    place = crossing(inside, 1.0, "left", missing)
-    return inside[place], int(np.count_nonzero(above)) + place + 1
+    for low, high in brackets:
+        above = weights > high
+        inside = weights[np.flatnonzero((weights >= low) & ~above)]
+        missing = target - (total(weights * above) if high < np.inf else 0.0)
+        is_last = (low, high) == brackets[-1]
+        if is_last or (len(inside) > 0 and 0.0 < missing <= total(inside)):
+            inside = np.sort(inside)[::-1]
+            place = crossing(inside, 1.0, "left", missing)
+            return inside[place], int(np.count_nonzero(above)) + place + 1
+    raise AssertionError("there is no bracket")
 
 
 def ascending(keys: np.ndarray) -> np.ndarray:
