@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.backend import spell
+from app.dialects.native import tokens
 from app.dialects.openai.chat import ChatBody
 from app.dialects.openai.completions import CompletionBody, CompletionJob
 from app.door.bodies import check_values
@@ -134,7 +134,9 @@ def answers_meanwhile(
     async def run() -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
             working = asyncio.create_task(client.post(path, json=body))
-            await asyncio.to_thread(go_on.blocked.wait)
+            while not go_on.blocked.is_set():
+                assert not working.done(), "it never blocked"
+                await asyncio.sleep(0.01)
             assert (await client.get("/health")).status_code == 200
             assert not working.done()
             go_on.set()
@@ -196,22 +198,22 @@ def test_others_are_answered_while_an_answer_is_put_into_words(
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "speller"),
     [
-        ("/tokenize", {"content": "Hi", "with_pieces": True}),
-        ("/detokenize", {"tokens": [72]}),
+        ("/tokenize", {"content": "Hi", "with_pieces": True}, "_piece"),
+        ("/detokenize", {"tokens": [72]}, "spell"),
     ],
 )
 def test_others_are_answered_while_tokens_are_spelled(
-    path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    path: str, body: dict[str, Any], speller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block = Blocking()
+    block, spell = Blocking(), getattr(tokens, speller)
 
-    def slow(*args: Any) -> str:
+    def slow(*args: Any) -> Any:
         block()
         return spell(*args)
 
-    monkeypatch.setattr("app.dialects.native.tokens.spell", slow)
+    monkeypatch.setattr(tokens, speller, slow)
     with listening(FakeBackend()) as server:
         answers_meanwhile(server, block, body, path)
 
