@@ -47,10 +47,12 @@ from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
 from medusa.loading import open_model
 from medusa.sampling.params import SamplingParams
+from medusa.speculation.cost import FixedCost
 from models import DEFAULT_MODEL, resolve
 
 files = resolve(DEFAULT_MODEL)
-loaded = open_model(files.model, files.heads, EngineConfig(n_slots=2, n_ctx=1024))
+config = EngineConfig(n_slots=2, n_ctx=1024, cost=FixedCost())  # guesses whatever they cost
+loaded = open_model(files.model, files.heads, config)
 status = runtime.load().kernels
 assert status.active, status.reason
 requests = [
