@@ -106,7 +106,7 @@ def test_echo_is_the_prompt(tmp_path: Path, serve: Serve, prompt: str) -> None:
         assert scored["tokens"].count("<s>") == max(1, prompt.count("<s>") + ("a<s>" in prompt))
         for token, offset in zip(scored["tokens"], scored["text_offset"], strict=True):
             shown = token if choice["text"].startswith(token, offset) else token.removeprefix(" ")
-            if token not in ("<s>", "</s>") and "\ufffd" not in token:
+            if token not in ("<s>", "</s>") and not token.startswith("bytes:"):
                 assert choice["text"].startswith(shown, offset), (token, offset)
 
 

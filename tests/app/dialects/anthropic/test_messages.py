@@ -170,7 +170,6 @@ def test_answers_are_held_to_the_tools(
 @pytest.mark.parametrize(
     ("backend", "fields", "status", "kind"),
     [
-        (FakeBackend(), {"model": "x"}, 404, "not_found_error"),
         (FakeBackend(), {"max_tokens": 0}, 400, "invalid_request_error"),
         (FakeBackend(), {"messages": [{"role": "user", "content": "x" * 2000}]}, 400,
          "invalid_request_error"),
@@ -215,6 +214,11 @@ def test_the_key_may_be_in_either_header() -> None:
         assert answer.json()["error"]["type"] == "authentication_error"
         answer = client.post("/v1/messages", content="x" * 2000, headers={"x-api-key": "k"})
         assert answer.json()["error"]["type"] == "request_too_large"
+
+
+def test_a_strict_server_has_one_model() -> None:
+    with served(FakeBackend(), door=DoorConfig(strict=True)) as client:
+        assert ask(client, 404, model="x")["error"]["type"] == "not_found_error"
 
 
 def test_the_door_speaks_anthropics_words_where_the_path_is_anthropics() -> None:
