@@ -185,7 +185,7 @@ public:
         const int64_t tiles = act_.tiles(), columns = padded_columns(act_);
         for (int64_t c = 0; c < columns; c++) store_f(sums_ + c * kLanes, zero_f());
         size_t position = rows - share_.begin + kPanel * weights_.row_bytes;
-        touch(rows, kPanel * weights_.row_bytes);
+        touch(rows, (kPanel - 1) * weights_.row_bytes + act_.blocks / T::kBlocksPerSuper * T::kBlockBytes);
         for (int64_t b = 0; b < act_.blocks; b += T::kUnit) {
             const int count = act_.blocks - b < T::kUnit ? act_.blocks - b : T::kUnit;
             const size_t offset = b / T::kBlocksPerSuper * T::kBlockBytes;
