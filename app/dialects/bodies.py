@@ -1,16 +1,14 @@
-"""What the bodies have in common that agents send: new fields come with every version of theirs."""
+"""What bodies and answers of several dialects have in common."""
 
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     Tag,
     model_serializer,
-    model_validator,
 )
 
 Part = TypeVar("Part")
@@ -20,19 +18,6 @@ TextOr = Annotated[
     Discriminator(lambda value: "text" if isinstance(value, str) else "list"),
 ]
 """A text, or a list; what is wrong with a list is told of its first part at fault."""
-
-
-class Lenient(BaseModel):
-    """Part of a body in which null counts as left out and unknown fields are ignored."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: each for name, each in value.items() if each is not None}
 
 
 class NullsLeftOut(BaseModel):

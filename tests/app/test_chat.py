@@ -45,11 +45,10 @@ def test_the_chat_template_is_the_models(
 
 
 def test_content_parts_and_the_developer_role_are_understood(client: OpenAI) -> None:
-    plain = ask(client, messages=[{"role": "system", "content": "Be brief."}, *QUESTION])
-    parts = [
-        {"type": "text", "text": "Explain how a bicycle "},
-        {"type": "text", "text": "stays upright."},
-    ]
+    system = {"role": "system", "content": "Be brief."}
+    asked = "Explain how a bicycle\nstays upright."
+    plain = ask(client, messages=[system, {"role": "user", "content": asked}])
+    parts = [{"type": "text", "text": line} for line in asked.splitlines()]
     other = ask(
         client,
         messages=[

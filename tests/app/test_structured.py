@@ -119,7 +119,7 @@ def test_logprobs_are_those_of_the_model_before_the_grammar(server: Server) -> N
         ({"response_format": {"type": "xml"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
         ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag",
-         "unknown parameter"),
+         "not supported"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_kept_to_is_refused(

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 from pydantic_core import to_json
 
-from app.dialects.bodies import Lenient, TextOr
+from app.dialects.bodies import TextOr
+from app.dialects.fields import Fields
 from medusa.text.tool_formats import Message
 
 _ACCOUNTS = re.compile(r"x-anthropic-billing-header:[^\n]*\n?")
@@ -18,7 +19,7 @@ _NOT_FOR_US = frozenset({"redacted_thinking", "server_tool_use", "container_uplo
 """Traces of what only Anthropic's servers can read or run, with the results of such tools."""
 
 
-class TextBlock(Lenient):
+class TextBlock(Fields):
     """A piece of text."""
 
     type: Literal["text"]
@@ -29,14 +30,14 @@ class TextBlock(Lenient):
         return {"type": "text", "text": self.text}
 
 
-class ThinkingBlock(Lenient):
+class ThinkingBlock(Fields):
     """What the assistant thought."""
 
     type: Literal["thinking"]
     thinking: str
 
 
-class ToolUseBlock(Lenient):
+class ToolUseBlock(Fields):
     """A call that the assistant made."""
 
     type: Literal["tool_use"]
@@ -51,7 +52,7 @@ class ToolUseBlock(Lenient):
         return {"id": self.id, "type": "function", "function": function}
 
 
-class UnseenBlock(Lenient):
+class UnseenBlock(Fields):
     """What a tool has found that is no text: the model is told that there is something."""
 
     type: Literal["image", "document", "search_result", "tool_reference"]
@@ -61,7 +62,7 @@ class UnseenBlock(Lenient):
         return {"type": "text", "text": f"[{self.type}, which cannot be shown here]"}
 
 
-class ToolResultBlock(Lenient):
+class ToolResultBlock(Fields):
     """What came of a call."""
 
     type: Literal["tool_result"]
@@ -74,7 +75,7 @@ class ToolResultBlock(Lenient):
         return {"role": "tool", "tool_call_id": self.tool_use_id, "content": told(self.content)}
 
 
-class OtherBlock(Lenient):
+class OtherBlock(Fields):
     """A trace of what another server did by itself; a conversation is read without it."""
 
     type: str
@@ -100,7 +101,7 @@ Block = Annotated[
 ]
 
 
-class InputMessage(Lenient):
+class InputMessage(Fields):
     """What somebody says or does."""
 
     role: Literal["user", "assistant", "system"]

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from app.dialects.anthropic.blocks import InputMessage, TextBlock, messages_of
-from app.dialects.bodies import Lenient, TextOr
+from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
+from app.dialects.fields import Fields
 from app.dialects.openai.common import MAX_STOP_LENGTH, MAX_STOPS
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.sampling_fields import SamplingFields
@@ -23,7 +24,7 @@ from app.dialects.openai.tools import (
 from medusa.sampling.grammars.spec import GrammarSpec
 
 
-class ClientTool(Lenient):
+class ClientTool(Fields):
     """A tool of the client's. Calls always validate against its schema."""
 
     type: Literal["custom"] = "custom"
@@ -39,7 +40,7 @@ class ClientTool(Lenient):
         return Tool(type="function", function=function)
 
 
-class AnthropicTool(Lenient):
+class AnthropicTool(Fields):
     """A tool that Anthropic's servers run or whose schema their models know: it is not shown."""
 
     type: str
@@ -57,7 +58,7 @@ def _is_client(value: Any) -> bool:
     return kind is None or kind == "custom"
 
 
-class ToolChoice(Lenient):
+class ToolChoice(Fields):
     """What the answer may or must call."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -65,7 +66,7 @@ class ToolChoice(Lenient):
     disable_parallel_tool_use: bool = False
 
 
-class Thinking(Lenient):
+class Thinking(Fields):
     """Whether the model is to think, as far as its chat template can tell it."""
 
     type: str
@@ -77,21 +78,21 @@ class Thinking(Lenient):
         return {"enable_thinking": known[self.type]} if self.type in known else {}
 
 
-class OutputFormat(Lenient):
+class OutputFormat(Fields):
     """JSON that a schema describes."""
 
     type: Literal["json_schema"]
     schema_: Schema = Field(alias="schema")
 
 
-class OutputConfig(Lenient):
+class OutputConfig(Fields):
     """What the answer must look like, and how much effort it is worth."""
 
     effort: str | None = Field(default=None, description="Handed to the chat template.")
     format: OutputFormat | None = None
 
 
-class ConversationBody(Lenient):
+class ConversationBody(Fields):
     """What a model reads."""
 
     field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages", "stop": "stop_sequences"}

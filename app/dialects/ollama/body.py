@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
-from app.dialects.bodies import Lenient
 from app.dialects.conversation import reasoning_variables
+from app.dialects.fields import Fields
 from app.dialects.openai.common import MAX_LOGPROBS, MAX_STOP_LENGTH, MAX_STOPS
 from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -21,7 +21,7 @@ ModelName = Annotated[
 ]
 
 
-class Options(SamplingFields, Lenient):
+class Options(SamplingFields, Fields):
     """How an answer is made. What sets up a model, such as num_ctx, was said at its start."""
 
     num_predict: int | None = Field(None, description="Most tokens of the answer; below 1: any.")
@@ -40,7 +40,7 @@ class Options(SamplingFields, Lenient):
         return self.num_predict if self.num_predict is not None and self.num_predict > 0 else None
 
 
-class OllamaBody(Lenient):
+class OllamaBody(Fields):
     """A request of any kind."""
 
     model: ModelName = "default"

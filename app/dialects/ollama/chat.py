@@ -7,9 +7,9 @@ from fastapi import Request
 from pydantic import FailFast, Field
 
 from app.backend import Backend
-from app.dialects.bodies import Lenient
 from app.dialects.conversation import Question, read
 from app.dialects.dialect import generate, service_of
+from app.dialects.fields import Fields
 from app.dialects.ollama.answers import Added, AnswerMessage, ChatLine
 from app.dialects.ollama.body import AnswerBody
 from app.dialects.ollama.errors import OLLAMA, STREAMED
@@ -20,7 +20,7 @@ from app.dialects.openai.tools import MAX_TOOLS, Function, Name, Tool, ToolField
 router = OLLAMA.router()
 
 
-class OllamaFunction(Lenient):
+class OllamaFunction(Fields):
     """What a tool is."""
 
     name: Name
@@ -28,7 +28,7 @@ class OllamaFunction(Lenient):
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of an object.")
 
 
-class OllamaTool(Lenient):
+class OllamaTool(Fields):
     """A function; there are no other tools."""
 
     type: str = "function"

@@ -6,25 +6,25 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from app.dialects.bodies import Lenient
+from app.dialects.fields import Fields
 from app.dialects.ollama.body import no_images
 from medusa.text.tool_formats import Message
 
 
-class CalledFunction(Lenient):
+class CalledFunction(Fields):
     """What a call was made of."""
 
     name: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class MadeCall(Lenient):
+class MadeCall(Fields):
     """A call that the assistant made."""
 
     function: CalledFunction
 
 
-class OllamaMessage(Lenient):
+class OllamaMessage(Fields):
     """One message of a conversation."""
 
     role: Literal["system", "user", "assistant", "tool"]

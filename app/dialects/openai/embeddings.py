@@ -8,7 +8,6 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, field_validator
 
-from app.dialects.bodies import Lenient
 from app.dialects.dialect import in_words, service_of
 from app.dialects.embedding import (
     MAX_TEXTS,
@@ -18,6 +17,7 @@ from app.dialects.embedding import (
     renamed,
     vectors,
 )
+from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
 from app.dialects.openai.prompts import Prompt, Prompts, read_prompts
 
@@ -26,7 +26,7 @@ router = OPENAI.router()
 _FIELD_NAMES = {"prompt": "input"}
 
 
-class EmbeddingsBody(Lenient):
+class EmbeddingsBody(Fields):
     """Texts to embed."""
 
     model: str = Field("default", description="The served model's name, or `default`.")

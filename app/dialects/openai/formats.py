@@ -1,10 +1,11 @@
 """What an answer must look like: the fields of OpenAI, llama-server and vLLM for it."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from app.dialects.fields import Fields
+from app.dialects.fields import Fields, Matters
 from app.dialects.openai import json_text
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -68,6 +69,8 @@ ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discr
 
 class StructuredOutputs(Fields):
     """vLLM's structured_outputs: exactly one of them."""
+
+    unsupported: ClassVar[Mapping[str, Matters]] = {"structural_tag": bool}
 
     json_: ParsedSchema | None = Field(None, alias="json")
     regex: str | None = None

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.dialects.bodies import Lenient, NullsLeftOut
+from app.dialects.bodies import NullsLeftOut
 from app.dialects.dialect import in_words, service_of
 from app.dialects.embedding import (
     MAX_TEXTS,
@@ -16,6 +16,7 @@ from app.dialects.embedding import (
     renamed,
     vectors,
 )
+from app.dialects.fields import Fields
 from app.dialects.openai.embeddings import EmbeddingsUsage
 from app.dialects.openai.errors import OPENAI
 
@@ -24,13 +25,13 @@ router = OPENAI.router()
 _FIELD_NAMES = {"prompt": "documents"}
 
 
-class Document(Lenient):
+class Document(Fields):
     """A text to rank."""
 
     text: str
 
 
-class RerankBody(Lenient):
+class RerankBody(Fields):
     """A query and what may answer it."""
 
     model: str = Field("default", description="The served model's name, or `default`.")

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from pydantic_core import to_json
 
-from app.dialects.bodies import Lenient, TextOr
+from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
+from app.dialects.fields import Fields
 from app.dialects.openai.common import MAX_LOGPROBS
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.sampling_fields import SamplingFields
@@ -28,7 +29,7 @@ from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
 
 
-class ReasoningSettings(Lenient):
+class ReasoningSettings(Fields):
     """How the model is to think."""
 
     effort: str | None = Field(default=None, description="Handed to the chat template.")
@@ -43,7 +44,7 @@ class ReasoningSettings(Lenient):
         return (self.summary or self.generate_summary) is not None
 
 
-class PlainFormat(Lenient):
+class PlainFormat(Fields):
     """Any text, or any JSON object."""
 
     type: Literal["text", "json_object"] = "text"
@@ -53,7 +54,7 @@ class PlainFormat(Lenient):
         return GrammarSpec.json_object() if self.type == "json_object" else None
 
 
-class SchemaFormat(Lenient):
+class SchemaFormat(Fields):
     """JSON that a schema describes. It is always kept to, `strict` or not."""
 
     type: Literal["json_schema"]
@@ -67,7 +68,7 @@ class SchemaFormat(Lenient):
         return GrammarSpec.json_schema(self.schema_)
 
 
-class TextSettings(Lenient):
+class TextSettings(Fields):
     """What the text is to look like."""
 
     format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] = Field(

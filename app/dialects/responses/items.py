@@ -7,7 +7,8 @@ from uuid import uuid4
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter
 from pydantic_core import to_json
 
-from app.dialects.bodies import Lenient, TextOr
+from app.dialects.bodies import TextOr
+from app.dialects.fields import Fields
 from app.dialects.openai.messages import CalledFunction
 from medusa.text.tool_formats import Message
 
@@ -43,14 +44,14 @@ def in_namespace(namespace: str | None, name: str) -> str:
     return name if namespace is None else f"{namespace}__{name}"
 
 
-class TextPart(Lenient):
+class TextPart(Fields):
     """A piece of text, whoever says it; there are no pieces of another kind."""
 
     type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
     text: str
 
 
-class UnseenPart(Lenient):
+class UnseenPart(Fields):
     """What a tool has found that is no text: the model is told that there is something."""
 
     type: Literal["input_image", "input_file"]
@@ -61,7 +62,7 @@ class UnseenPart(Lenient):
         return f"[{self.type}, which cannot be shown here]"
 
 
-class RefusalPart(Lenient):
+class RefusalPart(Fields):
     """What a model says instead of an answer."""
 
     type: Literal["refusal"]
@@ -87,7 +88,7 @@ def _parts(
     return [{"type": "text", "text": part.text} for part in content]
 
 
-class Item(Lenient):
+class Item(Fields):
     """An item; it has an id where the client gives it none."""
 
     id: str = Field(default_factory=lambda: new_id("item"))
@@ -171,7 +172,7 @@ class OtherItem(Item):
     type: str
 
 
-class ItemReference(Lenient):
+class ItemReference(Fields):
     """An item of a response that is kept."""
 
     type: Literal["item_reference"] = "item_reference"

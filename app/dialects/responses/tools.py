@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from app.dialects.bodies import Lenient
+from app.dialects.fields import Fields
 from app.dialects.openai.tools import (
     MAX_TOOLS,
     Function,
@@ -19,7 +19,7 @@ from app.dialects.responses.items import CUSTOM_INPUT, in_namespace
 from medusa.errors import InvalidRequestError
 
 
-class FunctionTool(Lenient):
+class FunctionTool(Fields):
     """A function. Calls always validate against its parameters, `strict` or not."""
 
     type: Literal["function"]
@@ -36,7 +36,7 @@ class FunctionTool(Lenient):
         )
 
 
-class CustomFormat(Lenient):
+class CustomFormat(Fields):
     """What a custom tool's text must look like; told to the model, not enforced."""
 
     type: Literal["text", "grammar"]
@@ -44,7 +44,7 @@ class CustomFormat(Lenient):
     syntax: str | None = None
 
 
-class CustomTool(Lenient):
+class CustomTool(Fields):
     """A tool that takes a text. The model sees a function with that one argument."""
 
     type: Literal["custom"]
@@ -69,7 +69,7 @@ class CustomTool(Lenient):
         )
 
 
-class Namespace(Lenient):
+class Namespace(Fields):
     """Tools whose names are told with the namespace's."""
 
     type: Literal["namespace"]
@@ -80,7 +80,7 @@ class Namespace(Lenient):
     )
 
 
-class HostedTool(Lenient):
+class HostedTool(Fields):
     """A tool that OpenAI's servers would run. The model does not see it."""
 
     model_config = ConfigDict(extra="allow")
@@ -102,14 +102,14 @@ ResponseTool = Annotated[
 ]
 
 
-class ChosenTool(Lenient):
+class ChosenTool(Fields):
     """The tool to call."""
 
     type: Literal["function", "custom"]
     name: str
 
 
-class AllowedTools(Lenient):
+class AllowedTools(Fields):
     """The tools from which one may be chosen."""
 
     type: Literal["allowed_tools"]
@@ -135,7 +135,7 @@ class CallableTool:
         return Tool(type="function", function=function)
 
 
-class ToolsOfResponse(Lenient):
+class ToolsOfResponse(Fields):
     """The fields by which a body says what may be called."""
 
     tools: list[ResponseTool] = Field(default_factory=list, max_length=MAX_TOOLS)
