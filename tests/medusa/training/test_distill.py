@@ -64,7 +64,7 @@ def test_answers_are_recorded_with_the_states_they_came_from(
     batch.add_run([*prompt, *first.tokens.tolist()], 0, [0], output=True)
     hidden = context.decode(batch, hidden=True).hidden
     assert hidden is not None
-    expected = hidden[len(prompt) - 1 : -1]
+    expected = hidden[len(prompt) - 1 : -1].copy()  # the buffer goes with the context
     context.close()
     difference = np.abs(first.hidden.astype(np.float32) - expected)
     assert difference.mean() < 0.1 * np.abs(expected).mean()
