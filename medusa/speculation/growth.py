@@ -124,7 +124,6 @@ class TreeGrowth:
         self._tokens: list[int] = []
         self._parents: list[int] = []
         self._depths: list[int] = []
-        self._sources: list[str] = []  # who guessed each node but the root
         self._drafts: list[list[tuple[Draft, int]]] = []  # that go on below a node, and where
         self._constraints: list[TokenConstraint | None] = []  # on what comes below a node
         self._inner: set[int] = set()
@@ -147,7 +146,6 @@ class TreeGrowth:
     def grow(self) -> None:
         """Add the next node."""
         negative_chance, _, parent, token = heapq.heappop(self._candidates)
-        self._sources.append(_guesser(self._drafts[parent], self._constraints[parent], token))
         self._n_leaves += parent in self._inner
         self._inner.add(parent)
         drafts = [
@@ -166,8 +164,13 @@ class TreeGrowth:
 
     def tree(self, n_nodes: int | None = None) -> TokenTree:
         """What has grown so far, or its first nodes beside the root."""
-        tree = TokenTree(tuple(self._tokens), tuple(self._parents), tuple(self._sources))
-        return tree if n_nodes is None else tree.first(n_nodes + 1)
+        end = None if n_nodes is None else n_nodes + 1
+        tokens, parents = tuple(self._tokens[:end]), tuple(self._parents[:end])
+        sources = (
+            _guesser(self._drafts[parent], self._constraints[parent], token)
+            for token, parent in zip(tokens[1:], parents[1:], strict=True)
+        )
+        return TokenTree(tokens, parents, tuple(sources))
 
     def _add(
         self,
