@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullErro
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.sampling.params import Breakers, SamplingParams
-from medusa.text.answers import AnswerForm
+from medusa.text.answers import AnswerForm, ReasoningMarks
 from medusa.text.chat_template import Conversation
 from medusa.text.tool_formats import HERMES
 
@@ -196,3 +197,11 @@ class FakeBackend:
         for thread in self.threads:
             thread.join()
         self.closed = True
+
+
+THINKING = AnswerForm(ReasoningMarks("<think>", "</think>"))
+
+
+def thinker(*texts: str, **fields: Any) -> FakeBackend:
+    """A backend whose one answer comes in these texts, and may begin with reasoning."""
+    return FakeBackend([Script(texts, **fields)], knows_grammars=True, form=THINKING)

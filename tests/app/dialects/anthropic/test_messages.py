@@ -9,8 +9,7 @@ from starlette.testclient import TestClient
 from app.door.config import DoorConfig
 from medusa.engine.events import FailureKind, FinishReason
 from medusa.sampling.params import SamplingParams
-from medusa.text.answers import AnswerForm, ReasoningMarks
-from tests.app.fake_backend import FakeBackend, Script
+from tests.app.fake_backend import FakeBackend, Script, thinker
 from tests.app.in_process import served
 from tests.app.over_http import get, listening, post, read_all
 
@@ -21,11 +20,6 @@ CALLS = (
     '<think>hm</think>Let me see. <tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}'
     '\n</tool_call>\n<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
 )
-THINKING = AnswerForm(ReasoningMarks("<think>", "</think>"))
-
-
-def fake(*texts: str, **fields: Any) -> FakeBackend:
-    return FakeBackend([Script(texts, **fields)], knows_grammars=True, form=THINKING)
 
 
 def ask(client: TestClient, status: int = 200, **fields: Any) -> Any:
@@ -51,7 +45,7 @@ def events(client: TestClient, **fields: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_streamed_blocks_add_up_to_those_of_the_whole_answer(size: int) -> None:
     pieces = [CALLS[at : at + size] for at in range(0, len(CALLS), size)]
-    with served(fake(*pieces)) as client:
+    with served(thinker(*pieces)) as client:
         whole = ask(client, tools=[WEATHER, CLOCK])
         told = events(client, tools=[WEATHER, CLOCK])
     assert whole["stop_reason"] == told[-2]["delta"]["stop_reason"] == "tool_use"
@@ -98,7 +92,7 @@ def test_why_an_answer_ended_is_told(script: Script, reason: str, sequence: str 
 
 
 def test_blocks_become_the_messages_of_a_template() -> None:
-    backend = fake("Yes")
+    backend = thinker("Yes")
     with served(backend) as client:
         ask(
             client,
@@ -188,7 +182,7 @@ def test_errors_have_anthropics_shape(
 
 
 def test_a_stream_that_fails_ends_with_an_error_event() -> None:
-    with served(fake("Hel", failure=FailureKind.INTERNAL)) as client:
+    with served(thinker("Hel", failure=FailureKind.INTERNAL)) as client:
         told = events(client)
     assert told[-1]["type"] == "error"
     assert told[-1]["error"]["type"] == "api_error"

@@ -12,9 +12,9 @@ from medusa.engine.events import FinishReason
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.answers import Calls
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
-from medusa.text.answers import AnswerForm, ReasoningMarks
+from medusa.text.answers import AnswerForm
 from medusa.text.tool_formats import LLAMA
-from tests.app.fake_backend import FakeBackend, Script
+from tests.app.fake_backend import THINKING, FakeBackend, Script
 from tests.app.in_process import served
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
@@ -23,7 +23,6 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PAR
 CLOCK = {"type": "function", "function": {"name": "clock", "description": "Now.", "strict": True}}
 ULM = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
 NOW = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
-THINKING = AnswerForm(ReasoningMarks("<think>", "</think>"))
 NAMED = {"type": "function", "function": {"name": "clock"}}
 
 

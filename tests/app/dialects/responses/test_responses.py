@@ -9,8 +9,7 @@ from starlette.testclient import TestClient
 from app.door.config import DoorConfig
 from medusa.engine.events import FailureKind, FinishReason
 from medusa.sampling.params import SamplingParams
-from medusa.text.answers import AnswerForm, ReasoningMarks
-from tests.app.fake_backend import FakeBackend, Script
+from tests.app.fake_backend import FakeBackend, thinker
 from tests.app.in_process import served
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -21,11 +20,6 @@ CALLS = (
     '<think>hm</think>Let me see. <tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}'
     '\n</tool_call>\n<tool_call>\n{"name": "patch", "arguments": {"input": "a\\nb"}}\n</tool_call>'
 )
-THINKING = AnswerForm(ReasoningMarks("<think>", "</think>"))
-
-
-def fake(*texts: str, **fields: Any) -> FakeBackend:
-    return FakeBackend([Script(texts, **fields)], knows_grammars=True, form=THINKING)
 
 
 def post(client: TestClient, status: int = 200, **fields: Any) -> Any:
@@ -59,7 +53,7 @@ def without_ids(value: Any) -> Any:
 def test_streamed_items_are_those_of_the_whole_answer(size: int) -> None:
     pieces = [CALLS[at : at + size] for at in range(0, len(CALLS), size)]
     tools = [WEATHER, PATCH, {"type": "web_search"}]
-    with served(fake(*pieces)) as client:
+    with served(thinker(*pieces)) as client:
         whole = post(client, tools=tools)
         told = events(client, tools=tools)
     assert [item["type"] for item in whole["output"]] == [
@@ -85,7 +79,7 @@ def test_streamed_items_are_those_of_the_whole_answer(size: int) -> None:
 
 
 def test_reasoning_is_its_own_summary_where_one_is_asked_for() -> None:
-    with served(fake(CALLS)) as client:
+    with served(thinker(CALLS)) as client:
         told = events(client, reasoning={"summary": "auto"})
     kinds = [event["type"] for event in told]
     assert "response.reasoning_summary_text.delta" in kinds
@@ -96,7 +90,7 @@ def test_reasoning_is_its_own_summary_where_one_is_asked_for() -> None:
 
 
 def test_usage_counts_the_tokens_of_reasoning_alone() -> None:
-    with served(fake("<think>hm", "</think>\n", "Yes")) as client:
+    with served(thinker("<think>hm", "</think>\n", "Yes")) as client:
         usage = post(client)["usage"]
     assert usage["output_tokens"] == len("<think>hm</think>\nYes")
     assert usage["output_tokens_details"]["reasoning_tokens"] == len("hm")
@@ -104,7 +98,7 @@ def test_usage_counts_the_tokens_of_reasoning_alone() -> None:
 
 def test_an_answer_cut_short_is_incomplete() -> None:
     cut = CALLS[: CALLS.index('lm"')]
-    with served(fake(cut, reason=FinishReason.LENGTH)) as client:
+    with served(thinker(cut, reason=FinishReason.LENGTH)) as client:
         response = post(client, tools=[WEATHER, PATCH])
         told = events(client, tools=[WEATHER, PATCH])
     assert response["status"] == "incomplete"
@@ -116,13 +110,13 @@ def test_an_answer_cut_short_is_incomplete() -> None:
 
 
 def test_an_empty_answer_is_a_message_all_the_same() -> None:
-    with served(fake("")) as client:
+    with served(thinker("")) as client:
         (message,) = post(client)["output"]
     assert message["content"][0]["text"] == ""
 
 
 def test_a_stream_that_fails_says_so_in_its_own_events() -> None:
-    with served(fake("Hel", failure=FailureKind.INTERNAL)) as client:
+    with served(thinker("Hel", failure=FailureKind.INTERNAL)) as client:
         told = events(client)
     assert [event["type"] for event in told[-2:]] == ["error", "response.failed"]
     response = told[-1]["response"]
@@ -132,7 +126,7 @@ def test_a_stream_that_fails_says_so_in_its_own_events() -> None:
 
 
 def test_items_become_the_messages_of_a_template() -> None:
-    backend = fake("Yes")
+    backend = thinker("Yes")
     items = [
         {"role": "developer", "content": "Be brief."},
         {"type": "message", "role": "user", "content": [
@@ -170,7 +164,7 @@ def test_items_become_the_messages_of_a_template() -> None:
 
 
 def test_a_model_sees_functions_of_one_text_for_custom_tools_and_no_others() -> None:
-    backend = fake("Yes")
+    backend = thinker("Yes")
     hosted = [{"type": "web_search"}, {"type": "local_shell"}, {"type": "mcp", "server_label": "x"}]
     with served(backend) as client:
         echoed = post(client, tools=[WEATHER, PATCH, *hosted])["tools"]
@@ -194,7 +188,7 @@ def test_a_model_sees_functions_of_one_text_for_custom_tools_and_no_others() -> 
 def test_tools_of_a_namespace_are_called_by_both_names() -> None:
     tools = [{"type": "namespace", "name": "mcp__sky", "description": "Up.", "tools": [WEATHER]}]
     text = '<tool_call>\n{"name": "mcp__sky__weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
-    backend = fake(text)
+    backend = thinker(text)
     with served(backend) as client:
         (call,) = post(client, tools=tools)["output"]
         post(client, tools=tools, input=[{"role": "user", "content": "Hi"}, call])
@@ -207,7 +201,7 @@ def test_a_picture_that_a_tool_found_does_not_end_the_session() -> None:
     picture = {"type": "input_image", "image_url": "data:image/png;base64,xx"}
     result = {"type": "function_call_output", "call_id": "a", "output": [picture]}
     call = {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"}
-    backend = fake("Yes")
+    backend = thinker("Yes")
     with served(backend) as client:
         post(client, input=[{"role": "user", "content": "Look."}, call, result])
         error = post(client, 400, input=[{"role": "user", "content": [picture]}])["error"]
@@ -216,7 +210,7 @@ def test_a_picture_that_a_tool_found_does_not_end_the_session() -> None:
 
 
 def test_the_oldest_turns_give_way_where_that_is_wanted() -> None:
-    backend = fake("Yes")  # a token a character, 1000 in all
+    backend = thinker("Yes")  # a token a character, 1000 in all
     turns = [{"role": "user", "content": f"{number} " + "x" * 200} for number in range(20)]
     items = [{"role": "system", "content": "Be brief."}, *turns]
     with served(backend) as client:
@@ -244,23 +238,23 @@ def test_tokens_are_chosen_as_the_server_says_unless_the_body_does() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     door = DoorConfig(max_responses=2)
-    with served(fake("Yes"), door=door) as client:
+    with served(thinker("Yes"), door=door) as client:
         ids = [post(client)["id"] for _ in range(3)]
         found = [client.get(f"/v1/responses/{each}").status_code for each in ids]
     assert found == [404, 200, 200]
-    with served(fake("Yes"), door=DoorConfig(response_memory=3000)) as client:
+    with served(thinker("Yes"), door=DoorConfig(response_memory=3000)) as client:
         ids = [post(client, input="x" * 500)["id"] for _ in range(4)]
         large = post(client, metadata={"a": "x" * 5000})["id"]
         found = [client.get(f"/v1/responses/{each}").status_code for each in [*ids, large]]
     assert found == [404, 404, 404, 200, 404] or found == [404, 404, 200, 200, 404]
-    with served(fake("Yes"), door=DoorConfig(max_responses=0)) as client:
+    with served(thinker("Yes"), door=DoorConfig(max_responses=0)) as client:
         response = post(client)
         assert response["store"] is False
         assert client.get(f"/v1/responses/{response['id']}").status_code == 404
 
 
 def test_a_conversation_is_kept_whatever_ids_a_client_gives() -> None:
-    backend = fake("Yes")
+    backend = thinker("Yes")
     said = [{"role": "user", "content": text, "id": "same"} for text in ("One", "Two")]
     with served(backend) as client:
         first = post(client, input=said)
@@ -270,7 +264,7 @@ def test_a_conversation_is_kept_whatever_ids_a_client_gives() -> None:
 
 
 def test_input_items_come_in_pages() -> None:
-    with served(fake("Yes")) as client:
+    with served(thinker("Yes")) as client:
         said = [{"role": "user", "content": str(number)} for number in range(5)]
         path = f"/v1/responses/{post(client, input=said)['id']}/input_items"
         first = client.get(path, params={"limit": 2, "order": "asc"}).json()
@@ -285,12 +279,12 @@ def test_input_items_come_in_pages() -> None:
 
 @pytest.mark.parametrize("path", ["/responses", "/v1/responses"])
 def test_the_door_speaks_as_for_other_endpoints(path: str) -> None:
-    with served(fake("Yes"), api_key="k", door=DoorConfig(max_body=1000)) as client:
+    with served(thinker("Yes"), api_key="k", door=DoorConfig(max_body=1000)) as client:
         assert client.post(path, json={"input": "Hi"}).status_code == 401
         key = {"Authorization": "Bearer k"}
         assert client.post(path, json={"input": "x" * 2000}, headers=key).status_code == 413
         assert client.post(path, json={"input": "Hi"}, headers=key).status_code == 200
-    with served(fake("Yes")) as client:
+    with served(thinker("Yes")) as client:
         error = post(client, 400, input=[{"type": "function_call", "call_id": "a", "name": "f",
                                           "arguments": "[1]"}])["error"]  # fmt: skip
     assert error["param"] == "input.0.arguments"
