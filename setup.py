@@ -14,6 +14,7 @@ from setuptools.errors import CompileError, LinkError
 SOURCES = Path("medusa/llama/kernels/csrc")
 COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
 COMMON += ["-fno-strict-aliasing"]  # the same memory is read as bytes, halves and words
+COMMON += ["-ffp-contract=off"]  # what is rounded must not depend on the compiler
 # GCC 12 takes the undefined vectors inside its own intrinsics for mistakes of ours.
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
@@ -22,13 +23,26 @@ ISA_FLAGS = {
     "avx2": AVX2,
     "avxvnni": [*AVX2, "-mavxvnni"],
     "avx512vnni": AVX512,
+    "neon": ["-march=armv8.2-a+dotprod"],
 }
 """By the last part of a source's name; the others run everywhere."""
+ISAS = {"x86_64": {"avx2", "avxvnni", "avx512vnni"}, "aarch64": {"neon"}}
+"""Instruction sets that there is code for, by `platform.machine()`."""
 
 
 def flags_for(source: Path) -> list[str]:
     """The compiler's flags for the instruction set that a source is named after."""
-    return ISA_FLAGS.get(source.stem.rpartition("_")[2], [])
+    return ISA_FLAGS.get(_named_after(source), [])
+
+
+def is_for(machine: str, source: Path) -> bool:
+    """Whether a source is compiled for a machine."""
+    isa = _named_after(source)
+    return isa not in ISA_FLAGS or isa in ISAS[machine]
+
+
+def _named_after(source: Path) -> str:
+    return source.stem.rpartition("_")[2]
 
 
 class BuildKernels(build_ext):
@@ -84,9 +98,14 @@ def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
 
 
 guard = library("libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"])
-kernels = [
-    library("kernels.libmedusa_kernels", *SOURCES.glob("*.cpp")),
-    library("kernels.libmedusa_limits", *SOURCES.glob("limits/*.cpp"), SOURCES / "cpu.cpp"),
-]
-fits = sys.platform.startswith("linux") and platform.machine() == "x86_64"
-setup(ext_modules=[guard, *kernels] if fits else [guard], cmdclass={"build_ext": BuildKernels})
+extensions = [guard]
+if sys.platform.startswith("linux") and platform.machine() in ISAS:
+    ours, limits = (
+        [source for source in folder.glob("*.cpp") if is_for(platform.machine(), source)]
+        for folder in (SOURCES, SOURCES / "limits")
+    )
+    extensions += [
+        library("kernels.libmedusa_kernels", *ours),
+        library("kernels.libmedusa_limits", *limits, SOURCES / "cpu.cpp"),
+    ]
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildKernels})

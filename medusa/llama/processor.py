@@ -11,7 +11,8 @@ def model_name() -> str:
 
 def flags() -> frozenset[str]:
     """Instruction set extensions and the like, in Linux's names; empty on other systems."""
-    return frozenset(_cpuinfo().get("flags", "").split())
+    info = _cpuinfo()
+    return frozenset(info.get("flags", info.get("Features", "")).split())
 
 
 def tiles_are_doubtful() -> bool:

@@ -4,7 +4,7 @@
     # status.active: load models with use_extra_bufts=False and flash attention enabled
 
 Everything works without them. LLAMA_MEDUSA_KERNELS=off keeps llama.cpp as it comes;
-LLAMA_MEDUSA_KERNELS_ISA=avx512vnni|avxvnni|avx2 forces an instruction set.
+LLAMA_MEDUSA_KERNELS_ISA=avx512vnni|avxvnni|avx2|neon forces an instruction set.
 docs/kernels.md explains how they work.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,23 +17,18 @@ from . import KernelStatus
 from .library import Enable, Library
 from .operations import repeated_mul_mat
 
-FEATURES = (
-    "avx2",
-    "fma",
-    "f16c",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512dq",
-    "avx512vl",
-    "avx512_vnni",
-)
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")
+FEATURES = {
+    "x86_64": ("avx2", "fma", "f16c", "avx_vnni", *_AVX512),
+    "aarch64": ("asimddp",),
+}
+"""By `platform.machine()`, in Linux's names."""
 
 
 def cpu_features() -> dict[str, bool]:
     """Instruction set extensions that our kernels ask for, and whether this processor has them."""
     flags = processor.flags()
-    return {name: name in flags for name in FEATURES}
+    return {name: name in flags for name in FEATURES.get(platform.machine(), ())}
 
 
 @dataclass(frozen=True)

@@ -63,37 +63,6 @@ struct Activations {
     }
 };
 
-INLINE int horizontal_sum(__m256i v) {
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
-    return _mm_cvtsi128_si32(s);
-}
-
-// Quantises 32 values; sums[h] is the sum of half h of the result.
-INLINE float quantize_block(const float * x, int8_t * q, int * sums) {
-    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-    __m256 v[4];
-    for (int i = 0; i < 4; i++) v[i] = _mm256_loadu_ps(x + 8 * i);
-    const __m256 a = _mm256_max_ps(_mm256_and_ps(v[0], no_sign), _mm256_and_ps(v[1], no_sign));
-    const __m256 b = _mm256_max_ps(_mm256_and_ps(v[2], no_sign), _mm256_and_ps(v[3], no_sign));
-    const __m256 ab = _mm256_max_ps(a, b);
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(ab), _mm256_extractf128_ps(ab, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    m = _mm_max_ss(m, _mm_movehdup_ps(m));
-    const float largest = _mm_cvtss_f32(m);
-    const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
-    __m256i n[4];
-    for (int i = 0; i < 4; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-    sums[0] = horizontal_sum(_mm256_add_epi32(n[0], n[1]));
-    sums[1] = horizontal_sum(_mm256_add_epi32(n[2], n[3]));
-    // Both packs work within 128-bit halves; the permutation restores the order.
-    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_storeu_si256((__m256i *) q, _mm256_permutevar8x32_epi32(bytes, order));
-    return largest / 127.0f;
-}
-
 // Quantises items [begin, end) of the columns x blocks grid into place. Padding columns count as columns of zeros.
 inline void quantize(const Activations & act, const medusa::Rows<const float> & src, int64_t begin, int64_t end) {
     const Format & f = act.format;

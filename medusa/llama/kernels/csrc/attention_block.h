@@ -58,7 +58,7 @@ public:
         const auto start_tile = [&](int64_t tile) {
             convert_keys(tile, keys);
             for (int i = 0; i < kTile; i++) {  // the passes to come read values faster than memory gives them
-                values_.template prefetch<_MM_HINT_T1>(block_.cells[tile * kTile + i]);
+                values_.prefetch(block_.cells[tile * kTile + i], prefetch_far);
             }
         };
         return visit<Together::kAll>(start_tile, [&](const Run & run) INLINE_LAMBDA {
@@ -208,7 +208,7 @@ private:
         const int32_t * next = tile + 1 < end_ ? cells + kTile : cells;
         for (int i = 0; i < kTile; i++) {
             rows[i] = kv.row(cells[i]);
-            kv.template prefetch<_MM_HINT_T0>(next[i]);
+            kv.prefetch(next[i], prefetch_near);
         }
         kv.fill_up(slot, rows);
     }

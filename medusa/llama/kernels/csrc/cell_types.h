@@ -53,31 +53,7 @@ struct F16Cells {
 
     template <class Size>
     INLINE static void largest_magnitudes(const uint8_t * const * rows, Size size, float * out) {
-        const __m256i magnitude = _mm256_set1_epi16(0x7FFF);
-        __m128i largest[kTile];  // 8 candidates each
-        for (int i = 0; i < kTile; i++) {
-            __m256i most = _mm256_setzero_si256();
-            for (int64_t d = 0; d < size; d += 16) {
-                const __m256i v = _mm256_loadu_si256((const __m256i *) (rows[i] + 2 * d));
-                most = _mm256_max_epu16(most, _mm256_and_si256(v, magnitude));
-            }
-            largest[i] = _mm_max_epu16(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
-        }
-        for (int i = 0; i < kTile; i += 8) {
-            const __m128i * v = largest + i;
-            __m128i pairs[4], fours[2];
-            for (int j = 0; j < 4; j++) {
-                pairs[j] = _mm_max_epu16(_mm_unpacklo_epi16(v[2 * j], v[2 * j + 1]),
-                                         _mm_unpackhi_epi16(v[2 * j], v[2 * j + 1]));
-            }
-            for (int j = 0; j < 2; j++) {
-                fours[j] = _mm_max_epu16(_mm_unpacklo_epi32(pairs[2 * j], pairs[2 * j + 1]),
-                                         _mm_unpackhi_epi32(pairs[2 * j], pairs[2 * j + 1]));
-            }
-            const __m128i all =
-                _mm_max_epu16(_mm_unpacklo_epi64(fours[0], fours[1]), _mm_unpackhi_epi64(fours[0], fours[1]));
-            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(all));
-        }
+        largest_halves(rows, size, out);
     }
 };
 
@@ -111,7 +87,7 @@ struct Q8_0Cells {
         for (int j = 0; j < n; j++) {
             const int64_t element = within + j * kLanes;
             const uint8_t * block = row + bytes(d) + element / kBlock * kBlockBytes;
-            out[j] = mul(set_f(_cvtsh_ss(scale(block))), load_bytes(block + 2 + element % kBlock));
+            out[j] = mul(set_f(half_to_float(scale(block))), load_bytes(block + 2 + element % kBlock));
         }
     }
 
@@ -150,8 +126,9 @@ public:
 
     const uint8_t * row(int32_t cell) const { return head_ + cell * stride_; }
 
-    template <_mm_hint hint> INLINE void prefetch(int32_t cell) const {
-        for (int64_t byte = 0; byte < Cells::bytes(size); byte += 64) _mm_prefetch(row(cell) + byte, hint);
+    // Has a cell's row fetched into the cache by a function for each of its lines.
+    template <class Fetch> INLINE void prefetch(int32_t cell, Fetch fetch) const {
+        for (int64_t byte = 0; byte < Cells::bytes(size); byte += 64) fetch(row(cell) + byte);
     }
 
     // Has rows[kTile] point to whole rows; copies are the slot's.

@@ -147,7 +147,7 @@ private:
             for (int64_t i = 0; i < block.queries; i++) all |= bits(row + i)[w];
             for (uint64_t rest = all; rest; rest &= rest - 1) *next_cell++ = int32_t(w * 64 + __builtin_ctzll(rest));
             for (int64_t i = 0; i < block.queries; i++) {
-                writers[i].append(_pext_u64(bits(row + i)[w], all), __builtin_popcountll(all));
+                writers[i].append(gather_bits(bits(row + i)[w], all), __builtin_popcountll(all));
             }
         }
         for (int64_t i = 0; i < block.queries; i++) writers[i].finish();

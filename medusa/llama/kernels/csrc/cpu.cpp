@@ -1,5 +1,20 @@
 #include "cpu.h"
 
+#ifdef __aarch64__
+
+#include <sys/auxv.h>
+
+namespace medusa {
+
+bool cpu_has(const char * isa) {
+    constexpr unsigned long kDotProducts = 1 << 20;  // HWCAP_ASIMDDP
+    return !std::strcmp(isa, "neon") && (getauxval(AT_HWCAP) & kDotProducts) != 0;
+}
+
+}  // namespace medusa
+
+#else
+
 namespace medusa {
 
 bool cpu_has(const char * isa) {
@@ -15,3 +30,5 @@ bool cpu_has(const char * isa) {
 }
 
 }  // namespace medusa
+
+#endif

@@ -6,7 +6,7 @@
 
 namespace medusa {
 
-// Whether the processor and the operating system have it: "avx512vnni", "avxvnni" or "avx2".
+// Whether the processor and the operating system have it: "avx512vnni", "avxvnni", "avx2" or "neon".
 bool cpu_has(const char * isa);
 
 // The first of the items, each code for the instruction set item->name, that this processor can run, or the one of

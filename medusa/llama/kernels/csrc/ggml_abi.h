@@ -5,6 +5,8 @@
 // self-test check at load time that the library in memory believes the same.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -61,7 +63,7 @@ struct Graph;  // opaque; read through ggml_graph_n_nodes and ggml_graph_node
 
 // Only the fields that a barrier needs. Under OpenMP ggml initialises the two counters but never uses them.
 struct ThreadPool {
-    char mutex_and_condition[88];
+    char mutex_and_condition[sizeof(pthread_mutex_t) + sizeof(pthread_cond_t)];
     Graph * graph;
     void * plan;
     int32_t n_graph;  // low 16 bits: threads in the running graph
@@ -69,8 +71,9 @@ struct ThreadPool {
     alignas(64) int32_t n_barrier_passed;
     alignas(64) int32_t current_chunk;
 };
-static_assert(offsetof(ThreadPool, n_graph) == 104 && offsetof(ThreadPool, n_barrier) == 128 &&
-              offsetof(ThreadPool, n_barrier_passed) == 192 && offsetof(ThreadPool, current_chunk) == 256);
+static_assert(offsetof(ThreadPool, n_graph) == sizeof(ThreadPool::mutex_and_condition) + 16 &&
+              offsetof(ThreadPool, n_barrier) == 128 && offsetof(ThreadPool, n_barrier_passed) == 192 &&
+              offsetof(ThreadPool, current_chunk) == 256);
 
 struct ComputeParams {
     int ith, nth;    // this thread, all threads

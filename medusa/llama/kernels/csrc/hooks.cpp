@@ -45,6 +45,14 @@ void check_pool(const ggml::ComputeParams & params) {
     if ((params.threadpool->n_graph & 0xFFFF) != params.nth) medusa::unexpected_pools++;
 }
 
+void pause_thread() {
+#ifdef __aarch64__
+    asm volatile("yield");
+#else
+    __builtin_ia32_pause();
+#endif
+}
+
 void spin_barrier(ggml::ThreadPool * pool, int n_threads) {
     constexpr int kSpins = 4096;
     const int passed = __atomic_load_n(&pool->n_barrier_passed, __ATOMIC_RELAXED);
@@ -55,7 +63,7 @@ void spin_barrier(ggml::ThreadPool * pool, int n_threads) {
     }
     for (int spins = 0; __atomic_load_n(&pool->n_barrier_passed, __ATOMIC_ACQUIRE) == passed; spins++) {
         if (spins < kSpins) {
-            __builtin_ia32_pause();
+            pause_thread();
         } else {
             sched_yield();  // another process has our partner's core
         }

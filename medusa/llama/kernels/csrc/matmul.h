@@ -160,7 +160,7 @@ struct Share {
 // the core's own miss buffers allow; then one load of each of its lines, in order, sets off the hardware's stream
 // prefetcher for what is missing. Reading 16 rows side by side, as unpacking does, never looks like a stream.
 INLINE void prefetch(const uint8_t * p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *) p + i, _MM_HINT_T1);
+    for (size_t i = 0; i < bytes; i += 64) prefetch_far(p + i);
 }
 
 INLINE void touch(const uint8_t * p, size_t bytes) {

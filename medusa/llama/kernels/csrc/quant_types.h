@@ -47,7 +47,7 @@ struct RowReader {
     // Four dwords from byte offset of each row: out[i], lane r = dword i of row r.
     INLINE void read(int offset, I32 * out) {
         #pragma GCC unroll 4
-        for (int i = 0; i < 16 * kLanes; i += 64) _mm_prefetch((const char *) ahead + i, _MM_HINT_T1);
+        for (int i = 0; i < 16 * kLanes; i += 64) prefetch_far(ahead + i);
         ahead += 16 * kLanes;
         load_transposed([&](int lane) INLINE_LAMBDA { return rows + offset + lane * stride; }, out);
     }

@@ -2,14 +2,7 @@
 // See simd_avx512.h for what each function promises.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-#define INLINE [[gnu::always_inline]] inline
-#define INLINE_LAMBDA __attribute__((always_inline))
+#include "simd_x86.h"
 
 namespace ISA_NAMESPACE {
 
@@ -100,6 +93,11 @@ INLINE I32 broadcast_dword(const char * a) {
     int32_t x;
     std::memcpy(&x, a, 4);
     return set_i(x);
+}
+
+INLINE I32 unknown(I32 v) {
+    asm volatile("" : "+v"(v));
+    return v;
 }
 
 // How many pairs of products fit an int16 lane without saturating, of count to be summed.

@@ -4,14 +4,7 @@
 // per lane and in an order that the vector width does not change: both ISAs give the same bits.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-
-#define INLINE [[gnu::always_inline]] inline
-#define INLINE_LAMBDA __attribute__((always_inline))
+#include "simd_x86.h"
 
 namespace ISA_NAMESPACE {
 
@@ -107,6 +100,12 @@ INLINE I32 broadcast_dword(const char * a) {
     int32_t x;
     std::memcpy(&x, a, 4);
     return set_i(x);
+}
+
+// v, but new for all that the compiler knows.
+INLINE I32 unknown(I32 v) {
+    asm volatile("" : "+v"(v));
+    return v;
 }
 
 // init + sum over count dwords j of w[j] (4 bytes a lane, unsigned) . a(j) (4 bytes, signed, the same in all lanes).

@@ -21,6 +21,7 @@ INSTRUCTION_SETS = {
     "avx512vnni": "avx512_vnni",
     "avxvnni": "avx_vnni",
     "avx2": "avx2",
+    "neon": "asimddp",
 }
 """Our name of each instruction set and the processor flag that it needs."""
 
@@ -39,7 +40,7 @@ def isa(request: pytest.FixtureRequest, library: Library) -> Iterator[str]:
     Afterwards the process is as `kernels.load` left it, for tests that run models.
     """
     name: str = request.param
-    if not doctor.cpu_features()[INSTRUCTION_SETS[name]]:
+    if not doctor.cpu_features().get(INSTRUCTION_SETS[name]):
         pytest.skip(f"this processor has no {name}")
     library.bind(ggml.folder(), name)
     library.enable(Enable.ALL)

@@ -11,7 +11,13 @@
 #include "../cpu.h"
 #include "limits.h"
 
+#ifdef __aarch64__
+extern const medusa::Peak peak_neon;
+constexpr const medusa::Peak * kPeaks[] = {&peak_neon};
+#else
 extern const medusa::Peak peak_avx512vnni, peak_avxvnni, peak_avx2;
+constexpr const medusa::Peak * kPeaks[] = {&peak_avx512vnni, &peak_avxvnni, &peak_avx2};
+#endif
 
 namespace {
 
@@ -55,7 +61,7 @@ extern "C" __attribute__((visibility("default"))) double medusa_limits_read_band
 // Products of integers a second of all threads together, with all operands in registers. isa: which instruction set, ""
 // for the best; 0 if the processor does not have it.
 extern "C" __attribute__((visibility("default"))) double medusa_limits_peak_products(const char * isa, int threads) {
-    const medusa::Peak * peak = medusa::choose({&peak_avx512vnni, &peak_avxvnni, &peak_avx2}, isa);
+    const medusa::Peak * peak = medusa::choose(kPeaks, isa);
     if (!peak) return 0;
     constexpr int64_t kRounds = 1000000;
     std::vector<double> rates(threads);

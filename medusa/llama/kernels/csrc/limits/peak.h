@@ -5,7 +5,7 @@
 
 namespace ISA_NAMESPACE {
 
-#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__) || defined(__aarch64__)
 constexpr int kDwords = 1, kSums = 12;  // sums wait for themselves, five cycles where two instructions start in each
 #else
 constexpr int kDwords = 8, kSums = 2;  // as many products as can be added before they are widened
@@ -19,8 +19,7 @@ inline int64_t multiply(int64_t rounds) {
     for (int j = 0; j < kDwords; j++) weights[j] = set_i(0x01020304);
     for (int i = 0; i < kSums; i++) sum[i] = set_i(i);
     const auto next_activations = [&](int) INLINE_LAMBDA {
-        asm volatile("" : "+v"(activations));  // new for all that the compiler knows: it merges no products
-        return activations;
+        return activations = unknown(activations);  // so that it merges no products
     };
     for (int64_t r = 0; r < rounds; r++) {
         #pragma GCC unroll 16
