@@ -71,7 +71,9 @@ class _Entry(ctypes.Structure):
 def check_environment() -> Path:
     """The folder with ggml if everything about this installation is as we know it."""
     if not sys.platform.startswith("linux"):
-        raise UnavailableError(f"ours take their places by Linux's loader, and this is {sys.platform}")
+        raise UnavailableError(
+            f"ours take their places by Linux's loader, and this is {sys.platform}"
+        )
     folder = ggml.folder()
     version = importlib.metadata.version("llama-cpp-python")
     if version not in SUPPORTED_VERSIONS:
