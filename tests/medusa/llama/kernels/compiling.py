@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import os
+import platform
 import runpy
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
-from .conftest import ROOT
-
+ROOT = Path(__file__).parents[4]
 FOLDER = ROOT / "medusa" / "llama" / "kernels" / "csrc"
 PROGRAM = Path(__file__).parent / "exercise.cpp"
 NOT_THIS_PROCESSOR = 2
 """What the program ends with where it is asked for an instruction set that is not there."""
 
+SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize=alignment"]
+SANITIZE += ["-fno-sanitize-recover=all", "-std=c++17", "-ffp-contract=off", "-w"]
+# ggml hands out any alignment, and the kernels read through unaligned loads.
+
 Objects = Mapping[str, str]
 """Compiled files by the names of their sources."""
+
+
+def sanitizers_work(folder: Path) -> bool:
+    """Whether a compiler and the sanitizers' libraries are here, and a processor to try."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64" or not shutil.which("g++"):
+        return False
+    (folder / "empty.cpp").write_text("int main() {}")
+    command = ["g++", *SANITIZE, "empty.cpp", "-o", "empty"]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def compiled(compiler: str, flags: Sequence[str], machine: str, folder: Path) -> Objects:

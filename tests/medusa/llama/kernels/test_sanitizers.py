@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +11,8 @@ import pytest
 
 from medusa.llama.kernels import doctor
 
-from .compiling import NOT_THIS_PROCESSOR, PROGRAM, Objects, compiled, linked
+from .compiling import NOT_THIS_PROCESSOR, PROGRAM, SANITIZE, Objects, linked
 from .conftest import INSTRUCTION_SETS
-
-SANITIZE = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize=alignment"]
-SANITIZE += ["-fno-sanitize-recover=all", "-std=c++17", "-ffp-contract=off", "-w"]
-# ggml hands out any alignment, and the kernels read through unaligned loads.
-
-
-def sanitizers_work(folder: Path) -> bool:
-    """Whether a compiler and the sanitizers' libraries are here, and a processor to try."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64" or not shutil.which("g++"):
-        return False
-    (folder / "empty.cpp").write_text("int main() {}")
-    command = ["g++", *SANITIZE, "empty.cpp", "-o", "empty"]
-    return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
-
 
 SERVE = """
 import sys
@@ -63,17 +47,9 @@ print("isa", status.isa)
 """The default model with its heads: hooks, products, attention and the heads' own graphs."""
 
 
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
-    folder = tmp_path_factory.mktemp("sanitized")
-    if not sanitizers_work(folder):
-        pytest.skip("no g++ with AddressSanitizer and UBSan for x86-64 Linux")
-    return compiled("g++", SANITIZE, "x86_64", folder)
-
-
 @pytest.mark.slow
-def test_kernels_are_clean_under_sanitizers(objects: Objects, tmp_path: Path) -> None:
-    program = linked("g++", SANITIZE, objects, tmp_path)
+def test_kernels_are_clean_under_sanitizers(sanitized: Objects, tmp_path: Path) -> None:
+    program = linked("g++", SANITIZE, sanitized, tmp_path)
     results = {}
     for isa in INSTRUCTION_SETS:
         done = subprocess.run([program, isa], capture_output=True, text=True, check=False)
@@ -86,9 +62,9 @@ def test_kernels_are_clean_under_sanitizers(objects: Objects, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_a_model_with_heads_is_clean_under_sanitizers(objects: Objects, tmp_path: Path) -> None:
+def test_a_model_with_heads_is_clean_under_sanitizers(sanitized: Objects, tmp_path: Path) -> None:
     library = tmp_path / "libmedusa_kernels.so"
-    parts = [out for stem, out in objects.items() if stem != PROGRAM.stem]
+    parts = [out for stem, out in sanitized.items() if stem != PROGRAM.stem]
     subprocess.run(["g++", *SANITIZE, "-shared", *parts, "-o", str(library), "-ldl"], check=True)
     runtimes = [
         subprocess.check_output(["g++", f"-print-file-name=lib{name}.so"], text=True).strip()
