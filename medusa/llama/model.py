@@ -1,15 +1,20 @@
 """A model: weights and vocabulary of a GGUF file."""
 
 import ctypes
+import logging
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medusa.errors import ModelLoadError
-from medusa.llama import capabilities, gguf_files, processor, runtime
+from medusa.llama import capabilities, free_memory, gguf_files, processor, runtime
 from medusa.llama.gguf_checks import check_model
+from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.vocabulary import Vocabulary
+
+
+log = logging.getLogger(__name__)
 
 
 class Model(Vocabulary):
@@ -44,10 +49,28 @@ class Model(Vocabulary):
         self.n_layer: int = llama_cpp.llama_model_n_layer(handle)
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
         self.n_params: int = llama_cpp.llama_model_n_params(handle)
+        if weights:
+            self._let_weights_be_packed()
+
+    def _let_weights_be_packed(self) -> None:
+        """Where our kernels are faster so and the copies take at most half of what is free."""
+        kernels, free = runtime.load().kernels, free_memory.of_host()
+        if not kernels.packs or kernels.library is None:
+            return
+        if free is not None and self.size_bytes > free // 2:
+            log.info("%s: no room for packed copies of its weights", self.path)
+            return
+        try:
+            kernels.library.register_model(self.handle)
+        except UnavailableError as problem:
+            log.warning("%s: no packed copies of its weights: %s", self.path, problem)
 
     def close(self) -> None:
         """Free the weights; contexts made from the model must be closed before."""
         if self.handle:
+            kernels = runtime.load().kernels
+            if kernels.library is not None:
+                kernels.library.forget(self.handle)
             self._lib.llama_model_free(self.handle)
             self.handle = None
 

@@ -17,7 +17,9 @@ constexpr int kLanes = 8;
 constexpr int kMaxTile = 4;  // 16 registers: 8 of weights, 4 of sums, the rest for work
 #ifdef __AVXVNNI__
 constexpr bool kBiasSignedWeights = true;
+constexpr bool kPacksWeights = false;
 #else
+constexpr bool kPacksWeights = true;  // unpacking takes a third of what multiplying does
 constexpr bool kBiasSignedWeights = false;  // maddubs would saturate at 255 * 127 * 2: |w| times sign(w) a instead
 #endif
 
@@ -133,6 +135,11 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     return init;
 #endif
 }
+
+// Signed bytes as 16-bit integers, and sums of products of pairs of such.
+INLINE I32 load_bytes_wide(const void * p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) p)); }
+INLINE I32 dot_wide(I32 a, I32 b) { return _mm256_madd_epi16(a, b); }
+INLINE I32 add_i(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
 
 // ---- products of floats ----
 
