@@ -6,6 +6,7 @@ from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.prediction import prediction
+from benchmarks.products import products
 from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
@@ -18,6 +19,7 @@ from benchmarks.vicuna7b import vicuna7b
 
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
 cli.command()(kernels)
+cli.command()(products)
 cli.command()(step)
 cli.command()(sampling)
 cli.command()(speculation)

@@ -13,7 +13,6 @@ from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.vocabulary import Vocabulary
 
-
 log = logging.getLogger(__name__)
 
 

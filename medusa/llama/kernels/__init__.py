@@ -5,7 +5,7 @@
 
 Everything works without them. LLAMA_MEDUSA_KERNELS=off keeps llama.cpp as it comes;
 LLAMA_MEDUSA_KERNELS_ISA=avx512vnni|avxvnni|avx2 forces an instruction set;
-LLAMA_MEDUSA_KERNELS_PACK=off keeps weights as they lie in their file where packed copies are faster.
+LLAMA_MEDUSA_KERNELS_PACK=off reads weights as they lie in their file, makes no packed copies.
 docs/kernels.md explains how they work.
 """
 

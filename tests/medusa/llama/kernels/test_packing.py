@@ -144,10 +144,11 @@ def test_a_model_is_packed_where_it_pays_and_freed_with_it(
         return logits, [float(number) for number in numbers]
 
     logits, (packed, grown, file, left) = decode("avx2")
-    assert 0.95 < packed < 1 and left == 0
-    assert grown < packed + 0.3  # with all else that a first decode takes
-    plain, (packed_plain, _, file_plain, _) = decode("avx2", "off")
+    assert 0.95 < packed < 1
+    assert left == 0
+    plain, (packed_plain, grown_plain, file_plain, _) = decode("avx2", "off")
     assert packed_plain == 0
+    assert grown - grown_plain < packed + 0.05
     assert file < file_plain - 0.8, "the file's pages are given back"
     assert logits == plain
     if doctor.cpu_features()["avx512_vnni"]:
