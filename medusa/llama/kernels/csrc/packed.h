@@ -37,13 +37,16 @@ template <class T> constexpr Format packed_format() { return {T::kHasMin, T::kGr
 
 template <class T> constexpr int kPackedColumnBytes = kColumnBytes<T> + (T::kWide ? 32 : 0);
 
+// Whether scales are unpacked in a pass of their own, and kept for all tiles of columns: where they are packed
+// themselves, registers do not hold them and the quants at once.
+template <class T> constexpr bool kKeepsScales = T::kBlocksPerSuper > 1;
+
 template <class T> struct BlockScales {
     float scale[T::kGroups][kLanes];
     float min[kLanes];  // unused without a minimum
 };
 
-// Two passes over packed blocks, since registers do not hold all of them at once: scales, kept for all tiles of
-// columns, and quants. What a sink ignores is not computed.
+// Sinks; what they ignore is not computed.
 template <class T> struct StoreScales {
     BlockScales<T> * out;
 
@@ -77,14 +80,16 @@ template <class T, int width> struct MultiplyQuants {
     const uint8_t * record;
     F32 sum[width];
 
-    template <class Quants> INLINE void operator()(int b, const Quants & w, const F32 *, F32) {
-        F32 scale[T::kGroups];
-        for (int g = 0; g < T::kGroups; g++) scale[g] = load_f(scales[b].scale[g]);
+    template <class Quants> INLINE void operator()(int b, const Quants & w, const F32 * scale, F32 min) {
         const uint8_t * const block = record + b * width * kPackedColumnBytes<T>;
         if constexpr (T::kWide) {
             multiply_wide<width>(w, scale[0], block, sum);
+        } else if constexpr (kKeepsScales<T>) {
+            F32 kept[T::kGroups];
+            for (int g = 0; g < T::kGroups; g++) kept[g] = load_f(scales[b].scale[g]);
+            multiply_block<T, width>(w, kept, T::kHasMin ? load_f(scales[b].min) : zero_f(), block, sum);
         } else {
-            multiply_block<T, width>(w, scale, T::kHasMin ? load_f(scales[b].min) : zero_f(), block, sum);
+            multiply_block<T, width>(w, scale, min, block, sum);
         }
     }
     INLINE void advance(int blocks) {
@@ -168,8 +173,10 @@ private:
                 return;
             }
         }
-        StoreScales<T> sink = {scales_};
-        unpack_packed<T>(from, count, sink);
+        if constexpr (kKeepsScales<T>) {
+            StoreScales<T> sink = {scales_};
+            unpack_packed<T>(from, count, sink);
+        }
         for (int64_t t = 0; t < tiles; t++) {
             packed_kernel<T>(act_.width(t))(from, t == 0 ? ahead : from, count, scales_, act_.record(t, block),
                                             sums(t));
@@ -181,7 +188,7 @@ private:
     const Activations & act_;
     const Share share_, next_;
     float * sums_;  // [n padded to tiles][kLanes]
-    BlockScales<T> scales_[kChunk];
+    BlockScales<T> scales_[kKeepsScales<T> ? kChunk : 1];
     PanelBlock panel_[kStoresPanel ? kChunk : 1];
 };
 

@@ -149,7 +149,7 @@ def test_a_model_is_packed_where_it_pays_and_freed_with_it(
     plain, (packed_plain, grown_plain, file_plain, _) = decode("avx2", "off")
     assert packed_plain == 0
     assert grown - grown_plain < packed + 0.05
-    assert file < file_plain - 0.8, "the file's pages are given back"
+    assert file < file_plain - 0.6, "the file's pages are given back"
     assert logits == plain
     if doctor.cpu_features()["avx512_vnni"]:
         best, (packed_best, *_) = decode("avx512vnni")
