@@ -71,7 +71,7 @@ def _rates(status: KernelStatus, kind: Kind, k: int, rows: int, threads: int) ->
 
 def _quartile(compute: Callable[[], None]) -> float:
     compute()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + 0.3
     while time.perf_counter() < end or len(times) < 8:
         start = time.perf_counter()
@@ -95,7 +95,7 @@ def _table(rates: list[Rate], title: str) -> Table:
 def products(
     json: JsonFile = None,
     markdown: MarkdownFile = None,
-    types: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(k.name for k in KINDS),
+    types: Annotated[str, typer.Option(help="Comma-separated.")] = "Q4_0,Q4_1,Q8_0,Q4_K,Q6_K",
     threads: Annotated[str, typer.Option(help="Comma-separated.")] = "1,2",
 ) -> None:
     """Time products of quantised weights alone: multiplications a second and core, t(n) / t(1)."""
@@ -104,11 +104,11 @@ def products(
         raise typer.BadParameter(f"our kernels are not active: {status.reason}")
     limits = Limits()
     cases = [
-        (Kind[name], k, rows, int(count))
-        for name in types.split(",")
+        (kind, k, rows, int(count))
+        for kind in KINDS
         for k, rows in SHAPES
         for count in threads.split(",")
-        if k % block_size(Kind[name]) == 0
+        if kind.name in types.split(",") and k % block_size(kind) == 0
     ]
     rates: list[Rate] = []
     peak = 0.0

@@ -138,30 +138,44 @@ template <class T> PackedKernel<T> packed_kernel(int width) {
 template <class T> class PackedRunner {
 public:
     PackedRunner(const MatMul & mm, const Activations & act, const Share & share, const Share & next)
-        : weights_(mm.weights), dst_(mm.dst), act_(act), share_(share), next_(next),
-          sums_(thread_scratch<float>(kSumsSlot, act.tiles() * kMaxTile * kLanes)) {}
+        : weights_(mm.weights), dst_(mm.dst), act_(act), share_(share), next_(next), columns_(act.tiles() * kMaxTile),
+          sums_(thread_scratch<float>(kSumsSlot, kTogether * columns_ * kLanes)) {}
 
-    void run(int64_t panel) {
-        const size_t start = panel * kPanel * weights_.row_bytes;
-        for (int64_t c = 0; c < padded_columns(act_); c++) store_f(sums_ + c * kLanes, zero_f());
-        for (int64_t b = 0; b < act_.blocks; b += kChunk) {
-            const int count = act_.blocks - b < kChunk ? act_.blocks - b : kChunk;
-            multiply(weights_.data + start + b / T::kBlocksPerSuper * T::kBlockBytes * kLanes, b, count);
+    // Panels [begin, end). Results of several are stored together: whole cache lines, which columns whose distance is a
+    // multiple of the page's size would drive out of L1 half written.
+    void run(int64_t begin, int64_t end) {
+        for (int64_t panel = begin; panel < end; panel += kTogether) {
+            const int count = end - panel < kTogether ? end - panel : kTogether;
+            for (int i = 0; i < count; i++) multiply(panel + i, sums_ + i * columns_ * kLanes);
+            for (int64_t c = 0; c < act_.n; c++) {
+                float * out = dst_[c] + panel * kPanel;
+                for (int i = 0; i < count; i++) store_f(out + i * kLanes, load_f(sums_ + (i * columns_ + c) * kLanes));
+            }
         }
-        for (int64_t c = 0; c < act_.n; c++) store_f(dst_[c] + panel * kPanel, load_f(sums_ + c * kLanes));
     }
 
 private:
+    static constexpr int kTogether = 2;
     static constexpr int kChunk = 64;  // blocks: their weights and what is unpacked of them stay in L1
     static constexpr size_t kAhead = 20 << 10;  // bytes: more than a chunk, whose scales are read first
     // To unpack these quants again for each tile takes longer than to store and load them.
     static constexpr bool kStoresPanel = T::kGroups == 2;
 
-    void multiply(const uint8_t * from, int64_t block, int count) {
+    // sums: [columns_][kLanes]
+    void multiply(int64_t panel, float * sums) {
+        const uint8_t * data = weights_.data + panel * kPanel * weights_.row_bytes;
+        for (int64_t c = 0; c < padded_columns(act_); c++) store_f(sums + c * kLanes, zero_f());
+        for (int64_t b = 0; b < act_.blocks; b += kChunk) {
+            const int count = act_.blocks - b < kChunk ? act_.blocks - b : kChunk;
+            multiply_chunk(data + b / T::kBlocksPerSuper * T::kBlockBytes * kLanes, b, count, sums);
+        }
+    }
+
+    void multiply_chunk(const uint8_t * from, int64_t block, int count, float * all_sums) {
         const size_t position = from - share_.begin + kAhead, size = share_.end - share_.begin;
         const uint8_t * ahead = position < size ? share_.begin + position : next_.begin + (position - size);
         const int64_t tiles = act_.tiles();
-        const auto sums = [&](int64_t tile) { return sums_ + tile * kMaxTile * kLanes; };
+        const auto sums = [&](int64_t tile) { return all_sums + tile * kMaxTile * kLanes; };
         if constexpr (kStoresPanel) {
             if (tiles > 1) {
                 prefetch(ahead, count / T::kBlocksPerSuper * T::kBlockBytes * kLanes);
@@ -187,7 +201,8 @@ private:
     const medusa::Rows<float> dst_;
     const Activations & act_;
     const Share share_, next_;
-    float * sums_;  // [n padded to tiles][kLanes]
+    const int64_t columns_;  // n padded to tiles
+    float * const sums_;  // [kTogether][columns_][kLanes]
     BlockScales<T> scales_[kKeepsScales<T> ? kChunk : 1];
     PanelBlock panel_[kStoresPanel ? kChunk : 1];
 };
@@ -199,7 +214,7 @@ void mat_mul_packed(const MatMul & mm, const Worker & worker, RunState & run, ui
     if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes);
     const Activations act = activations(mm, packed_format<T>(), worker, run, shared);
     PackedRunner<T> runner(mm, act, share, next);
-    for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p);
+    runner.run(worker.begin(panels), worker.end(panels));
 }
 
 }  // namespace ISA_NAMESPACE
