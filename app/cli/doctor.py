@@ -6,8 +6,8 @@ from rich.table import Table
 from app.settings import DoctorSettings
 
 _PACKING = (
-    "weights are copied into the kernels' order at their first use, and their pages of the file "
-    "given back (LLAMA_MEDUSA_KERNELS_PACK=off: read as they lie in their file)"
+    "a model's weights are copied into the kernels' order at their first use, and their pages of "
+    "the file given back (LLAMA_MEDUSA_KERNELS_PACK=off: read as they lie in their file)"
 )
 
 

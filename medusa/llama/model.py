@@ -52,7 +52,7 @@ class Model(Vocabulary):
             self._let_weights_be_packed()
 
     def _let_weights_be_packed(self) -> None:
-        """Where our kernels are faster so and the copies take at most half of what is free."""
+        """If our kernels run and the copies take at most half of the memory that is free."""
         kernels, free = runtime.load().kernels, free_memory.of_host()
         if not kernels.packs or kernels.library is None:
             return

@@ -42,7 +42,7 @@ class KernelStatus:
     active: bool
     isa: str = ""
     reason: str = ""  # why inactive
-    packs: bool = False  # weights are copied for them at their first use
+    packs: bool = False  # models' weights are copied for them at their first use
     replaced: tuple[str, ...] = ()  # functions of libggml-cpu that ours stand in for
     checks: tuple[Check, ...] = field(default=(), repr=False)
     library: Library | None = field(default=None, repr=False, compare=False)
@@ -89,7 +89,7 @@ def _load() -> KernelStatus:
     return KernelStatus(
         active=True,
         isa=library.isa,
-        packs=library.packs and pack == "auto",
+        packs=pack == "auto",
         replaced=REPLACED,
         checks=checks,
         library=library,

@@ -109,7 +109,6 @@ class Library:
         self._lib.medusa_kernels_register_tensor.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self._lib.medusa_kernels_forget.restype = None
         self._lib.medusa_kernels_forget.argtypes = [ctypes.c_void_p]
-        self._lib.medusa_kernels_packs.restype = ctypes.c_bool
         self._lib.medusa_kernels_packed_bytes.restype = ctypes.c_size_t
 
     def bind(self, folder: Path, isa: str = "") -> None:
@@ -132,11 +131,6 @@ class Library:
     def enable(self, what: Enable) -> None:
         """Takes effect with the next graph; not to be called while one is being computed."""
         self._lib.medusa_kernels_enable(what)
-
-    @property
-    def packs(self) -> bool:
-        """Whether the instruction set in use is faster with packed copies of weights."""
-        return bool(self._lib.medusa_kernels_packs())
 
     @property
     def packed_bytes(self) -> int:

@@ -65,7 +65,7 @@ def _mat_muls(library: Library, rng: np.random.Generator) -> list[Check]:
     ours = operations.mul_mats(weights, x, THREADS)
     called = library.mat_mul_calls == before + len(kinds)
     alone = operations.mul_mats(weights, x[n - 1 :], 1)
-    whole = {kind: rows[: m // 8 * 8] for kind, rows in weights.items()}
+    whole = {kind: rows[: m // 16 * 16] for kind, rows in weights.items()}
     packed = operations.mul_mats(whole, x, THREADS, library)
     checks = []
     for kind, theirs, product, row, copy in zip(kinds, stock, ours, alone, packed, strict=True):

@@ -113,9 +113,6 @@ EXPORT void medusa_kernels_forget(const void * owner) { medusa::forget_weights(o
 
 EXPORT size_t medusa_kernels_packed_bytes() { return medusa::packed_bytes(); }
 
-// Whether any weights are packed with the kernels in use.
-EXPORT bool medusa_kernels_packs() { return binding.kernels && binding.kernels->rows_packed_together(ggml::kQ8_0) > 0; }
-
 // Since the library was loaded.
 EXPORT uint64_t medusa_kernels_mat_mul_calls() { return medusa::mat_mul_calls; }
 EXPORT uint64_t medusa_kernels_attention_calls() { return medusa::attention_calls; }

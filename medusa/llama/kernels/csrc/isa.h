@@ -42,7 +42,7 @@ inline bool supports(ggml::Type type) {
     }
 }
 
-template <class T> constexpr bool kPacks = kPacksWeights && T::kFields.any();
+template <class T> constexpr bool kPacks = T::kFields.any();
 
 inline int rows_packed_together(ggml::Type type) {
     return supports(type) && with_type(type, [](auto t) { return kPacks<decltype(t)>; }) ? kPanel : 0;

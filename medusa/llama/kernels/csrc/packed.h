@@ -132,7 +132,7 @@ template <class T>
 using PackedKernel = void (*)(const uint8_t *, const uint8_t *, int, const BlockScales<T> *, const uint8_t *, float *);
 
 template <class T> PackedKernel<T> packed_kernel(int width) {
-    return with_width<kMaxTile>(width, [](auto w) -> PackedKernel<T> { return multiply_packed<T, w>; });
+    return with_width<T::kMostFused>(width, [](auto w) -> PackedKernel<T> { return multiply_packed<T, w>; });
 }
 
 template <class T> class PackedRunner {
@@ -156,10 +156,11 @@ public:
 
 private:
     static constexpr int kTogether = 2;
-    static constexpr int kChunk = 64;  // blocks: their weights and what is unpacked of them stay in L1
+    static constexpr int kChunk = 512 / kLanes;  // blocks: their weights and what is unpacked of them stay in L1
     static constexpr size_t kAhead = 20 << 10;  // bytes: more than a chunk, whose scales are read first
     // To unpack these quants again for each tile takes longer than to store and load them.
-    static constexpr bool kStoresPanel = T::kGroups == 2;
+    static constexpr bool kUnpacksOnce = T::kGroups == 2;
+    static constexpr bool kStoresPanel = kUnpacksOnce || T::kMostFused < kMaxTile;
 
     // sums: [columns_][kLanes]
     void multiply(int64_t panel, float * sums) {
@@ -177,7 +178,7 @@ private:
         const int64_t tiles = act_.tiles();
         const auto sums = [&](int64_t tile) { return all_sums + tile * kMaxTile * kLanes; };
         if constexpr (kStoresPanel) {
-            if (tiles > 1) {
+            if (act_.width(0) > T::kMostFused || (kUnpacksOnce && tiles > 1)) {
                 prefetch(ahead, count / T::kBlocksPerSuper * T::kBlockBytes * kLanes);
                 StorePanel<T> sink = {{panel_}};
                 unpack_packed<T>(from, count, sink);

@@ -17,9 +17,7 @@ constexpr int kLanes = 8;
 constexpr int kMaxTile = 4;  // 16 registers: 8 of weights, 4 of sums, the rest for work
 #ifdef __AVXVNNI__
 constexpr bool kBiasSignedWeights = true;
-constexpr bool kPacksWeights = false;
 #else
-constexpr bool kPacksWeights = true;  // unpacking takes a third of what multiplying does
 constexpr bool kBiasSignedWeights = false;  // maddubs would saturate at 255 * 127 * 2: |w| times sign(w) a instead
 #endif
 

@@ -17,7 +17,6 @@ namespace ISA_NAMESPACE {
 
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 16;  // activation columns that share one pass over unpacked weights
-constexpr bool kPacksWeights = false;  // products wait for memory as it is
 constexpr bool kBiasSignedWeights = true;  // dpbusd wants weights unsigned: q + 128, corrected by -128 * sum
 
 using I32 = __m512i;

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medusa.llama import ggml, kernels
+from medusa.llama import ggml
 from medusa.llama.gguf_files import Kind, block_size
 from medusa.llama.graph import Cpu, Graph
 from medusa.llama.kernels import doctor
-from medusa.llama.kernels.library import Enable, Library
+from medusa.llama.kernels.library import Library
 from medusa.llama.kernels.operations import QUANTISED, mul_mats
 
-from .conftest import run_python
+from .conftest import INSTRUCTION_SETS, run_python
 
 KEPT_AS_THEY_ARE = (Kind.Q3_K, Kind.MXFP4)
 """Whose fields fit no vector."""
-
-
-@pytest.fixture
-def avx2(library: Library) -> Iterator[Library]:
-    """The kernels that use packed copies."""
-    library.bind(ggml.folder(), "avx2")
-    library.enable(Enable.ALL)
-    yield library
-    status = kernels.load()
-    library.bind(ggml.folder(), status.isa)
-    library.enable(Enable.ALL if status.active else Enable(0))
 
 
 def _data(kind: Kind, m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,43 +30,45 @@ def _data(kind: Kind, m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda t: t.name)
 @pytest.mark.parametrize("k", [64, 320, 576, 2304], ids=str)
-def test_packed_products_are_equal_to_the_bit(avx2: Library, kind: Kind, k: int) -> None:
+def test_packed_products_are_equal_to_the_bit(
+    library: Library, isa: str, kind: Kind, k: int
+) -> None:
     for n in (1, 2, 3, 4, 5, 8, 13, 70):
         weights, x = _data(kind, 80, n, k)
         (plain,) = mul_mats({kind: weights}, x, 1)
         for threads in (1, 2):
-            assert np.array_equal(plain, mul_mats({kind: weights}, x, threads, avx2)[0])
+            assert np.array_equal(plain, mul_mats({kind: weights}, x, threads, library)[0])
 
 
-def test_extreme_quants_do_not_overflow(avx2: Library) -> None:
+def test_extreme_quants_do_not_overflow(library: Library, isa: str) -> None:
     k = 256
     weights = np.tile(np.array([0x00, 0x3C] + 32 * [0x80], np.uint8), (16, k // 32))  # d 1, q -128
     x = np.full((4, k), -1, np.float32)
-    assert np.allclose(mul_mats({Kind.Q8_0: weights}, x, 1, avx2)[0], 128 * k, rtol=1e-6)
+    assert np.allclose(mul_mats({Kind.Q8_0: weights}, x, 1, library)[0], 128 * k, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", QUANTISED, ids=lambda t: t.name)
 def test_a_copy_is_as_large_as_the_weights_and_ends_with_its_owner(
-    avx2: Library, kind: Kind
+    library: Library, isa: str, kind: Kind
 ) -> None:
     weights, x = _data(kind, 64, 2, 512)
-    before = avx2.packed_bytes
+    before = library.packed_bytes
     with closing(Cpu(2, max_constants=2)) as cpu:
         graph = Graph(cpu, max_nodes=3)
         tensor = cpu.constant(kind, weights)
         graph.output(graph.mul_mat(tensor, cpu.constant(Kind.F32, x)))
         graph.allocate()
-        avx2.register_tensor(1, tensor)
-        assert avx2.packed_bytes == before
+        library.register_tensor(1, tensor)
+        assert library.packed_bytes == before
         graph.compute()
-        assert avx2.packed_bytes - before == (0 if kind in KEPT_AS_THEY_ARE else weights.nbytes)
-        avx2.forget(2)
-        assert avx2.packed_bytes - before == (0 if kind in KEPT_AS_THEY_ARE else weights.nbytes)
-        avx2.forget(1)
-        assert avx2.packed_bytes == before
+        assert library.packed_bytes - before == (0 if kind in KEPT_AS_THEY_ARE else weights.nbytes)
+        library.forget(2)
+        assert library.packed_bytes - before == (0 if kind in KEPT_AS_THEY_ARE else weights.nbytes)
+        library.forget(1)
+        assert library.packed_bytes == before
 
 
-def test_an_address_that_is_used_again_meets_no_old_copy(avx2: Library) -> None:
+def test_an_address_that_is_used_again_meets_no_old_copy(library: Library, isa: str) -> None:
     weights, x = _data(Kind.Q4_1, 64, 2, 512)
     other = np.ascontiguousarray(weights[::-1])
     expected = [mul_mats({Kind.Q4_1: w}, x, 1)[0] for w in (weights, other)]
@@ -92,17 +82,17 @@ def test_an_address_that_is_used_again_meets_no_old_copy(avx2: Library) -> None:
             tensor = cpu.constant_in_place(Kind.Q4_1, place)
             out = graph.output(graph.mul_mat(tensor, cpu.constant(Kind.F32, x)))
             graph.allocate()
-            avx2.register_tensor(owner, tensor)
+            library.register_tensor(owner, tensor)
             graph.compute()
             assert np.array_equal(graph.array(out, result.shape, np.float32), result)
-            avx2.forget(owner)
+            library.forget(owner)
 
 
-def test_weights_that_nobody_registered_stay_as_they_are(avx2: Library) -> None:
+def test_weights_that_nobody_registered_stay_as_they_are(library: Library, isa: str) -> None:
     weights, x = _data(Kind.Q4_1, 64, 2, 512)
-    before = avx2.packed_bytes
+    before = library.packed_bytes
     mul_mats({Kind.Q4_1: weights}, x, 1)
-    assert avx2.packed_bytes == before
+    assert library.packed_bytes == before
 
 
 DECODE = """
@@ -134,7 +124,7 @@ print("".join(hashes), packed / size, grown / size, file / size, library.packed_
 """
 
 
-def test_a_model_is_packed_where_it_pays_and_freed_with_it(
+def test_a_model_is_packed_at_its_first_use_and_freed_with_it(
     library: Library, default_model: Path
 ) -> None:
     def decode(isa: str, pack: str = "auto") -> tuple[str, list[float]]:
@@ -151,7 +141,6 @@ def test_a_model_is_packed_where_it_pays_and_freed_with_it(
     assert grown - grown_plain < packed + 0.05
     assert file < file_plain - 0.6, "the file's pages are given back"
     assert logits == plain
-    if doctor.cpu_features()["avx512_vnni"]:
-        best, (packed_best, *_) = decode("avx512vnni")
-        assert packed_best == 0
-        assert best == plain
+    for isa, feature in INSTRUCTION_SETS.items():
+        if doctor.cpu_features()[feature]:
+            assert decode(isa)[0] == plain
