@@ -52,6 +52,8 @@ class ModelInfo:
     pooling: Pooling = Pooling.MEAN  # how texts become vectors
     n_embd: int = 0  # their length
     generates: bool = True  # whether it writes text
+    bos: str = ""  # what texts begin with
+    eos: str = ""  # and end with
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ class LocalBackend:
             pooling=engine.pooling,
             n_embd=model.capabilities.n_embd_out,
             generates=not model.capabilities.is_embedding,
+            bos=spell(model.pieces, [model.bos_token] if model.bos_token >= 0 else []),
+            eos=spell(model.pieces, [model.eos_token] if model.eos_token >= 0 else []),
         )
         self._threads = DeepThreads()
         loaded.grammars.prepare()  # while nobody waits

@@ -1,11 +1,13 @@
-"""POST /tokenize and /detokenize."""
+"""POST /tokenize and /detokenize, in llama-server's words and vLLM's; vLLM's GET /tokenizer_info."""
+
+from typing import ClassVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from app.backend import spell
 from app.dialects.dialect import in_words, service_of
-from app.dialects.fields import Fields
+from app.dialects.fields import Fields, Matters
 from app.dialects.openai.errors import OPENAI
 from app.hosts import DEFAULT_ALIAS
 from medusa.llama.vocabulary import check_token_ids
@@ -16,11 +18,16 @@ router = OPENAI.router()
 class TokenizeBody(Fields):
     """Text to split into tokens."""
 
+    unsupported: ClassVar[dict[str, Matters]] = {"messages": bool}
+
     content: str = ""
+    prompt: str | None = Field(None, description="The text, as vLLM calls it.")
     model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
+    add_special_tokens: bool = Field(True, description="Likewise for `prompt`.")
     parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")
     with_pieces: bool = Field(False, description="Also return each token's text.")
+    return_token_strs: bool = Field(False, description="Likewise for `prompt`.")
 
 
 class TokenPiece(BaseModel):
@@ -36,6 +43,15 @@ class Tokens(BaseModel):
     tokens: list[int] | list[TokenPiece]
 
 
+class PromptTokens(BaseModel):
+    """Token ids as vLLM tells them."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
 class DetokenizeBody(Fields):
     """Tokens to join to a text."""
 
@@ -44,21 +60,38 @@ class DetokenizeBody(Fields):
 
 
 class Content(BaseModel):
-    """The text of tokens."""
+    """The text of tokens: llama-server's name for it, and vLLM's."""
 
     content: str
+    prompt: str
 
 
-@router.post("/tokenize", response_model=Tokens, summary="Split text into tokens")
+class TokenizerInfo(BaseModel):
+    """What vLLM's clients ask about a tokenizer."""
+
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+
+
+@router.post("/tokenize", response_model=Tokens | PromptTokens, summary="Split text into tokens")
 async def tokenize(body: TokenizeBody, request: Request) -> Response:
     """Token ids of a text."""
+    in_vllms_words = body.prompt is not None
+    text = body.content if body.prompt is None else body.prompt
+    add_special = body.add_special_tokens if in_vllms_words else body.add_special
     with await service_of(request).hosts.use(body.model) as backend:
         (tokens,) = await backend.tokenize(
-            [body.content], add_special=body.add_special, parse_special=body.parse_special
+            [text], add_special=add_special, parse_special=body.parse_special
         )
-        pieces = backend.pieces
+        pieces, max_context = backend.pieces, backend.info.max_context
 
-    def answer() -> Tokens:
+    def answer() -> Tokens | PromptTokens:
+        if in_vllms_words:
+            spelt = [spell(pieces, [t]) for t in tokens] if body.return_token_strs else None
+            return PromptTokens(
+                count=len(tokens), max_model_len=max_context, tokens=tokens, token_strs=spelt
+            )
         if not body.with_pieces:
             return Tokens(tokens=tokens)
         shown = [TokenPiece(id=token, piece=_piece(pieces[token])) for token in tokens]
@@ -80,4 +113,21 @@ async def detokenize(body: DetokenizeBody, request: Request) -> Response:
     with await service_of(request).hosts.use(body.model) as backend:
         check_token_ids(body.tokens, backend.info.n_vocab, "tokens")
         pieces = backend.pieces
-    return await in_words(lambda: Content(content=spell(pieces, body.tokens)))
+
+    def answer() -> Content:
+        text = spell(pieces, body.tokens)
+        return Content(content=text, prompt=text)
+
+    return await in_words(answer)
+
+
+@router.get("/tokenizer_info", summary="Describe the tokenizer as vLLM does")
+async def tokenizer_info(request: Request, model: str = DEFAULT_ALIAS) -> TokenizerInfo:
+    """Its special tokens and the chat template; null: there is none."""
+    with await service_of(request).hosts.use(model) as backend:
+        info = backend.info
+    return TokenizerInfo(
+        bos_token=info.bos or None,
+        eos_token=info.eos or None,
+        chat_template=info.chat_template or None,
+    )
