@@ -108,7 +108,7 @@ class Output:
         self._pooler = (
             None if request.pooling is None else Pooler(request.pooling, len(request.prompt))
         )
-        self._end_logprob: float | None = None
+        self._end_logprob: TokenLogprob | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
@@ -196,7 +196,7 @@ class Output:
     def end(self, token: int, logits: np.ndarray) -> None:
         """Take over the end token, which is no part of the answer."""
         if self._request.logprobs is not None:
-            self._end_logprob = token_logprob(logits, token, 0).logprob
+            self._end_logprob = token_logprob(logits, token, self._request.logprobs)
 
     def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
         """Send what has gathered since the last call, and the end if there is a reason for it."""
