@@ -99,7 +99,7 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
             loaded = open_files(files, settings, observer, name=names[0])
             for line in describe(loaded):
                 console.print(line, highlight=False, soft_wrap=True)
-            return LocalBackend(loaded, settings.sampling)
+            return LocalBackend(loaded, settings.sampling, settings.limits)
 
         return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
 

@@ -1,7 +1,6 @@
 """Vectors of texts: the way of every dialect that has an endpoint for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -14,9 +13,6 @@ from medusa.engine.client import Generated
 from medusa.engine.pooling import Pooling, normalised
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-
-MAX_TEXTS = 2048
-"""Texts of one request; as many as OpenAI takes."""
 
 
 def check_embeds(backend: Backend, dimensions: int | None = None) -> None:
@@ -91,14 +87,3 @@ def embedding_of(generated: Generated, dimensions: int | None = None) -> np.ndar
 def n_tokens(generated: Sequence[Generated]) -> int:
     """How many tokens were read."""
     return sum(each.usage.prompt_tokens for each in generated if each.usage is not None)
-
-
-@contextmanager
-def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Tell of what is wrong by a body's names for fields of GenerationRequest."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        if error.field is not None:
-            error.field = names.get(error.field, error.field)
-        raise

@@ -10,7 +10,8 @@ from pydantic import Field, RootModel
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.fields import Matters
-from app.dialects.openai.common import MAX_LOGPROBS, GenerationBody, token_limit
+from app.dialects.limited import TopLogprobs
+from app.dialects.openai.common import GenerationBody, token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
 from app.dialects.openai.logprobs import chat_logprobs
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
@@ -34,8 +35,10 @@ class NativeFields(GenerationBody):
         name: matters for name, matters in UNSUPPORTED.items() if name != "n_probs"
     }
 
+    field_names: ClassVar[Mapping[str, str]] = {"logprobs": "n_probs"}
+
     max_tokens: int | None = Field(None, description="Also n_predict; -1: to the context limit.")
-    n_probs: int = Field(0, ge=0, le=MAX_LOGPROBS, description="Likeliest tokens to tell.")
+    n_probs: TopLogprobs = Field(0, description="Likeliest tokens to tell.")
     return_tokens: bool = False
     response_fields: list[str] = Field([], description="Only these, such as timings/prompt_n.")
 

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.fields import Fields
+from app.dialects.limited import Text
 from app.dialects.native.completion import NativeAnswer, NativeFields, NativeJob
 from app.dialects.openai.common import token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
@@ -21,16 +22,16 @@ class OtherFile(Fields):
     """A file that the model may look at."""
 
     filename: str = "tmp"
-    text: str = ""
+    text: Text = ""
 
 
 class InfillBody(NativeFields):
     """A request to fill in what stands between a prefix and a suffix."""
 
-    input_prefix: str
-    input_suffix: str
+    input_prefix: Text
+    input_suffix: Text
     input_extra: list[OtherFile] = []
-    prompt: str = Field("", description="What the middle begins with.")
+    prompt: Text = Field("", description="What the middle begins with.")
 
     @property
     def count(self) -> int:

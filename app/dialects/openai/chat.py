@@ -10,14 +10,9 @@ from pydantic import FailFast, Field, model_validator
 from app.backend import Backend
 from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
+from app.dialects.limited import TopLogprobs
 from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
-from app.dialects.openai.common import (
-    MAX_LOGPROBS,
-    GenerationBody,
-    Reason,
-    new_identity,
-    token_limit,
-)
+from app.dialects.openai.common import GenerationBody, Reason, new_identity, token_limit
 from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
@@ -43,7 +38,7 @@ class ChatBody(GenerationBody, ToolFields):
     max_tokens: int | None = Field(None, description="Older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, description="-1: up to the context limit.")
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: TopLogprobs | None = None
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
     return_drafts: bool = Field(
         False, description="Tell in `drafts` which tokens were guessed, and by whom."

@@ -13,6 +13,7 @@ from pydantic import (
 
 from app.backend import Backend
 from app.dialects.fields import Fields, Matters
+from app.dialects.limited import AtMost, Choices, Phrase
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
@@ -23,11 +24,6 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
-
-MAX_LOGPROBS = 256
-MAX_CHOICES = 64
-MAX_STOPS = 256
-MAX_STOP_LENGTH = 1000  # characters
 
 Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[FinishReason, Reason] = {
@@ -69,8 +65,8 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     unsupported: ClassVar[Mapping[str, Matters]] = UNSUPPORTED
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]] = Field([], max_length=MAX_STOPS)
+    n: Choices = 1
+    stop: Annotated[list[Phrase], AtMost("max_stops")] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
     timings_per_token: bool = Field(False, description="Tell in each chunk what it took so far.")

@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from app.backend import Backend
 from app.dialects.dialect import generate
+from app.dialects.limited import Choices, Text, TopLogprobs
 from app.dialects.openai.common import (
-    MAX_CHOICES,
-    MAX_LOGPROBS,
     REASONS,
     GenerationBody,
     Reason,
@@ -47,9 +46,9 @@ class CompletionBody(GenerationBody):
     prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
     max_tokens: int | None = Field(16, description="-1: up to the context limit.")
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    suffix: str = Field("", description="What is to come after the answer; for models with FIM.")
+    logprobs: TopLogprobs | None = None
+    best_of: Choices | None = None
+    suffix: Text = Field("", description="What is to come after the answer; for models with FIM.")
 
     @model_validator(mode="after")
     def _choices_are_consistent(self) -> Self:

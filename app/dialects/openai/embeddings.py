@@ -6,18 +6,17 @@ from typing import Literal
 import numpy as np
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from app.dialects.dialect import in_words, service_of
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_embeds,
     embedding_of,
     n_tokens,
-    renamed,
     vectors,
 )
 from app.dialects.fields import Fields
+from app.dialects.limited import checked
 from app.dialects.openai.errors import OPENAI
 from app.dialects.openai.prompts import Prompt, Prompts, read_prompts
 
@@ -41,11 +40,10 @@ class EmbeddingsBody(Fields):
 
     @field_validator("input", mode="after")
     @classmethod
-    def _not_empty(cls, value: list[Prompt]) -> list[Prompt]:
+    def _not_empty(cls, value: list[Prompt], info: ValidationInfo) -> list[Prompt]:
         if not all(value):
             raise ValueError("must not be empty, and no text of it")
-        if len(value) > MAX_TEXTS:
-            raise ValueError(f"has {len(value):,} texts; at most {MAX_TEXTS:,} are taken at once")
+        checked(value, "max_inputs", info)
         return value
 
 

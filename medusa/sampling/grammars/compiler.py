@@ -20,9 +20,6 @@ from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.constraint import GrammarConstraint
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
 
-MAX_SOURCE = 100_000
-"""Characters of the longest source that is read."""
-
 _CACHED = 64
 """Grammars that are kept compiled; a few hundred KB each."""
 
@@ -113,13 +110,7 @@ def _grammar(tokenizer: LLTokenizer, spec: GrammarSpec) -> str:
 
     Raises:
         ValueError: it cannot be read.
-        InvalidRequestError: it is too long.
     """
-    if len(spec.source) > MAX_SOURCE:
-        raise InvalidRequestError(
-            f"a {spec.kind} of {len(spec.source):,} characters is too long; at most "
-            f"{MAX_SOURCE:,} are read"
-        )
     match spec.kind:
         case GrammarKind.JSON_SCHEMA:
             # On one line, as Python's json has it: all punctuation is forced then, and a model
