@@ -33,7 +33,7 @@ def test_what_cannot_be_read_is_explained(text: str, words: str) -> None:
 def test_levels_are_counted_outside_of_texts(most: int) -> None:
     limits = RequestLimits(max_nesting=most)
     for opening, closing in (("[", "]"), ('{"a":', "}")):
-        fits = f"[{opening * (most - 1)}1{closing * (most - 1)},{'[],' * 999}\"{'[{' * 999}\"]"
+        fits = f'[{opening * (most - 1)}1{closing * (most - 1)},{"[]," * 999}"{"[{" * 999}"]'
         assert read_json(fits, limits) == from_json(fits)
         with pytest.raises(ValueError, match=f"at most {most} levels"):
             read_json(f"[{fits}]", limits)
