@@ -65,7 +65,9 @@ class LimitSettings(Settings):
             variable=True,
         ),
     ] = RequestLimits.max_grammar
-    max_tools: Annotated[int, Opt(help="Tools that an answer may call.", ge=0, variable=True)] = RequestLimits.max_tools
+    max_tools: Annotated[int, Opt(help="Tools that an answer may call.", ge=0, variable=True)] = (
+        RequestLimits.max_tools
+    )
     max_stops: Annotated[int, Opt(help="Stop strings.", ge=0, variable=True)] = (
         RequestLimits.max_stops
     )
