@@ -23,6 +23,8 @@ from app.hosts import UnknownModelError
 from app.sse import frame
 from medusa.errors import (
     ContextLengthError,
+    CostlyGrammarError,
+    CostlyTemplateError,
     EngineStoppedError,
     InvalidRequestError,
     NotNumbersError,
@@ -116,6 +118,11 @@ class OpenAI(Dialect):
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")
+            case CostlyTemplateError():
+                options = "--template-seconds or --template-memory"
+                return _limit_exceeded(f"{error} ({options})", error.field)
+            case CostlyGrammarError():
+                return _limit_exceeded(f"{error} (--grammar-work)", error.field)
             case LimitError():
                 return _limit_exceeded(str(error), error.field)
             case InvalidRequestError():

@@ -267,6 +267,20 @@ def test_conversations_and_grammars_are_limited(tiny: Path) -> None:
             assert "characters are too many; at most 300 (--max-grammar)" in message
 
 
+def test_what_a_grammar_costs_is_limited(tiny: Path) -> None:
+    config = EngineConfig(n_slots=2, n_ctx=2048, n_threads=1, draft_nodes=0)
+    properties = {f"a{i}": {"type": "string"} for i in range(100)}
+    costly = {"guided_json": {"type": "object", "properties": properties}, "max_tokens": 1}
+    for work, status in ((0.001, 400), (1.0, 200)):
+        loaded = open_model(tiny, config=config, grammar_work=work)
+        with served(LocalBackend(loaded)) as client:
+            answer = client.post(COMPLETION, json=BODIES[COMPLETION] | costly)
+            assert answer.status_code == status, answer.text
+            if status == 400:
+                message = message_of(COMPLETION, answer.json(), "guided_json")
+                assert message.endswith("(--grammar-work)")
+
+
 def test_limits_come_from_options() -> None:
     assert ServerSettings().door_config.limits == RequestLimits()
     low = dict.fromkeys(NAMES, 1000) | {"max_nesting": 8}
