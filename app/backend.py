@@ -1,5 +1,6 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,11 +8,11 @@ from typing import Protocol
 
 from app.deep_threads import DeepThreads
 from app.door.limits import RequestLimits
+from app.model_info import ModelInfo, info_of
 from medusa.engine.events import EventSink
-from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
+from medusa.engine.slot import SlotState
 from medusa.errors import InvalidRequestError
-from medusa.llama.vocabulary import FimTokens
 from medusa.loading import LoadedModel
 from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
@@ -31,28 +32,6 @@ class NotSupportedError(Exception):
 
 class NoChatTemplateError(InvalidRequestError):
     """A conversation was sent to a model without a chat template that can be used."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What clients may know of a model."""
-
-    name: str
-    max_context: int  # most tokens of one request, prompt and answer together
-    n_vocab: int
-    n_params: int
-    size_bytes: int
-    n_heads: int  # Medusa heads
-    architecture: str
-    memory: str  # how it remembers: attention, sliding windows of so many tokens, ...
-    vocabulary: str  # kind of tokenizer
-    limits: tuple[str, ...]  # what is not done for it though it is for others
-    inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
-    fim: FimTokens | None = None  # for filling in the middle
-    chat_template: str = ""
-    pooling: Pooling = Pooling.MEAN  # how texts become vectors
-    n_embd: int = 0  # their length
-    generates: bool = True  # whether it writes text
 
 
 @dataclass(frozen=True)
@@ -111,6 +90,16 @@ class Backend(Protocol):
 
     def stats(self) -> Stats:
         """How busy the backend is."""
+
+    def slots(self) -> Sequence[SlotState]:
+        """What is going on in each slot."""
+
+    async def erase(self, slot: int) -> int:
+        """Have a slot forget what it has cached, once it is idle; returns how many tokens.
+
+        Raises:
+            EngineStoppedError: the backend is closing.
+        """
 
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool
@@ -175,30 +164,13 @@ class LocalBackend:
         sampling: SamplingParams | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
-        model, engine = loaded.model, loaded.engine
+        model = loaded.model
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
         self.control_tokens: Collection[int] = model.control_tokens
-        self.sampling = sampling or SamplingParams()
+        self.info = info_of(loaded, sampling or SamplingParams())
+        self.sampling = self.info.sampling
         self._limits = limits or RequestLimits()
-        self.info = ModelInfo(
-            name=loaded.name,
-            max_context=engine.max_context,
-            n_vocab=model.n_vocab,
-            n_params=model.n_params,
-            size_bytes=model.size_bytes,
-            n_heads=loaded.heads.header.n_heads if loaded.heads else 0,
-            architecture=model.capabilities.architecture,
-            memory=model.capabilities.description,
-            vocabulary=model.capabilities.vocabulary,
-            limits=model.capabilities.limits,
-            inexact_because=engine.exactness.reasons,
-            fim=model.fim_tokens,
-            chat_template=loaded.template.source if loaded.template else "",
-            pooling=engine.pooling,
-            n_embd=model.capabilities.n_embd_out,
-            generates=not model.capabilities.is_embedding,
-        )
         self._threads = DeepThreads(self._limits.max_text * _STACK_PER_CHARACTER)
         loaded.grammars.prepare()  # while nobody waits
         self._breakers = lru_cache(maxsize=16)(
@@ -225,6 +197,14 @@ class LocalBackend:
         """See Backend."""
         engine = self.loaded.engine
         return Stats(engine.config.n_slots, engine.n_running, engine.n_waiting)
+
+    def slots(self) -> Sequence[SlotState]:
+        """See Backend."""
+        return self.loaded.engine.slots
+
+    async def erase(self, slot: int) -> int:
+        """See Backend."""
+        return await asyncio.wrap_future(self.loaded.engine.erase(slot))
 
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from fastapi import Request
 from pydantic import FailFast, Field, model_validator
@@ -11,18 +11,20 @@ from app.backend import Backend
 from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
 from app.dialects.limited import TopLogprobs
-from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
-from app.dialects.openai.common import GenerationBody, Reason, new_identity, token_limit
-from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
+from app.dialects.native.answer import NativeWriter
+from app.dialects.openai.answers import Answer, MessageDelta
+from app.dialects.openai.chat_format import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice
+from app.dialects.openai.common import GenerationBody, new_identity, token_limit
+from app.dialects.openai.drafts import DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
-from app.dialects.openai.timings import Timings
+from app.dialects.openai.timings import Progress, Timings
 from app.dialects.openai.tools import ToolFields
-from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
+from app.dialects.openai.usage import UsageBody, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
+from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
 from medusa.errors import InvalidRequestError
 from medusa.sampling.params import SamplingParams
 
@@ -109,50 +111,6 @@ class ChatBody(GenerationBody, ToolFields):
         return self.continue_final_message
 
 
-class ChatChoice(DraftsIfAsked):
-    """One answer."""
-
-    index: int
-    message: AnswerMessage
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason
-
-
-class ChatCompletion(UsageIfSet):
-    """The whole response."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    system_fingerprint: str = FINGERPRINT
-    choices: list[ChatChoice]
-    usage: UsageBody | None = None
-    timings: Timings | None = None
-
-
-class ChunkChoice(DraftsIfAsked):
-    """What a chunk adds to one answer."""
-
-    index: int
-    delta: MessageDelta
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason | None = None
-
-
-class ChatChunk(UsageIfSet):
-    """One chunk of a streamed response."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    system_fingerprint: str = FINGERPRINT
-    choices: list[ChunkChoice]
-    usage: UsageBody | None = None
-    timings: Timings | None = None
-
-
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletion,
@@ -176,6 +134,8 @@ class ChatJob:
         prediction: tuple[int, ...],
     ) -> None:
         self._body = body
+        self._backend = backend
+        self._prompt = question.prompt.text
         self._pieces = backend.pieces
         self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
@@ -226,7 +186,14 @@ class ChatJob:
             choices=choices,
             usage=self._usage(usages, [each.tokens for each in generated]),
             timings=Timings.of(usages),
+            verbose=self._in_native_words(generated[0]) if self._body.verbose else None,
         )
+
+    def _in_native_words(self, generated: Generated) -> dict[str, Any]:
+        """The first answer as /completion would have it, the prompt included."""
+        prompt = self._prompt.encode()
+        writer = NativeWriter(self._body, 0, self.requests[0], prompt, self._backend)
+        return writer.whole(generated, tokens=True)
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
@@ -239,6 +206,10 @@ class ChatJob:
         async for index, event in events:
             answer = self._answers[index]
             match event:
+                case PromptProgress():
+                    nothing = ChunkChoice(index=index, delta=MessageDelta())
+                    spent = self._body.spent_so_far(event)
+                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
                 case Delta(text=text, tokens=tokens, logprobs=entries):
                     written[index] += tokens
                     choice = ChunkChoice(
@@ -269,10 +240,18 @@ class ChatJob:
         return total_usage(usages, self._body.n, reasoning)
 
     def _frame(
-        self, *choices: ChunkChoice, usage: UsageBody | None = None, spent: Usage | None = None
+        self,
+        *choices: ChunkChoice,
+        usage: UsageBody | None = None,
+        spent: Usage | None = None,
+        progress: Progress | None = None,
     ) -> bytes:
-        timings = None if spent is None else Timings.of([spent])
-        chunk = ChatChunk(**self._identity, choices=list(choices), timings=timings)
+        chunk = ChatChunk(
+            **self._identity,
+            choices=list(choices),
+            timings=None if spent is None else Timings.of([spent]),
+            prompt_progress=progress,
+        )
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())

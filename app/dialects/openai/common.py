@@ -19,7 +19,7 @@ from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, FinishReason, Usage
+from medusa.engine.events import Delta, FinishReason, PromptProgress, Usage
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
@@ -69,6 +69,8 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     stop: Annotated[list[Phrase], AtMost("max_stops")] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
+    return_progress: bool = Field(False, description="Tell in a stream how a prompt is read.")
+    verbose: bool = Field(False, description="Also answer in llama-server's own format.")
     timings_per_token: bool = Field(False, description="Tell in each chunk what it took so far.")
     t_max_predict_ms: int = Field(
         0, description="Longest time in ms from the first token on, once a line has ended; 0: any."
@@ -112,9 +114,9 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def spent_so_far(self, delta: Delta) -> Usage | None:
-        """What an answer took up to a piece of it, if that is to be told."""
-        return delta.usage if self.timings_per_token else None
+    def spent_so_far(self, event: Delta | PromptProgress) -> Usage | None:
+        """What an answer took up to an event, if that is to be told."""
+        return event.usage if self.timings_per_token else None
 
     def request(
         self,
@@ -125,6 +127,7 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
         prediction: tuple[int, ...],
         max_tokens: int | None,
         logprobs: int | None,
+        after_sampling: bool = False,
         prompt_logprobs: int | None = None,
         constraint: Callable[[], TokenConstraint] | None = None,
         shown: frozenset[int] = frozenset(),
@@ -142,9 +145,11 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
             stop_tokens=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
             logprobs=logprobs,
+            after_sampling=after_sampling,
             prompt_logprobs=prompt_logprobs,
             constraint=constraint,
             shown=shown,
             return_drafts=return_drafts,
+            return_progress=self.return_progress and self.stream,
             prediction=prediction,
         )

@@ -28,11 +28,19 @@ from app.dialects.openai.logprobs import (
     prompt_parts,
 )
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
-from app.dialects.openai.timings import Timings
+from app.dialects.openai.timings import Progress, Timings
 from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
+from medusa.engine.events import (
+    Delta,
+    Event,
+    Finished,
+    PromptProgress,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
@@ -93,7 +101,6 @@ class Completion(UsageIfSet):
     system_fingerprint: str = FINGERPRINT
     choices: list[CompletionChoice]
     usage: UsageBody | None = None
-    timings: Timings | None = None
 
 
 @router.post(
@@ -182,6 +189,10 @@ class CompletionJob:
                 yield self._frame(CompletionChoice(text=echo, index=index))
         async for index, event in events:
             match event:
+                case PromptProgress():
+                    nothing = CompletionChoice(text="", index=index)
+                    spent = self._body.spent_so_far(event)
+                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
                 case PromptScored(logprobs=entries):
                     yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
@@ -198,10 +209,18 @@ class CompletionJob:
         yield DONE
 
     def _frame(
-        self, *choices: CompletionChoice, usage: UsageBody | None = None, spent: Usage | None = None
+        self,
+        *choices: CompletionChoice,
+        usage: UsageBody | None = None,
+        spent: Usage | None = None,
+        progress: Progress | None = None,
     ) -> bytes:
-        timings = None if spent is None else Timings.of([spent])
-        chunk = Completion(**self._identity, choices=list(choices), timings=timings)
+        chunk = Completion(
+            **self._identity,
+            choices=list(choices),
+            timings=None if spent is None else Timings.of([spent]),
+            prompt_progress=progress,
+        )
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())
