@@ -1,6 +1,6 @@
 """POST /completion: llama-server's own format for continued prompts."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastapi import Request
@@ -18,8 +18,7 @@ from app.dialects.openai.unsupported import UNSUPPORTED
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
+from medusa.engine.requests import GenerationRequest
 
 router = OPENAI.router()
 
@@ -79,28 +78,13 @@ class NativeJob:
         body: NativeFields,
         backend: Backend,
         prompts: Sequence[PromptText],
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
-        constraint: Callable[[], TokenConstraint] | None,
+        requests: Sequence[GenerationRequest],
     ) -> None:
         self._body = body
-        self.requests = [
-            body.request(
-                prompt.tokens,
-                choice,
-                sampling=sampling,
-                max_tokens=token_limit(body.max_tokens),
-                prediction=prediction,
-                logprobs=body.n_probs or None,
-                after_sampling=body.post_sampling_probs,
-                constraint=constraint,
-            )
-            for prompt in prompts
-            for choice in range(body.n)
-        ]
+        self.requests = requests
         self._writers = [
             NativeWriter(body, index, request, prompts[index // body.n].text, backend)
-            for index, request in enumerate(self.requests)
+            for index, request in enumerate(requests)
         ]
 
     @classmethod
@@ -111,10 +95,27 @@ class NativeJob:
             InvalidRequestError: one is too long, or what the answers are to look like cannot be
                 kept to.
         """
-        constraint = await body.constraint(backend)
-        prompts = await read_prompts(body.prompt, backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, prompts, sampling, prediction, constraint)
+        return await cls.of(body, backend, await read_prompts(body.prompt, backend))
+
+    @classmethod
+    async def of(
+        cls, body: NativeFields, backend: Backend, prompts: Sequence[PromptText]
+    ) -> "NativeJob":
+        """The job of going on with prompts.
+
+        Raises:
+            InvalidRequestError: what the answers are to look like cannot be kept to.
+        """
+        requests = await body.requests(
+            backend,
+            [prompt.tokens for prompt in prompts],
+            body.n,
+            constraint=await body.constraint(backend),
+            max_tokens=token_limit(body.max_tokens),
+            logprobs=body.n_probs or None,
+            after_sampling=body.post_sampling_probs,
+        )
+        return cls(body, backend, prompts, requests)
 
     def answer(self, generated: Sequence[Generated]) -> NativeAnswer:
         """See Job."""

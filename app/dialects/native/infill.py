@@ -57,7 +57,4 @@ async def _parse(body: InfillBody, backend: Backend) -> NativeJob:
     room = backend.info.max_context - 1 if limit is None else backend.info.max_context - 2 * limit
     files = [(each.filename, each.text) for each in body.input_extra]
     gap = Gap(body.input_prefix, body.input_suffix, body.prompt, files, max(1, room))
-    constraint = await body.constraint(backend)
-    prompts = [await fim_prompt(gap, backend)]
-    sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-    return NativeJob(body, backend, prompts, sampling, prediction, constraint)
+    return await NativeJob.of(body, backend, [await fim_prompt(gap, backend)])

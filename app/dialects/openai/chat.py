@@ -25,8 +25,8 @@ from app.dialects.openai.usage import UsageBody, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
@@ -130,9 +130,9 @@ class ChatJob:
         body: ChatBody,
         backend: Backend,
         question: ReadQuestion,
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
+        requests: Sequence[GenerationRequest],
     ) -> None:
+        self.requests = requests
         self._body = body
         self._backend = backend
         self._prompt = question.prompt.text
@@ -141,20 +141,6 @@ class ChatJob:
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(question.form) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
-        self.requests = [
-            body.request(
-                question.prompt.tokens,
-                choice,
-                sampling=sampling,
-                prediction=prediction,
-                max_tokens=body.token_limit,
-                logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-                constraint=question.constraint,
-                shown=question.prompt.shown,
-                return_drafts=body.return_drafts,
-            )
-            for choice in range(body.n)
-        ]
 
     @classmethod
     async def parse(cls, body: ChatBody, backend: Backend) -> "ChatJob":
@@ -165,8 +151,17 @@ class ChatJob:
                 the answer is to look like cannot be kept to.
         """
         question = await read(body.question(), backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, question, sampling, prediction)
+        requests = await body.requests(
+            backend,
+            [question.prompt.tokens],
+            body.n,
+            constraint=question.constraint,
+            max_tokens=body.token_limit,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            shown=question.prompt.shown,
+            return_drafts=body.return_drafts,
+        )
+        return cls(body, backend, question, requests)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""
