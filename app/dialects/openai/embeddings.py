@@ -15,6 +15,7 @@ from app.dialects.embedding import (
     embedding_of,
     n_tokens,
     renamed,
+    scaled,
     vectors,
 )
 from app.dialects.fields import Fields
@@ -36,6 +37,9 @@ class EmbeddingsBody(Fields):
     )
     dimensions: int | None = Field(
         None, ge=1, description="Only the first so many numbers, scaled to length 1 again."
+    )
+    embd_normalize: int = Field(
+        2, ge=0, le=100, description="Order of the norm that becomes 1; 0: 16-bit integers."
     )
     user: str | None = Field(None, description="Accepted for compatibility; not used.")
 
@@ -90,7 +94,10 @@ async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
             data=[
                 Embedding(
                     index=index,
-                    embedding=_encoded(embedding_of(each, body.dimensions), body.encoding_format),
+                    embedding=_encoded(
+                        scaled(embedding_of(each, body.dimensions), body.embd_normalize),
+                        body.encoding_format,
+                    ),
                 )
                 for index, each in enumerate(done)
             ],

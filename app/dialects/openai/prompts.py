@@ -25,7 +25,7 @@ def _prompts(value: Any) -> list[Prompt]:
 
 def _prompt(value: Any) -> Prompt:
     if isinstance(value, dict) and not value.get("multimodal_data"):
-        value = value.get("prompt_string")
+        value = value.get("prompt_string", _joined_text(value.get("content")))
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and {type(each) for each in value} <= {int, str}:
@@ -34,6 +34,18 @@ def _prompt(value: Any) -> Prompt:
         "must be a string, a list of token ids and strings, or a list of such prompts, "
         "none of them an empty list"
     )
+
+
+def _joined_text(parts: Any) -> str | None:
+    """The text of a list of parts {"type": "text", "text": ...}; None: it is something else."""
+    if not isinstance(parts, list) or not parts:
+        return None
+    texts = [
+        each.get("text") if isinstance(each, dict) and each.get("type") == "text" else None
+        for each in parts
+    ]
+    known = [text for text in texts if isinstance(text, str)]
+    return "".join(known) if len(known) == len(texts) else None
 
 
 Prompts = Annotated[
