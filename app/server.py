@@ -15,7 +15,17 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import BodyRules, UnknownFields
-from app.dialects.native import completion, infill, operations, page, prompts, props, slots, tokens
+from app.dialects.native import (
+    completion,
+    embedding,
+    infill,
+    operations,
+    page,
+    prompts,
+    props,
+    slots,
+    tokens,
+)
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
@@ -39,6 +49,7 @@ _ENDPOINTS = (
     ollama,
     models,
     completion,
+    embedding,
     infill,
     prompts,
     props,

@@ -14,6 +14,9 @@ from medusa.engine.pooling import Pooling, normalised
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 
+_INT16 = 32760.0
+_EUCLIDEAN = 2
+
 
 def check_embeds(backend: Backend, dimensions: int | None = None) -> None:
     """Ask whether a model makes embeddings, of so many dimensions at least.
@@ -82,6 +85,22 @@ def embedding_of(generated: Generated, dimensions: int | None = None) -> np.ndar
     if dimensions is None:
         return generated.embedding
     return normalised(generated.embedding[:dimensions].astype(np.float64))
+
+
+def scaled(vector: np.ndarray, norm: int) -> np.ndarray:
+    """A vector of length 1, scaled as llama-server's `embd_normalize` says: to 1 in the norm of
+    this order; 0: so that its largest number is a 16-bit integer's (`common_embd_normalize`).
+    """
+    if norm == _EUCLIDEAN:
+        return vector
+    magnitudes = np.abs(vector.astype(np.float64))
+    largest = magnitudes.max()
+    length = (
+        largest / _INT16
+        if norm == 0
+        else largest * float(((magnitudes / largest) ** norm).sum() ** (1 / norm))
+    )
+    return (vector / length).astype(np.float32)
 
 
 def n_tokens(generated: Sequence[Generated]) -> int:

@@ -232,6 +232,7 @@ class Output:
         pending, self._pending = self._pending, _Pending()
         usage = self.usage(n_generated)
         if pending.tokens or pending.text:
+            self.progressed(self.cached_tokens)
             self.progressed(len(self._request.prompt))
             self._send(
                 Delta(

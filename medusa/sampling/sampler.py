@@ -38,7 +38,7 @@ class Sampler:
         ends: tokens that end the text.
 
     Attributes:
-        drawn_from: what the newest token was drawn from; None: the likeliest was taken.
+        drawn_from: what the newest token was drawn from; None: there was no choice.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Sampler:
             return None
         if not self._is_greedy:
             self._draw(_CERTAIN)
+            self.drawn_from = None
         return forced[0]
 
     def _draw(self, candidates: Candidates) -> int:

@@ -108,6 +108,7 @@ class FakeBackend:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    busy: Sequence[SlotState] = ()
     pauses: list[bool] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     closed: bool = False
@@ -152,7 +153,7 @@ class FakeBackend:
         return Stats(slots=4, running=1, waiting=2)
 
     def slots(self) -> Sequence[SlotState]:
-        return [SlotState()] * self.info.n_slots
+        return self.busy or [SlotState()] * self.info.n_slots
 
     async def erase(self, slot: int) -> int:
         return slot

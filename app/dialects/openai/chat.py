@@ -1,8 +1,9 @@
 """POST /v1/chat/completions: answer conversations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from fastapi import Request
 from pydantic import FailFast, Field, model_validator
@@ -27,6 +28,7 @@ from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
+from medusa.text.answers import AnswerForm
 
 router = OPENAI.router()
 
@@ -42,6 +44,10 @@ class ChatBody(GenerationBody, ToolFields):
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
+    reasoning_format: Literal["auto", "deepseek", "none"] = Field(
+        "auto", description="none: reasoning stays in the content, with its marks."
+    )
+    parse_tool_calls: bool = Field(True, description="false: calls stay in the content as text.")
     return_drafts: bool = Field(
         False, description="Tell in `drafts` which tokens were guessed, and by whom."
     )
@@ -93,6 +99,12 @@ class ChatBody(GenerationBody, ToolFields):
         prefill = self.messages[-1].text
         return Question(messages[:-1], self, content, variables, prefill=prefill)
 
+    def shown(self, form: AnswerForm) -> AnswerForm:
+        """What of an answer's form is told apart from its content."""
+        if self.reasoning_format == "none":
+            form = replace(form, reasoning=None, in_reasoning=False)
+        return form if self.parse_tool_calls else replace(form, calls=None)
+
     def _continues(self) -> bool:
         """Whether the answer goes on with the last message.
 
@@ -139,7 +151,7 @@ class ChatJob:
         self._pieces = backend.pieces
         self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
-        self._answers = [Answer(question.form) for _ in range(body.n)]
+        self._answers = [Answer(body.shown(question.form)) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
 
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, ValidationInfo
+from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from app.backend import Backend
 from app.dialects.limited import checked
@@ -26,7 +26,7 @@ def _prompts(value: Any, info: ValidationInfo) -> list[Prompt]:
 
 def _prompt(value: Any, info: ValidationInfo) -> Prompt:
     if isinstance(value, dict) and not value.get("multimodal_data"):
-        value = value.get("prompt_string")
+        value = value.get("prompt_string", _joined_text(value.get("content")))
     if isinstance(value, str):
         return str(checked(value, "max_text", info))
     if isinstance(value, list) and value and {type(each) for each in value} <= {int, str}:
@@ -40,10 +40,30 @@ def _prompt(value: Any, info: ValidationInfo) -> Prompt:
     )
 
 
+def _joined_text(parts: Any) -> str | None:
+    """The text of a list of parts {"type": "text", "text": ...}; None: it is something else."""
+    if not isinstance(parts, list) or not parts:
+        return None
+    texts = [
+        each.get("text") if isinstance(each, dict) and each.get("type") == "text" else None
+        for each in parts
+    ]
+    known = [text for text in texts if isinstance(text, str)]
+    return "".join(known) if len(known) == len(texts) else None
+
+
 Prompts = Annotated[
     list[Prompt],
     PlainValidator(_prompts, json_schema_input_type=str | list[int | str | list[int | str]]),
 ]
+
+
+def _not_too_many(value: list[Prompt], info: ValidationInfo) -> Any:
+    return checked(value, "max_inputs", info)
+
+
+Inputs = Annotated[Prompts, AfterValidator(_not_too_many)]
+"""Prompts to embed."""
 
 
 @dataclass(frozen=True)

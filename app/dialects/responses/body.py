@@ -175,6 +175,8 @@ class ResponseBody(SamplingFields, ConversationBody):
     """A request to make a response."""
 
     stream: bool = False
+    return_progress: bool = Field(False, description="Tell in a stream how the input is read.")
+    timings_per_token: bool = Field(False, description="Tell in each event what it took so far.")
     store: bool = Field(True, description="Whether it is kept, to go on with.")
     background: Literal[False] = Field(False, description="True is not supported.")
     max_output_tokens: int | None = Field(None, ge=1)

@@ -27,6 +27,7 @@ Fields = dict[str, Any]
 COMPLETION, NATIVE, INFILL = "/v1/completions", "/completion", "/infill"
 CHAT, RESPONSE = "/v1/chat/completions", "/v1/responses"
 ANTHROPIC, OLLAMA, OLLAMA_PROMPT = "/v1/messages", "/api/chat", "/api/generate"
+NATIVE_EMBED = "/embedding"
 EMBED, OLLAMA_EMBED, RERANK, TOKENIZE = "/v1/embeddings", "/api/embed", "/v1/rerank", "/tokenize"
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -41,6 +42,7 @@ BODIES: Mapping[str, Fields] = {
     OLLAMA_PROMPT: {"prompt": "Hi", "stream": False},
     EMBED: {"input": "Hi"},
     OLLAMA_EMBED: {"input": "Hi"},
+    NATIVE_EMBED: {"content": "Hi"},
     RERANK: {"query": "Hi", "documents": ["a"], "model": "ranks"},
     TOKENIZE: {"content": "Hi"},
 }
@@ -104,6 +106,7 @@ CASES: Mapping[str, tuple[int, list[tuple[str, Fields, str]]]] = {
     ]),
     "max_inputs": (1, [
         (EMBED, {"input": ["a", "b"]}, "input"),
+        (NATIVE_EMBED, {"content": ["a", "b"]}, "content"),
         (OLLAMA_EMBED, {"input": ["a", "b"]}, "input"),
         (RERANK, {"documents": ["a", "b"]}, "documents"),
     ]),
@@ -122,6 +125,7 @@ CASES: Mapping[str, tuple[int, list[tuple[str, Fields, str]]]] = {
         (RERANK, {"query": LONG}, "query"),
         (RERANK, {"documents": [{"text": LONG}]}, "documents.0.text"),
         (TOKENIZE, {"content": LONG}, "content"),
+        (TOKENIZE, {"content": [1, LONG]}, "content.1"),
     ]),
     "max_tools": (1, [(p, {"tools": tools(p)}, "tools") for p in WITH_TOOLS]),
     "max_stops": (1, stops(["a", "b"])),
