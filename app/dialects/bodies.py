@@ -21,6 +21,12 @@ TextOr = Annotated[
 ]
 """A text, or a list; what is wrong with a list is told of its first part at fault."""
 
+TextOrOther = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Part, Tag("other")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "other"),
+]
+"""A text, or something else; what is wrong is told of what it is."""
+
 
 class NullsLeftOut(BaseModel):
     """Part of an answer in which what is null is not told."""

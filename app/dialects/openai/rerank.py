@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Field
 
-from app.dialects.bodies import NullsLeftOut
+from app.dialects.bodies import NullsLeftOut, TextOrOther
 from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
     check_ranks,
@@ -30,18 +30,12 @@ class Document(Fields):
     text: Text
 
 
-TextOrDocument = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Document, Tag("document")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "document"),
-]
-
-
 class RerankBody(Fields):
     """A query and what may answer it."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
     query: Text
-    documents: Annotated[list[TextOrDocument], Field(min_length=1), AtMost("max_inputs")]
+    documents: Annotated[list[TextOrOther[Document]], Field(min_length=1), AtMost("max_inputs")]
     top_n: int | None = Field(None, ge=1, description="Only the best so many; null: all.")
     return_documents: bool = Field(False, description="Tell the texts too.")
 

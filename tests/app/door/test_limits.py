@@ -237,6 +237,7 @@ def test_conversations_and_grammars_are_limited(tiny: Path) -> None:
     turns = [{"role": "user", "content": "a" * 600}, {"role": "user", "content": "b" * 600}]
     schema = {"type": "object", "properties": {"a" * 300: {"type": "string"}}}
     as_function = {"name": "f", "parameters": schema}
+    fields: Fields
     with served(LocalBackend(open_model(tiny, config=config), None, limits)) as client:
         for path, fields, param in (
             (CHAT, {"messages": turns}, "messages"),
@@ -288,5 +289,5 @@ def test_what_a_grammar_costs_is_limited(tiny: Path) -> None:
 def test_limits_come_from_options() -> None:
     assert ServerSettings().door_config.limits == RequestLimits()
     low = dict.fromkeys(NAMES, 1000) | {"max_nesting": 8}
-    assert ServerSettings(**low).limits == RequestLimits(**low)
+    assert ServerSettings.model_validate(low).limits == RequestLimits(**low)
     assert TEMPLATED == MAX_CHARACTERS
