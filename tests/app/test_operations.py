@@ -62,9 +62,10 @@ def test_tokens_in_vllms_words(server: Server, model: Model) -> None:
     assert answer["tokens"] == model.tokenize(text, add_special=True)
     assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
     assert answer["token_strs"][0] == "Gr"
-    assert answer["max_model_len"] == server.http.get("/props").json()[
-        "default_generation_settings"
-    ]["n_ctx"]
+    assert (
+        answer["max_model_len"]
+        == server.http.get("/props").json()["default_generation_settings"]["n_ctx"]
+    )
     bare = {"prompt": text, "add_special_tokens": False}
     assert server.http.post("/tokenize", json=bare).json()["tokens"] == model.tokenize(
         text, add_special=False

@@ -1,11 +1,12 @@
-"""POST /tokenize and /detokenize, in llama-server's words and vLLM's; vLLM's GET /tokenizer_info."""
+"""POST /tokenize and /detokenize, in the words of llama-server and vLLM; GET /tokenizer_info."""
 
 from typing import ClassVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from app.backend import spell
+from app.backend import Backend, spell
+from app.dialects.bodies import TextOr, TextOrOther
 from app.dialects.dialect import in_words, service_of
 from app.dialects.fields import Fields, Matters
 from app.dialects.openai.errors import OPENAI
@@ -20,7 +21,7 @@ class TokenizeBody(Fields):
 
     unsupported: ClassVar[dict[str, Matters]] = {"messages": bool}
 
-    content: str = ""
+    content: TextOr[TextOrOther[int]] = Field("", description="Also a list of ids and texts.")
     prompt: str | None = Field(None, description="The text, as vLLM calls it.")
     model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
@@ -78,12 +79,8 @@ class TokenizerInfo(BaseModel):
 async def tokenize(body: TokenizeBody, request: Request) -> Response:
     """Token ids of a text."""
     in_vllms_words = body.prompt is not None
-    text = body.content if body.prompt is None else body.prompt
-    add_special = body.add_special_tokens if in_vllms_words else body.add_special
     with await service_of(request).hosts.use(body.model) as backend:
-        (tokens,) = await backend.tokenize(
-            [text], add_special=add_special, parse_special=body.parse_special
-        )
+        tokens = await _tokens(body, backend)
         pieces, max_context = backend.pieces, backend.info.max_context
 
     def answer() -> Tokens | PromptTokens:
@@ -98,6 +95,27 @@ async def tokenize(body: TokenizeBody, request: Request) -> Response:
         return Tokens(tokens=shown)
 
     return await in_words(answer)
+
+
+async def _tokens(body: TokenizeBody, backend: Backend) -> list[int]:
+    """The tokens of its parts; what the model puts in front comes before a text that is first."""
+    content, add_special = body.content, body.add_special
+    if body.prompt is not None:
+        content, add_special = body.prompt, body.add_special_tokens
+    parts = [content] if isinstance(content, str) else content
+    ids = [part for part in parts if isinstance(part, int)]
+    check_token_ids(ids, backend.info.n_vocab, "content")
+    texts = [part for part in parts if isinstance(part, str)]
+    n_first = sum(isinstance(part, str) for part in parts[:1])
+    spelled = await backend.tokenize(
+        texts[:n_first], add_special=add_special, parse_special=body.parse_special
+    )
+    spelled += await backend.tokenize(
+        texts[n_first:], add_special=False, parse_special=body.parse_special
+    )
+    of_texts = iter(spelled)
+    lists = [[part] if isinstance(part, int) else next(of_texts) for part in parts]
+    return [token for tokens in lists for token in tokens]
 
 
 def _piece(piece: bytes) -> str | list[int]:
