@@ -93,6 +93,7 @@ class Context:
         self._embeddings = True
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
+        model.let_weights_be_packed()
 
     def close(self) -> None:
         """Free the KV cache and the compute buffers."""

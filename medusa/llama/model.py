@@ -48,11 +48,12 @@ class Model(Vocabulary):
         self.n_layer: int = llama_cpp.llama_model_n_layer(handle)
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
         self.n_params: int = llama_cpp.llama_model_n_params(handle)
-        if weights:
-            self._let_weights_be_packed()
 
-    def _let_weights_be_packed(self) -> None:
-        """If our kernels run and the copies take at most half of the memory that is free."""
+    def let_weights_be_packed(self) -> None:
+        """If our kernels run and the copies take at most half of the memory that is free.
+
+        To be called when a context has taken its memory.
+        """
         kernels, free = runtime.load().kernels, free_memory.of_host()
         if not kernels.packs or kernels.library is None:
             return

@@ -100,24 +100,26 @@ import hashlib, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 import llama_cpp
-from medusa.llama import runtime
+from medusa.llama import context, runtime
 from medusa.llama.gguf_files import Kind
 from medusa.llama.model import Model
+from medusa.llama.params import ContextParams
 from tests.medusa.llama.kernels.decoding import Context
 def resident(kind):
     found = re.search(rf"{kind}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(found[1])
 library = runtime.load().kernels.library
 model = Model(Path(sys.argv[1]))
-context = Context(SimpleNamespace(model=model.handle, threads=2, cache_type=Kind.F16))
+bare = Context(SimpleNamespace(model=model.handle, threads=2, cache_type=Kind.F16))
+context.Context(model, ContextParams(n_ctx=256, n_seq_max=1, n_batch=64, n_threads=1)).close()
 anonymous = resident("RssAnon")
 hashes = []
 for n in (1, 5, 40):
-    logits = context.decode([(100 + i, i, 0) for i in range(n)])
+    logits = bare.decode([(100 + i, i, 0) for i in range(n)])
     hashes.append(hashlib.sha256(logits.tobytes()).hexdigest())
-    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context.pointer), True)
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(bare.pointer), True)
 packed, grown, file = library.packed_bytes, resident("RssAnon") - anonymous, resident("RssFile")
-llama_cpp.llama_free(context.pointer)
+llama_cpp.llama_free(bare.pointer)
 size = model.size_bytes
 model.close()
 print("".join(hashes), packed / size, grown / size, file / size, library.packed_bytes)
