@@ -156,11 +156,10 @@ public:
 
 private:
     static constexpr int kTogether = 2;
-    static constexpr int kChunk = 512 / kLanes;  // blocks: their weights and what is unpacked of them stay in L1
+    static constexpr int kChunk = 256 / kLanes;  // blocks: their weights and what is unpacked of them stay in L1
     static constexpr size_t kAhead = 20 << 10;  // bytes: more than a chunk, whose scales are read first
-    // To unpack these quants again for each tile takes longer than to store and load them.
-    static constexpr bool kUnpacksOnce = T::kGroups == 2;
-    static constexpr bool kStoresPanel = kUnpacksOnce || T::kMostFused < kMaxTile;
+    // For more tiles, unpacking again takes longer than storing and loading what was unpacked.
+    static constexpr int kFewTiles = T::kGroups == 2 ? 1 : 4;
 
     // sums: [columns_][kLanes]
     void multiply(int64_t panel, float * sums) {
@@ -177,8 +176,8 @@ private:
         const uint8_t * ahead = position < size ? share_.begin + position : next_.begin + (position - size);
         const int64_t tiles = act_.tiles();
         const auto sums = [&](int64_t tile) { return all_sums + tile * kMaxTile * kLanes; };
-        if constexpr (kStoresPanel) {
-            if (act_.width(0) > T::kMostFused || (kUnpacksOnce && tiles > 1)) {
+        if constexpr (!T::kWide) {
+            if (act_.width(0) > T::kMostFused || tiles > kFewTiles) {
                 prefetch(ahead, count / T::kBlocksPerSuper * T::kBlockBytes * kLanes);
                 StorePanel<T> sink = {{panel_}};
                 unpack_packed<T>(from, count, sink);
@@ -205,7 +204,7 @@ private:
     const int64_t columns_;  // n padded to tiles
     float * const sums_;  // [kTogether][columns_][kLanes]
     BlockScales<T> scales_[kKeepsScales<T> ? kChunk : 1];
-    PanelBlock panel_[kStoresPanel ? kChunk : 1];
+    PanelBlock panel_[T::kWide ? 1 : kChunk];
 };
 
 template <class T>
