@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator
 
+import numpy as np
+
 from medusa.engine.cells import CellRuns
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.sequence import Sequence
@@ -73,6 +75,18 @@ class Slot:
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
         self.adapter = source.adapter
+
+    def load(self, tokens: list[int], adapter: str | None, state: np.ndarray) -> None:
+        """Hold other tokens, whose state [size] uint8 was saved.
+
+        Raises:
+            DecodeError: it cannot be loaded; no tokens are held.
+        """
+        self.reuse(0)
+        self.labels.load(state, len(tokens))
+        self.cells.extend(len(tokens))
+        self.tokens = tokens
+        self.adapter = adapter
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""

@@ -15,7 +15,8 @@ from medusa.engine.client import Generated
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.events import Failed, FailureKind
-from medusa.engine.prefix_cache import Placement, PrefixKey
+from medusa.engine.prefix_cache import Placement
+from medusa.engine.prefixes import PrefixKey
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
