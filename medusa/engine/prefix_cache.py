@@ -56,9 +56,7 @@ class PrefixCache:
         best = max(range(len(lengths)), key=lengths.__getitem__)
         return self._slots[best], lengths[best]
 
-    def place(
-        self, key: PrefixKey, n_tokens: int, *, in_ram: bool = False
-    ) -> Placement | None:
+    def place(self, key: PrefixKey, n_tokens: int, *, in_ram: bool = False) -> Placement | None:
         """Where a sequence could run, or None while there is no room. Changes nothing.
 
         Args:
@@ -88,12 +86,12 @@ class PrefixCache:
             self._restore(target, placement.victims, placement.stored)
             return
         if target is source:
-            self._give_up(target, placement.reused)
+            self.give_up(target, placement.reused)
         else:
-            self._give_up(target)
+            self.give_up(target)
             target.share(source, placement.reused)
         for victim in placement.victims:
-            self._give_up(victim)
+            self.give_up(victim)
         self.touch(source)
         self.touch(target)
 
@@ -102,17 +100,20 @@ class PrefixCache:
         for victim in self._idle_by_age():
             if self.free_cells >= cells:
                 break
-            self._give_up(victim)
+            self.give_up(victim)
         return self.free_cells >= cells
 
-    def step_back(self, slot: Slot) -> None:
-        """Take its cells from a slot whose sequence has stepped back."""
-        self._give_up(slot)
+    def give_up(self, slot: Slot, kept: int = 0) -> None:
+        """Keep the first tokens of a slot only; the prompt cache may have what is lost."""
+        key = PrefixKey(slot.adapter, slot.tokens)
+        elsewhere = [self._usable(other, key) for other in self._slots if other is not slot]
+        self._prompts.keep(slot, covered=max([kept, *elsewhere]))
+        slot.reuse(kept)
 
     def save_all(self) -> None:
         """Have the prompt cache keep what slots hold, the most recently used last."""
         for slot in sorted(self._slots, key=lambda slot: slot.last_used):
-            self._give_up(slot)
+            self.give_up(slot)
 
     def drop_spoilt(self, slot: Slot) -> None:
         """Drop an idle slot's tokens and those of idle slots that share cells with it.
@@ -130,20 +131,14 @@ class PrefixCache:
         self._ticks += 1
         slot.last_used = self._ticks
 
-    def _give_up(self, slot: Slot, kept: int = 0) -> None:
-        """Keep the first tokens of a slot only; the prompt cache may have what is lost."""
-        key = PrefixKey(slot.adapter, slot.tokens)
-        elsewhere = [self._usable(other, key) for other in self._slots if other is not slot]
-        self._prompts.keep(slot, covered=max([kept, *elsewhere]))
-        slot.reuse(kept)
-
     def _restore(self, target: Slot, victims: Sequence[Slot], stored: Stored) -> None:
         """Load a saved prompt into free cells. None of others' may be taken for it."""
+        state = self._prompts.take(stored)  # before what it is loaded in place of needs the room
         for slot in (target, *victims):
-            self._give_up(slot)
+            self.give_up(slot)
         for slot in self._slots:
             slot.labels.guard()
-        self._prompts.restore(target, stored)
+        self._prompts.restore(target, stored, state)
         self.touch(target)
 
     def _shares(self, source: Slot) -> bool:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from medusa.engine.config import HEADROOM
+from medusa.engine.drafting import cut_drafts
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
@@ -108,8 +109,9 @@ class Scheduler:
             and (slot in completing or not slot.is_prefilling)
         ]
         if self._rolls_back:
-            _cut_drafts(decoding, alone=not any(chunk.scored for chunk in chunks))
+            cut_drafts(decoding, alone=not any(chunk.scored for chunk in chunks))
         return StepPlan(
+            restored=self._prompts.take_restored(),
             prefill=tuple(chunk for chunk in chunks if not chunk.scored),
             scored=tuple(chunk for chunk in chunks if chunk.scored),
             trees=tuple(
@@ -247,7 +249,7 @@ class Scheduler:
                 break
             youngest = running.pop()
             self._waiting.appendleft(_Waiting(youngest.release()))
-            self._cache.step_back(youngest)
+            self._cache.give_up(youngest)
             self._may_admit = True
         return running
 
@@ -283,22 +285,6 @@ class Scheduler:
         slot.release()
         self._cache.touch(slot)
         self._may_admit = True
-
-
-def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
-    """Make the whole decode have as many rows of each sequence.
-
-    Else llama.cpp computes it in several pieces, in the later ones of which it may move the states
-    of the earlier ones, but not their snapshots (`llama_memory_recurrent::find_slot`).
-
-    Args:
-        slots: who decodes, with chains of guesses.
-        alone: whether the decode has no other rows.
-    """
-    n_rows = min((slot.n_rows for slot in slots), default=0) if alone else 1
-    for slot in slots:
-        if slot.draft is not None:
-            slot.draft = slot.draft.first(n_rows)
 
 
 def _missing(slot: Slot, *, scored: bool) -> int:

@@ -193,9 +193,7 @@ class Context:
             DecodeError: llama.cpp refuses it, for want of free cells or as it is of another
                 context; the sequence is empty then.
         """
-        read = self._lib.llama_state_seq_set_data(
-            self.handle, _bytes_at(state), state.nbytes, seq
-        )
+        read = self._lib.llama_state_seq_set_data(self.handle, _bytes_at(state), state.nbytes, seq)
         if read != state.nbytes:
             self.remove_sequence(seq, 0)
             raise DecodeError(f"llama.cpp could not load {state.nbytes} bytes as sequence {seq}")

@@ -40,18 +40,22 @@ class PromptCache:
         limit: bytes of RAM; 0: nothing is kept.
         max_stall: seconds a step for which saving may hold up running requests.
         disk: keeps what RAM has no room for, and what is to outlive the process.
+
+    Attributes:
+        limit: see above.
     """
 
     def __init__(
         self, rules: MemoryRules, limit: int, max_stall: float = 0.25, disk: Disk | None = None
     ) -> None:
-        self._limit = limit
+        self.limit = limit
         self._max_stall = max_stall
         self._disk = disk
         self._shelf = Shelf(rules, limit)
         self._loading: Entry | None = None
         self._speed = _FIRST_SPEED
         self._seconds_left = math.inf  # for saving in this step
+        self._restored: list[int] = []
         for entry in disk.entries() if disk is not None else ():
             if entry.size <= limit:
                 self._shelf.add(entry)
@@ -62,9 +66,19 @@ class PromptCache:
         return PromptCacheStats(len(self._shelf), self._shelf.n_bytes)
 
     @property
+    def is_reading(self) -> bool:
+        """Whether a state is read from disk for a prompt."""
+        return self._loading is not None
+
+    @property
     def is_waiting(self) -> bool:
-        """Whether a state is being read from disk and is not here yet."""
-        return self._loading is not None and self._disk is not None and not self._disk.has_results
+        """Whether nothing has come of that yet."""
+        return self.is_reading and self._disk is not None and not self._disk.has_results
+
+    def take_restored(self) -> tuple[int, ...]:
+        """Tokens of each prompt that was helped since the last call."""
+        restored, self._restored = tuple(self._restored), []
+        return restored
 
     def begin_step(self, *, busy: bool) -> bool:
         """Take in what the disk has done; whether a state has come, or will not.
@@ -86,7 +100,7 @@ class PromptCache:
             beyond: tokens of it that slots have.
             in_ram: whether it must be in RAM, or about to be.
         """
-        if not self._limit:
+        if not self.limit:
             return None
         return self._shelf.find(
             key,
@@ -116,14 +130,14 @@ class PromptCache:
             slot: its tokens are still in the KV cache.
             covered: how many of its tokens can be had from slots afterwards.
         """
-        if not self._limit or len(slot.tokens) - covered < WORTH_KEEPING:
+        if not self.limit or len(slot.tokens) - covered < WORTH_KEEPING:
             return
         key = PrefixKey(slot.adapter, slot.tokens)
         if self._shelf.covers(key):
             return
         size = slot.labels.state_bytes
         seconds = size / self._speed
-        if size > self._limit or seconds > self._seconds_left:
+        if size > self.limit or seconds > self._seconds_left:
             return
         self._shelf.make_room(size)
         began = time.perf_counter()
@@ -137,23 +151,32 @@ class PromptCache:
         self._speed += 0.3 * (size / seconds - self._speed)
         self._add(Entry(slot.adapter, np.array(slot.tokens, np.int32), size, state))
 
-    def restore(self, slot: Slot, stored: Stored) -> None:
-        """Have a slot hold what an entry saves of a prompt; nothing if that fails."""
+    def take(self, stored: Stored) -> np.ndarray:
+        """The state of an entry that is ready, [size] uint8, for a slot.
+
+        It does not take RAM here any more if the slot will hold all of it.
+        """
         entry = stored.entry
-        assert entry.state is not None
+        state = entry.state
+        assert state is not None
+        self._shelf.touch(entry)
+        if self._disk is not None and entry.path is not None:
+            self._disk.touch(entry.path)
+        if stored.usable == len(entry.tokens):
+            self._shelf.release(entry)
+        return state
+
+    def restore(self, slot: Slot, stored: Stored, state: np.ndarray) -> None:
+        """Have a slot hold what is taken of an entry; nothing if that fails."""
+        entry = stored.entry
         try:
-            slot.load(entry.tokens.tolist(), entry.adapter, entry.state)
+            slot.load(entry.tokens.tolist(), entry.adapter, state)
         except DecodeError as error:
             log.warning("a saved prompt is computed again: %s", error)
             self._drop(entry)
-            return
-        slot.reuse(stored.usable)
-        if stored.usable == len(entry.tokens):  # else the slot holds less
-            self._shelf.release(entry)
         else:
-            self._shelf.touch(entry)
-        if self._disk is not None and entry.path is not None:
-            self._disk.touch(entry.path)
+            slot.reuse(stored.usable)
+            self._restored.append(stored.usable)
 
     def close(self, seconds: float) -> None:
         """Finish writing, within so many seconds."""
@@ -181,6 +204,7 @@ class PromptCache:
                 if state is None:
                     self._drop(entry)
                 elif entry in self._shelf:
+                    self._shelf.make_room(entry.size)
                     entry.state = state
                     self._shelf.touch(entry)
             case Written(entry, path) if path is not None:

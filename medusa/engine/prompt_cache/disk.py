@@ -81,9 +81,7 @@ class Disk:
         wake: called in the thread when there are results.
     """
 
-    def __init__(
-        self, folder: Path, identity: bytes, limit: int, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, folder: Path, identity: bytes, limit: int, wake: Callable[[], None]) -> None:
         self._folder = folder
         self._identity = identity
         self._limit = limit

@@ -62,9 +62,7 @@ class Shelf:
         """RAM that states take."""
         return sum(entry.size for entry in self if entry.state is not None)
 
-    def find(
-        self, key: PrefixKey, beyond: int, allowed: Callable[[Entry], bool]
-    ) -> Stored | None:
+    def find(self, key: PrefixKey, beyond: int, allowed: Callable[[Entry], bool]) -> Stored | None:
         """The entry that saves a prompt most, if any saves more than loading it takes.
 
         Args:
@@ -73,8 +71,12 @@ class Shelf:
             allowed: whether an entry may be used now.
         """
         tokens = np.asarray(key.tokens, np.int32)
+        last = beyond + WORTH_KEEPING - 1  # of the fewest tokens that help
         best, most = None, 0.0
         for entry in self:
+            shorter = min(len(tokens), len(entry.tokens))
+            if shorter <= last or entry.tokens[last] != tokens[last]:
+                continue
             usable = self._usable(entry, key.adapter, tokens)
             gain = usable - beyond
             saved = gain - len(entry.tokens) / _COPIES
