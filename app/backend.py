@@ -56,11 +56,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Stats:
-    """How busy a backend is, in requests."""
+    """How busy a backend is, in requests, and how full its prompt cache."""
 
     slots: int
     running: int
     waiting: int
+    saved_prompts: int = 0
+    saved_bytes: int = 0  # of RAM
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,14 @@ class LocalBackend:
     def stats(self) -> Stats:
         """See Backend."""
         engine = self.loaded.engine
-        return Stats(engine.config.n_slots, engine.n_running, engine.n_waiting)
+        saved = engine.prompt_cache
+        return Stats(
+            engine.config.n_slots,
+            engine.n_running,
+            engine.n_waiting,
+            saved.texts,
+            saved.n_bytes,
+        )
 
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool

@@ -138,7 +138,7 @@ class Engine(Intake):
 
     @property
     def prompt_cache(self) -> PromptCacheStats:
-        """What is kept of texts that left the KV cache."""
+        """See Intake."""
         return self._prompts.stats
 
     def _wake(self) -> None:

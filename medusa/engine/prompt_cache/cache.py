@@ -26,10 +26,11 @@ _FIRST_SPEED = 2.0**30
 
 @dataclass(frozen=True)
 class PromptCacheStats:
-    """What is kept: texts, and bytes of their states in RAM."""
+    """What is kept: texts, and bytes of their states in RAM; of how many there may be, in words."""
 
     texts: int = 0
     n_bytes: int = 0
+    limits: str = "off"
 
 
 class PromptCache:
@@ -52,6 +53,7 @@ class PromptCache:
         self._max_stall = max_stall
         self._disk = disk
         self._shelf = Shelf(rules, limit)
+        self._limits = _in_words(limit, disk)
         self._loading: Entry | None = None
         self._speed = _FIRST_SPEED
         self._seconds_left = math.inf  # for saving in this step
@@ -63,7 +65,7 @@ class PromptCache:
     @property
     def stats(self) -> PromptCacheStats:
         """How full it is; any thread may ask."""
-        return PromptCacheStats(len(self._shelf), self._shelf.n_bytes)
+        return PromptCacheStats(len(self._shelf), self._shelf.n_bytes, self._limits)
 
     @property
     def is_reading(self) -> bool:
@@ -144,7 +146,7 @@ class PromptCache:
         try:
             state = slot.labels.save()
         except (DecodeError, MemoryError) as error:
-            log.warning("a prompt is not saved: %s", error)
+            log.warning("a prompt is not saved: %r", error)
             return
         seconds = time.perf_counter() - began
         self._seconds_left -= seconds
@@ -221,3 +223,10 @@ class PromptCache:
                         entry.path = None
                         if entry.state is None:
                             self._shelf.remove(entry)
+
+
+def _in_words(limit: int, disk: Disk | None) -> str:
+    if not limit:
+        return "off"
+    in_ram = f"up to {limit / 2**30:.1f} GiB of RAM"
+    return in_ram if disk is None else f"{in_ram}, {disk}"

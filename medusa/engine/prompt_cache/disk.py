@@ -94,6 +94,9 @@ class Disk:
         self._thread = threading.Thread(target=self._run, name="medusa-prompts", daemon=True)
         self._thread.start()
 
+    def __str__(self) -> str:
+        return f"{self._limit / 2**30:.1f} GiB in {self._folder}"
+
     @property
     def has_results(self) -> bool:
         """Whether `results` has any."""

@@ -62,14 +62,14 @@ def write(path: Path, identity: bytes, tokens: np.ndarray, state: np.ndarray) ->
     """
     text = _token_bytes(tokens)
     header = _HEADER.pack(
-        _MAGIC, identity, len(tokens), zlib.crc32(text), state.nbytes, zlib.crc32(state)
+        _MAGIC, identity, len(tokens), zlib.crc32(text), state.nbytes, zlib.crc32(state.data)
     )
     with whole_file(path) as partial:
         partial.touch(mode=0o600)
         with partial.open("wb") as file:
             file.write(header)
             file.write(text)
-            file.write(state)
+            file.write(state.data)
 
 
 def read_header(path: Path, identity: bytes) -> Header:
@@ -108,8 +108,8 @@ def read_state(path: Path, identity: bytes, tokens: np.ndarray) -> np.ndarray:
     state = np.empty(header.size, np.uint8)
     with path.open("rb") as file:
         file.seek(_HEADER.size + 4 * len(tokens))
-        n_read = file.readinto(state)
-    if n_read != header.size or zlib.crc32(state) != header.checksum:
+        n_read = file.readinto(state.data)
+    if n_read != header.size or zlib.crc32(state.data) != header.checksum:
         raise UnusableFileError("its state is damaged")
     return state
 

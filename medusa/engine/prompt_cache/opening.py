@@ -20,7 +20,7 @@ _LARGEST_DEFAULT = 8 << 30
 def open_prompt_cache(
     model: Model, config: EngineConfig, rules: MemoryRules, wake: Callable[[], None]
 ) -> PromptCache:
-    """Make it, and say how large it may become.
+    """Make it, and log how large it may become.
 
     Args:
         model: whose states are kept.
@@ -38,12 +38,5 @@ def open_prompt_cache(
         identity = state_identity(model, rules.context_params(config))
         disk = Disk(config.prompt_cache_dir, identity, config.prompt_cache_disk, wake)
     cache = PromptCache(rules, limit, config.max_stall, disk)
-    log.info(
-        "prompt cache: up to %.1f GiB of RAM%s",
-        limit / 2**30,
-        ""
-        if disk is None
-        else f", {config.prompt_cache_disk / 2**30:.1f} GiB in {config.prompt_cache_dir}, where "
-        f"{cache.stats.texts} texts are",
-    )
+    log.info("prompt cache: %s, %d texts found", cache.stats.limits, cache.stats.texts)
     return cache

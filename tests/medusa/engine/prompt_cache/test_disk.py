@@ -201,9 +201,7 @@ def test_the_oldest_files_make_room_whosever_they_are(tmp_path: Path) -> None:
     size=st.integers(0, 100),
     spare=st.integers(0, 200),
 )
-def test_no_more_files_go_than_must(
-    present: list[tuple[int, int]], size: int, spare: int
-) -> None:
+def test_no_more_files_go_than_must(present: list[tuple[int, int]], size: int, spare: int) -> None:
     folder = [FileOnDisk(Path(str(i)), *each) for i, each in enumerate(present)]
     limit = size + spare
     gone = too_many(folder, size, limit)
