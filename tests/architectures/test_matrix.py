@@ -126,9 +126,10 @@ def test_saved_prompts(
     drafter = Drafter([Oracle(turns, dice)], FixedCost(), DRAFT_NODES)
     monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
     steps: list[StepReport] = []
-    options = {"n_ctx": 512, "draft_nodes": DRAFT_NODES, "observer": steps.append}
     runs: list[Run] = []
-    with running(subject, n_slots=2, **options) as engine:
+    with running(
+        subject, n_slots=2, n_ctx=512, draft_nodes=DRAFT_NODES, observer=steps.append
+    ) as engine:
         for i in range(0, len(turns), 2):
             runs += generate(engine, [turn.request for turn in turns[i : i + 2]])
     subject.compare(turns, [run.generated for run in runs])
