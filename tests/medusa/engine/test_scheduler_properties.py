@@ -73,6 +73,9 @@ class FakeDisk(Disk):
         self.pending: list[Result] = []
         self.n_written = 0
 
+    def __str__(self) -> str:
+        return "a fake"
+
     @property
     def has_results(self) -> bool:
         return True  # that is, nobody need wait for a call to `wake`
