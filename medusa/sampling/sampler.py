@@ -2,7 +2,7 @@
 
 First the row: logit bias and penalties, what a constraint and bans rule out. Then candidates of
 it: by default temperature and filters in the order of vLLM and Hugging Face (see `Stage`). Then one
-draw of the request's own random numbers.
+draw of the request's own random numbers. What a constraint forces needs no look at the row.
 Exactly one draw is spent for each emitted token, whatever was speculated, so a seed gives the
 same text with and without drafts. What else remembers (penalties, DRY, mirostat, XTC's coin) goes
 on with each emitted token too, and with nothing else.
@@ -22,6 +22,9 @@ from medusa.sampling.history import History
 from medusa.sampling.mirostat import Mirostat
 from medusa.sampling.params import SamplingParams, Stage
 from medusa.sampling.penalties import Penalties
+
+_CERTAIN = Candidates.of(np.zeros(1, np.float32))
+"""Drawing from these chooses nothing, but all that remembers goes on."""
 
 
 class Sampler:
@@ -76,18 +79,29 @@ class Sampler:
             NothingAllowedError: the constraint and what is banned leave no token.
             NotNumbersError: the logits are none.
         """
-        row = self._adjust(logits)
-        if self._is_greedy:
-            token = int(row.argmax())
-            checked_peak(float(row[token]))
-        else:
-            token = self._draw(Candidates.of(row))
+        token = self._take_forced()
+        if token is None:
+            row = self._adjust(logits)
+            if self._is_greedy:
+                token = int(row.argmax())
+                checked_peak(float(row[token]))
+            else:
+                token = self._draw(Candidates.of(row))
         self._history.append(token)
         if self._penalties is not None:
             self._penalties.accept(token)
         if self.constraint is not None:
             self.constraint.accept(token)
         return token
+
+    def _take_forced(self) -> int | None:
+        """What the constraint leaves no choice about, if that is known and nothing forbids it."""
+        forced = self.constraint.forced() if self.constraint is not None else ()
+        if not forced or self._bans.forbid(forced[0]):
+            return None
+        if not self._is_greedy:
+            self._draw(_CERTAIN)
+        return forced[0]
 
     def _draw(self, candidates: Candidates) -> int:
         for step in self._filters:
