@@ -167,9 +167,11 @@ def _copy(model: Model, length: int, rounds: int) -> Copy:
         restore.append(loaded - saved)
     context.close()
     ratios = [a / b for a, b in zip(prefill, restore, strict=True)]
-    return Copy(
+    return Copy(  # the first round warms up
         length,
         state.nbytes / 2**20,
-        *(1000 * statistics.median(each[1:]) for each in (prefill, save, restore)),
-        statistics.median(ratios[1:]),  # the first round warms up
+        1000 * statistics.median(prefill[1:]),
+        1000 * statistics.median(save[1:]),
+        1000 * statistics.median(restore[1:]),
+        statistics.median(ratios[1:]),
     )

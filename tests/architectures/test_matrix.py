@@ -122,7 +122,7 @@ def test_saved_prompts(
     subject, dice = subject_of(name), random.Random(7)
     monkeypatch.setattr(shelf, "WORTH_KEEPING", 1)
     monkeypatch.setattr(cache, "WORTH_KEEPING", 1)
-    turns = subject.conversations(dice, round(40 * share))
+    turns = subject.conversations(dice, max(16, round(40 * share)))
     drafter = Drafter([Oracle(turns, dice)], FixedCost(), DRAFT_NODES)
     monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
     steps: list[StepReport] = []

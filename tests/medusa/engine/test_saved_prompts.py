@@ -18,11 +18,14 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import DecodeError
 from medusa.llama.context import Context
 from medusa.llama.model import Model
+from medusa.speculation.cost import FixedCost
+from medusa.speculation.heads.loading import load_heads
 from tests.app.tiny_model import write_tiny_model
-from tests.conftest import Run, generate
+from tests.conftest import THREADS, Run, generate
 from tests.medusa.engine.conftest import GREEDY, wait_until
 
 TEXTS = [[text, *random.Random(text).choices(range(256), k=399)] for text in range(6)]
+CONVERSATIONS = [f"{topic} is a thing of which much can be said. " * 8 for topic in ("Tea", "Rain")]
 GIB = 1 << 30
 Engines = Callable[..., Engine]
 
@@ -52,9 +55,9 @@ def engines(tiny: Model) -> Iterator[Engines]:
         yield make
 
 
-def ask(engine: Engine, text: Sequence[int]) -> Run:
+def ask(engine: Engine, text: Sequence[int], max_tokens: int = 8) -> Run:
     request = GenerationRequest(
-        tuple(text), GREEDY, max_tokens=8, ignore_eos=True, logprobs=5, record_hidden=True
+        tuple(text), GREEDY, max_tokens=max_tokens, ignore_eos=True, logprobs=5, record_hidden=True
     )
     (run,) = generate(engine, [request])
     wait_until(lambda: engine.n_running == 0)
@@ -69,7 +72,8 @@ def assert_same(run: Run, expected: Run) -> None:
     """Tokens, log probabilities and hidden states, to the bit."""
     assert run.tokens == expected.tokens
     assert run.generated.logprobs == expected.generated.logprobs
-    assert np.array_equal(run.generated.hidden, expected.generated.hidden)
+    hidden, wanted = (np.concatenate(each.generated.hidden) for each in (run, expected))
+    assert np.array_equal(hidden, wanted)
 
 
 @pytest.mark.parametrize("draft_nodes", [0, 8])
@@ -252,3 +256,25 @@ class TestOnDisk:
             engine.close()
         assert threading.active_count() == before
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_heads_guess_after_a_restore_as_if_nothing_had_happened(
+    model: Model, heads_path: Path
+) -> None:
+    """They read the hidden state of the newest token, which is computed after what is restored."""
+    heads = load_heads(heads_path, model, THREADS)
+    prompts = [model.tokenize(text, add_special=True) for text in CONVERSATIONS]
+    runs: dict[int, list[Run]] = {}
+    for ram in (0, GIB):
+        config = EngineConfig(
+            n_slots=1, n_ctx=1024, n_threads=THREADS, cost=FixedCost(), prompt_cache_ram=ram
+        )
+        engine = Engine(model, heads, config)
+        runs[ram] = [ask(engine, prompt, max_tokens=24) for prompt in [*prompts, *prompts]]
+        engine.close()
+    again = slice(len(prompts), None)
+    for run, prompt in zip(runs[GIB][again], prompts, strict=True):
+        assert cached(run) == len(prompt) - 1
+    for run, expected in zip(runs[GIB], runs[0], strict=True):
+        assert_same(run, expected)
+        assert run.finished.usage.accepted_drafts == expected.finished.usage.accepted_drafts
