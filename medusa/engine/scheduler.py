@@ -51,6 +51,8 @@ class Scheduler:
         prompts: PromptCache | None = None,
     ) -> None:
         self.slots = slots
+        for index, slot in enumerate(slots):
+            slot.index = index
         self._rolls_back = rules.rollback > 0
         self._waits = rules.can_share and rules.can_truncate
         self._prompts = prompts or PromptCache(rules, limit=0)
@@ -150,6 +152,14 @@ class Scheduler:
     def save_all(self) -> None:
         """Have the prompt cache keep what all slots hold; nothing runs after that."""
         self._cache.save_all()
+
+    def erase(self, index: int) -> int:
+        """Forget the cached tokens of an idle slot; returns how many there were."""
+        slot = self.slots[index]
+        n_tokens = len(slot.tokens)
+        slot.reuse(0)
+        self._may_admit = True
+        return n_tokens
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.
