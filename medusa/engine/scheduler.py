@@ -280,7 +280,7 @@ class Scheduler:
         chunks = []
         for scored, slots in kinds.items():
             budget = self._pacer.budget(others_decode=others_decode, scored=scored, part=part)
-            missing = [_missing(slot, scored=scored) for slot in slots]
+            missing = [slot.missing(scored=scored) for slot in slots]
             for slot, share in zip(slots, share_prefill(missing, budget), strict=True):
                 if share:
                     start = len(slot.tokens)
@@ -295,10 +295,3 @@ class Scheduler:
         slot.release()
         self._cache.touch(slot)
         self._may_admit = True
-
-
-def _missing(slot: Slot, *, scored: bool) -> int:
-    """Tokens to prefill next, of one kind."""
-    sequence = slot.sequence
-    end = sequence.n_prefill if scored else sequence.n_reusable
-    return end - len(slot.tokens)

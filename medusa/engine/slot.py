@@ -84,6 +84,11 @@ class Slot:
         """What the next decode verifies; its root is the sequence's newest token."""
         return self.draft or TokenTree.root_only(self.sequence.tokens[-1])
 
+    def missing(self, *, scored: bool) -> int:
+        """Tokens to prefill next: those whose outputs are wanted, or those before them."""
+        end = self.sequence.n_prefill if scored else self.sequence.n_reusable
+        return end - len(self.tokens)
+
     def reuse(self, length: int) -> None:
         """Keep the first `length` cached tokens only."""
         if length < len(self.tokens):
