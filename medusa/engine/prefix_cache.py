@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from medusa.engine.cells import CellRuns, distinct
 from medusa.engine.memory import MemoryRules
 from medusa.engine.slot import Slot
+from medusa.llama.adapters import AdapterSet
 
 
 @dataclass(frozen=True)
 class PrefixKey:
     """What cached cells must have been computed from to be good for a sequence."""
 
-    adapter: str | None
+    adapters: AdapterSet
     tokens: list[int]
 
 
@@ -123,7 +124,7 @@ class PrefixCache:
     def _usable(self, slot: Slot, key: PrefixKey) -> int:
         """How much of a prefix can be had from a slot."""
         rules = self._rules
-        if slot.adapter != key.adapter or not (slot.is_idle or self._shares(slot)):
+        if slot.adapters != key.adapters or not (slot.is_idle or self._shares(slot)):
             return 0
         common = common_prefix(slot.tokens, key.tokens)
         first = slot.labels.first_position if rules.window and common else 0

@@ -5,20 +5,21 @@ from collections.abc import Collection, Iterator
 from medusa.engine.cells import CellRuns
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.sequence import Sequence
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
 
 
 class Slot:
     """A place for one running sequence. Its KV cells outlive the sequence, for prefix reuse.
 
-    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`.
+    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapters`.
     """
 
     def __init__(self, labels: SlotLabels) -> None:
         self.labels = labels
         self.tokens: list[int] = []
         self.cells = CellRuns()
-        self.adapter: str | None = None
+        self.adapters: AdapterSet = ()
         self.draft: TokenTree | None = None  # guesses for the next decode, if there are any
         self.last_used = 0  # the prefix cache's clock
         self._sequence: Sequence | None = None
@@ -72,7 +73,7 @@ class Slot:
         self.labels.share_prefix(source.labels, length)
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
-        self.adapter = source.adapter
+        self.adapters = source.adapters
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""
@@ -80,7 +81,7 @@ class Slot:
         assert self.tokens == sequence.tokens[: len(self.tokens)]
         assert len(self.tokens) < len(sequence.tokens)
         self._sequence = sequence
-        self.adapter = sequence.adapter
+        self.adapters = sequence.adapters
         sequence.output.admitted(len(self.tokens))
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:
