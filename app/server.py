@@ -15,7 +15,16 @@ from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
 from app.dialects.fields import UnknownFields
-from app.dialects.native import completion, infill, operations, page, prompts, props, tokens
+from app.dialects.native import (
+    completion,
+    infill,
+    lora_adapters,
+    operations,
+    page,
+    prompts,
+    props,
+    tokens,
+)
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
@@ -40,6 +49,7 @@ _ENDPOINTS = (
     models,
     completion,
     infill,
+    lora_adapters,
     prompts,
     props,
     tokens,

@@ -198,6 +198,7 @@ def _settings(body: NativeFields, backend: Backend, sampling: SamplingParams) ->
         "max_tokens": -1 if limit is None else limit,
         "stop": body.stop,
         "stream": body.stream,
+        "lora": [each.model_dump() for each in body.lora],
         "ignore_eos": bool(body.ignore_eos),
         "n_probs": body.n_probs,
         "timings_per_token": body.timings_per_token,
