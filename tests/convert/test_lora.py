@@ -51,7 +51,7 @@ def adapter_of(model: torch.nn.Module) -> tiny.State:
             module = f"base_model.model.{name.removesuffix('.weight')}"
             height, width = weight.shape
             state[f"{module}.lora_A.weight"] = torch.randn(RANK, width) / math.sqrt(width)
-            state[f"{module}.lora_B.weight"] = 0.2 * torch.randn(height, RANK)
+            state[f"{module}.lora_B.weight"] = 0.1 * torch.randn(height, RANK)
     return state
 
 
