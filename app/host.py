@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import cast
 
 from app.adapters import AdaptedBackend, Adapters
-from app.backend import Backend, ModelInfo, Stats
+from app.backend import Backend, Stats
+from app.model_info import ModelInfo
 from app.residency import Room
 from medusa.engine.report import StepObserver
 from medusa.errors import MedusaError

@@ -44,6 +44,8 @@ def open_files(
         adapters=[each.path for each in settings.adapters],
         chat_template=settings.chat_template,
         default_template=files.template,
+        rendering=settings.rendering,
+        grammar_work=settings.grammar_work,
         observer=observer,
     )
 

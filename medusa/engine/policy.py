@@ -23,6 +23,13 @@ def by_arrival(slots: Collection[Slot]) -> list[Slot]:
     return sorted(slots, key=lambda slot: arrival(slot.sequence))
 
 
+def missing_tokens(slot: Slot, *, scored: bool) -> int:
+    """Tokens to prefill next, of one kind."""
+    sequence = slot.sequence
+    end = sequence.n_prefill if scored else sequence.n_reusable
+    return end - len(slot.tokens)
+
+
 def share_prefill(missing: list[int], budget: int) -> list[int]:
     """How many tokens of each prompt are prefilled in a step.
 

@@ -14,7 +14,14 @@ from medusa.engine.config import HEADROOM
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
-from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, arrival, by_arrival, share_prefill
+from medusa.engine.policy import (
+    MAX_PASSES,
+    WORTH_WAITING,
+    arrival,
+    by_arrival,
+    missing_tokens,
+    share_prefill,
+)
 from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
@@ -42,6 +49,8 @@ class Scheduler:
 
     def __init__(self, slots: list[Slot], rules: MemoryRules, pacer: PrefillPacer) -> None:
         self.slots = slots
+        for index, slot in enumerate(slots):
+            slot.index = index
         self._rolls_back = rules.rollback > 0
         self._waits = rules.can_share and rules.can_truncate
         self._cache = PrefixCache(slots, rules)
@@ -138,6 +147,14 @@ class Scheduler:
         ordered = sorted(sequences, key=arrival, reverse=True)
         self._waiting.extendleft(map(_Waiting, ordered))
         self._may_admit = True
+
+    def erase(self, index: int) -> int:
+        """Forget the cached tokens of an idle slot; returns how many there were."""
+        slot = self.slots[index]
+        n_tokens = len(slot.tokens)
+        slot.reuse(0)
+        self._may_admit = True
+        return n_tokens
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.
@@ -253,7 +270,7 @@ class Scheduler:
         chunks = []
         for scored, slots in kinds.items():
             budget = self._pacer.budget(others_decode=others_decode, scored=scored, part=part)
-            missing = [_missing(slot, scored=scored) for slot in slots]
+            missing = [missing_tokens(slot, scored=scored) for slot in slots]
             for slot, share in zip(slots, share_prefill(missing, budget), strict=True):
                 if share:
                     start = len(slot.tokens)
@@ -284,10 +301,3 @@ def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
     for slot in slots:
         if slot.draft is not None:
             slot.draft = slot.draft.first(n_rows)
-
-
-def _missing(slot: Slot, *, scored: bool) -> int:
-    """Tokens to prefill next, of one kind."""
-    sequence = slot.sequence
-    end = sequence.n_prefill if scored else sequence.n_reusable
-    return end - len(slot.tokens)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.backend import ChatPrompt, ModelInfo, NoChatTemplateError, Stats
+from app.backend import ChatPrompt, NoChatTemplateError, Stats
+from app.model_info import ModelInfo
 from medusa.engine.events import (
     Delta,
     Embedded,
@@ -23,6 +24,7 @@ from medusa.engine.events import (
 )
 from medusa.engine.pooling import normalised
 from medusa.engine.requests import GenerationRequest
+from medusa.engine.slot import SlotState
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -106,6 +108,7 @@ class FakeBackend:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    busy: Sequence[SlotState] = ()
     pauses: list[bool] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     closed: bool = False
@@ -148,6 +151,12 @@ class FakeBackend:
 
     def stats(self) -> Stats:
         return Stats(slots=4, running=1, waiting=2)
+
+    def slots(self) -> Sequence[SlotState]:
+        return self.busy or [SlotState()] * self.info.n_slots
+
+    async def erase(self, slot: int) -> int:
+        return slot
 
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool

@@ -3,7 +3,8 @@
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from app.backend import spell
+from app.backend import Backend, spell
+from app.dialects.bodies import TextOr, TextOrOther
 from app.dialects.dialect import in_words, service_of
 from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
@@ -16,7 +17,7 @@ router = OPENAI.router()
 class TokenizeBody(Fields):
     """Text to split into tokens."""
 
-    content: str = ""
+    content: TextOr[TextOrOther[int]] = Field("", description="Also a list of ids and texts.")
     model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
     parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")
@@ -53,9 +54,7 @@ class Content(BaseModel):
 async def tokenize(body: TokenizeBody, request: Request) -> Response:
     """Token ids of a text."""
     with await service_of(request).hosts.use(body.model) as backend:
-        (tokens,) = await backend.tokenize(
-            [body.content], add_special=body.add_special, parse_special=body.parse_special
-        )
+        tokens = await _tokens(body, backend)
         pieces = backend.pieces
 
     def answer() -> Tokens:
@@ -65,6 +64,24 @@ async def tokenize(body: TokenizeBody, request: Request) -> Response:
         return Tokens(tokens=shown)
 
     return await in_words(answer)
+
+
+async def _tokens(body: TokenizeBody, backend: Backend) -> list[int]:
+    """The tokens of its parts; what the model puts in front comes before a text that is first."""
+    parts = [body.content] if isinstance(body.content, str) else body.content
+    ids = [part for part in parts if isinstance(part, int)]
+    check_token_ids(ids, backend.info.n_vocab, "content")
+    texts = [part for part in parts if isinstance(part, str)]
+    n_first = sum(isinstance(part, str) for part in parts[:1])
+    spelled = await backend.tokenize(
+        texts[:n_first], add_special=body.add_special, parse_special=body.parse_special
+    )
+    spelled += await backend.tokenize(
+        texts[n_first:], add_special=False, parse_special=body.parse_special
+    )
+    of_texts = iter(spelled)
+    lists = [[part] if isinstance(part, int) else next(of_texts) for part in parts]
+    return [token for tokens in lists for token in tokens]
 
 
 def _piece(piece: bytes) -> str | list[int]:

@@ -25,7 +25,6 @@ class LoraFields(BaseModel):
 
     lora: list[LoraScale] = Field(
         [],
-        max_length=256,
         description="Adapters to apply, and no others; empty: those of the model that is named.",
     )
 
