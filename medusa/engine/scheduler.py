@@ -124,8 +124,7 @@ class Scheduler:
         plan = result.plan
         self._turns = self._turns.used(prefilled=plan.n_prefilled > 0)
         if plan.prefill:
-            n_plain = plan.n_prefilled - plan.n_scored
-            self._pacer.observe(n_plain, result.prefill_seconds)
+            self._pacer.observe(plan.n_prefilled - plan.n_scored, result.prefill_seconds)
         if plan.scored:
             seconds = result.decode_seconds + result.score_seconds
             self._pacer.observe(plan.n_scored, seconds, scored=True)
@@ -260,8 +259,6 @@ class Scheduler:
             adapters: with which the step computes.
         """
         prefilling = [s for s in running if s.is_prefilling and s.adapters == adapters]
-        if not prefilling:
-            return []
         others_decode = not all(slot.is_prefilling for slot in running)
         kinds: dict[bool, list[Slot]] = {False: [], True: []}
         for slot in prefilling:
