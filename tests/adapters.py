@@ -94,7 +94,7 @@ def greedy_by_llama_cpp(
     assert all(adapters)
     sizes = lib.llama_context_default_params()
     sizes.n_ctx = sizes.n_batch = sizes.n_ubatch = len(prompt) + n_tokens
-    sizes.n_threads = sizes.n_threads_batch = 2
+    sizes.n_threads = sizes.n_threads_batch = 1
     sizes.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
     context = lib.llama_init_from_model(handle, sizes)
     lib.llama_set_adapters_lora(

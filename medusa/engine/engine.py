@@ -222,7 +222,7 @@ class Engine(Intake):
         if result.spoilt and not self._scheduler.running:
             self._scheduler.abort()
             self._context.clear(overwrite=True)
-        drafter = self._drafters and self._drafters.of(plan.adapters)
+        drafter = None if self._drafters is None else self._drafters.of(plan.adapters)
         drafted = plan_drafts(drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
         is_plain = report.n_decoding and not report.prefilled_tokens and not result.switched

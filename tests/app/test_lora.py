@@ -28,7 +28,7 @@ def adapters(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 @pytest.fixture(scope="module")
 def server(adapters: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     options = ["--lora", str(adapters[0]), "--lora", f"chef={adapters[1]}:0.5"]
-    options += ["--lora-init-without-apply", "--parallel", "4", "--ctx-size", "4096"]
+    options += ["--lora-init-without-apply", "--ctx-size", "4096", "--threads", "1"]
     with running_server(tmp_path_factory.mktemp("server"), *options) as server:
         yield server
 

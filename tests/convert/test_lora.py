@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaForCausalLM
 
 from convert.errors import CheckpointError, ConversionError, UnsupportedModelError
 from convert.hub.sources import lora_files
@@ -34,7 +35,7 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 
 @pytest.fixture
-def llama(tmp_path: Path) -> tiny.LlamaForCausalLM:
+def llama(tmp_path: Path) -> LlamaForCausalLM:
     """A checkpoint in the test's folder."""
     model = tiny.tiny_llama(write_sentencepiece(tmp_path))
     tiny.write_config(tmp_path, model)
@@ -69,7 +70,7 @@ def merge(model: torch.nn.Module, state: tiny.State, scale: float) -> torch.nn.M
             module = f"base_model.model.{name.removesuffix('.weight')}"
             if f"{module}.lora_A.weight" in state:
                 a, b = (state[f"{module}.lora_{letter}.weight"] for letter in "AB")
-                weight += scale * b @ a
+                weight.add_(scale * b @ a)
     return model
 
 
@@ -90,7 +91,7 @@ def logits_with(base: Path, adapter: Path, scale: float) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1.0, -0.5])
 @pytest.mark.parametrize("stabilised", [False, True])
 def test_logits_are_those_of_the_merged_model(
-    llama: tiny.LlamaForCausalLM, tmp_path: Path, scale: float, stabilised: bool
+    llama: LlamaForCausalLM, tmp_path: Path, scale: float, stabilised: bool
 ) -> None:
     base, out, state = convert(tmp_path, OutType.F16), tmp_path / "adapter.gguf", adapter_of(llama)
     folder = write_adapter(tmp_path / "adapter", state, use_rslora=stabilised)
@@ -121,7 +122,7 @@ def test_kinds_that_are_not_converted(
         convert_lora(LoraConversion(folder, tmp_path / "base.gguf", tmp_path / "out.gguf", "tiny"))
 
 
-def test_adapters_for_other_models(llama: tiny.LlamaForCausalLM, tmp_path: Path) -> None:
+def test_adapters_for_other_models(llama: LlamaForCausalLM, tmp_path: Path) -> None:
     base, out = convert(tmp_path, OutType.F16), tmp_path / "adapter.gguf"
     name = "base_model.model.model.layers.{}.mlp.up_proj.lora_A.weight"
     for tensor, shape, reason in [
