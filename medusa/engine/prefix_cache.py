@@ -105,7 +105,7 @@ class PrefixCache:
 
     def give_up(self, slot: Slot, kept: int = 0) -> None:
         """Keep the first tokens of a slot only; the prompt cache may have what is lost."""
-        key = PrefixKey(slot.adapter, slot.tokens)
+        key = PrefixKey(slot.adapters, slot.tokens)
         elsewhere = [self._usable(other, key) for other in self._slots if other is not slot]
         self._prompts.keep(slot, covered=max([kept, *elsewhere]))
         slot.reuse(kept)
@@ -148,7 +148,7 @@ class PrefixCache:
     def _usable(self, slot: Slot, key: PrefixKey) -> int:
         """How much of a prefix can be had from a slot."""
         rules = self._rules
-        if slot.adapter != key.adapter or not (slot.is_idle or self._shares(slot)):
+        if slot.adapters != key.adapters or not (slot.is_idle or self._shares(slot)):
             return 0
         common = common_prefix(slot.tokens, key.tokens)
         first = slot.labels.first_position if rules.window and common else 0

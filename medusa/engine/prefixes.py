@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medusa.llama.adapters import AdapterSet
+
 
 @dataclass(frozen=True)
 class PrefixKey:
     """What cached cells must have been computed from to be good for a sequence."""
 
-    adapter: str | None
+    adapters: AdapterSet
     tokens: list[int]
 
 

@@ -15,12 +15,14 @@ from medusa.engine.drafting import cut_drafts
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
-from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, arrival, by_arrival, share_prefill
+from medusa.engine.policy import MAX_PASSES, arrival, by_arrival, is_worth_waiting, share_prefill
 from medusa.engine.prefix_cache import PrefixCache
-from medusa.engine.prefixes import PrefixKey, common_prefix
+from medusa.engine.prefixes import PrefixKey
 from medusa.engine.prompt_cache.cache import PromptCache
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.engine.turns import Turns
+from medusa.llama.adapters import AdapterSet
 
 
 class _Waiting:
@@ -59,6 +61,7 @@ class Scheduler:
         self._cache = PrefixCache(slots, rules, self._prompts)
         self._pacer = pacer
         self._waiting: deque[_Waiting] = deque()
+        self._turns = Turns()
         self._may_admit = False  # whether anything has changed since all who wait were refused
 
     @property
@@ -102,12 +105,16 @@ class Scheduler:
         self._drop_cancelled()
         self._notice_pauses()
         self._admit()
-        chunks = self._share_prefill(self._make_room())
+        running = self._make_room()
+        self._turns = self._turns.next(slot.adapters for slot in running)
+        adapters = self._turns.current
+        chunks = self._share_prefill(running, adapters)
         completing = {chunk.slot for chunk in chunks if chunk.completes}
         decoding = [
             slot
             for slot in self.running
-            if slot.sequence.finish_reason is None
+            if slot.adapters == adapters
+            and slot.sequence.finish_reason is None
             and (slot in completing or not slot.is_prefilling)
         ]
         if self._rolls_back:
@@ -119,14 +126,15 @@ class Scheduler:
             trees=tuple(
                 Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree) for slot in decoding
             ),
+            adapters=adapters,
         )
 
     def settle(self, result: StepResult) -> None:
         """Keep the cells of what was computed and accepted; end who has finished or failed."""
         plan = result.plan
+        self._turns = self._turns.used(prefilled=plan.n_prefilled > 0)
         if plan.prefill:
-            n_plain = plan.n_prefilled - plan.n_scored
-            self._pacer.observe(n_plain, result.prefill_seconds)
+            self._pacer.observe(plan.n_prefilled - plan.n_scored, result.prefill_seconds)
         if plan.scored:
             seconds = result.decode_seconds + result.score_seconds
             self._pacer.observe(plan.n_scored, seconds, scored=True)
@@ -223,10 +231,12 @@ class Scheduler:
     def _start(self, entry: _Waiting) -> bool:
         """Run a sequence if there is room, and nothing that is worth waiting for."""
         sequence = entry.sequence
-        key = PrefixKey(sequence.adapter, sequence.tokens[: sequence.n_reusable])
+        key = PrefixKey(sequence.adapters, sequence.tokens[: sequence.n_reusable])
         n_cells = len(sequence.tokens) + HEADROOM
         placement = self._cache.place(key, n_cells, in_ram=not entry.waits_for_disk)
-        if placement is None or self._worth_waiting(key, placement.reused):
+        if placement is None:
+            return False
+        if self._waits and is_worth_waiting(key, placement.reused, self.slots):
             return False
         stored = placement.stored
         if stored is not None and not self._prompts.is_ready(stored):
@@ -235,15 +245,6 @@ class Scheduler:
         self._cache.take(placement)
         placement.target.start(sequence)
         return True
-
-    def _worth_waiting(self, key: PrefixKey, reused: int) -> bool:
-        """Whether a slot is prefilling a prompt that shares much more than is cached now."""
-        return self._waits and any(
-            slot.is_prefilling
-            and slot.adapter == key.adapter
-            and common_prefix(slot.sequence.tokens[:-1], key.tokens) >= reused + WORTH_WAITING
-            for slot in self.slots
-        )
 
     def _make_room(self) -> list[Slot]:
         """Free cells for this step's trees, at the expense of whoever can wait.
@@ -263,16 +264,15 @@ class Scheduler:
             self._may_admit = True
         return running
 
-    def _share_prefill(self, running: list[Slot]) -> list[Chunk]:
+    def _share_prefill(self, running: list[Slot], adapters: AdapterSet) -> list[Chunk]:
         """Pieces of prompts for this step, in slot order.
 
         Args:
             running: who goes on, the oldest first.
+            adapters: with which the step computes.
         """
-        prefilling = [slot for slot in running if slot.is_prefilling]
-        if not prefilling:
-            return []
-        others_decode = len(prefilling) < len(running)
+        prefilling = [s for s in running if s.is_prefilling and s.adapters == adapters]
+        others_decode = not all(slot.is_prefilling for slot in running)
         kinds: dict[bool, list[Slot]] = {False: [], True: []}
         for slot in prefilling:
             kinds[len(slot.tokens) >= slot.sequence.n_reusable].append(slot)

@@ -10,6 +10,7 @@ from medusa.engine.events import Usage
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
 
 
@@ -34,7 +35,7 @@ class SlotState:
 class Slot:
     """A place for one running sequence. Its KV cells outlive the sequence, for prefix reuse.
 
-    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`. `index` is
+    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapters`. `index` is
     the slot's place among all, set by the scheduler.
     """
 
@@ -43,7 +44,7 @@ class Slot:
         self.index = 0
         self.tokens: list[int] = []
         self.cells = CellRuns()
-        self.adapter: str | None = None
+        self.adapters: AdapterSet = ()
         self.draft: TokenTree | None = None  # guesses for the next decode, if there are any
         self.last_used = 0  # the prefix cache's clock
         self._sequence: Sequence | None = None
@@ -107,9 +108,9 @@ class Slot:
         self.labels.share_prefix(source.labels, length)
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
-        self.adapter = source.adapter
+        self.adapters = source.adapters
 
-    def load(self, tokens: list[int], adapter: str | None, state: np.ndarray) -> None:
+    def load(self, tokens: list[int], adapters: AdapterSet, state: np.ndarray) -> None:
         """Hold other tokens, whose state [size] uint8 was saved.
 
         Raises:
@@ -119,7 +120,7 @@ class Slot:
         self.labels.load(state, len(tokens))
         self.cells.extend(len(tokens))
         self.tokens = tokens
-        self.adapter = adapter
+        self.adapters = adapters
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""
@@ -127,7 +128,7 @@ class Slot:
         assert self.tokens == sequence.tokens[: len(self.tokens)]
         assert len(self.tokens) < len(sequence.tokens)
         self._sequence = sequence
-        self.adapter = sequence.adapter
+        self.adapters = sequence.adapters
         sequence.output.admitted(self.index, len(self.tokens))
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from medusa.errors import DecodeError, ModelLoadError
 from medusa.llama import runtime
+from medusa.llama.adapters import AdapterSet
 from medusa.llama.batch import Batch
 from medusa.llama.model import Model
 from medusa.llama.params import MAX_SEQUENCES, ContextParams
@@ -95,6 +96,8 @@ class Context:
         assert llama_cpp.llama_n_rs_seq(handle) == params.n_rs_seq, "llama.cpp keeps no snapshots"
         self.handle = handle
         self._embeddings = True
+        self._adapters = model.adapters
+        self._applied: AdapterSet = ()
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
 
@@ -103,6 +106,24 @@ class Context:
         if self.handle:
             self._lib.llama_free(self.handle)
             self.handle = None
+
+    def apply(self, adapters: AdapterSet) -> bool:
+        """Compute with these adapters, all known to the model, from the next decode on.
+
+        Returns:
+            Whether others were applied before: llama.cpp then plans its computations anew, which
+            takes as long as some decodes of a small model.
+        """
+        if adapters == self._applied:
+            return False
+        handles = [self._adapters[each.id].handle for each in adapters]
+        kind = self._lib.llama_adapter_lora_p_ctypes
+        scales = (ctypes.c_float * len(adapters))(*(each.scale for each in adapters))
+        self._lib.llama_set_adapters_lora(
+            self.handle, (kind * len(handles))(*handles), len(handles), scales
+        )
+        self._applied = adapters
+        return True
 
     def prefill(self, batch: Batch) -> None:
         """Run a batch for its KV cells alone: no logits, no hidden states.

@@ -134,7 +134,7 @@ class PromptCache:
         """
         if not self.limit or len(slot.tokens) - covered < WORTH_KEEPING:
             return
-        key = PrefixKey(slot.adapter, slot.tokens)
+        key = PrefixKey(slot.adapters, slot.tokens)
         if self._shelf.covers(key):
             return
         size = slot.labels.state_bytes
@@ -151,7 +151,7 @@ class PromptCache:
         seconds = time.perf_counter() - began
         self._seconds_left -= seconds
         self._speed += 0.3 * (size / seconds - self._speed)
-        self._add(Entry(slot.adapter, np.array(slot.tokens, np.int32), size, state))
+        self._add(Entry(slot.adapters, np.array(slot.tokens, np.int32), size, state))
 
     def take(self, stored: Stored) -> np.ndarray:
         """The state of an entry that is ready, [size] uint8, for a slot.
@@ -172,7 +172,7 @@ class PromptCache:
         """Have a slot hold what is taken of an entry; nothing if that fails."""
         entry = stored.entry
         try:
-            slot.load(entry.tokens.tolist(), entry.adapter, state)
+            slot.load(entry.tokens.tolist(), entry.adapters, state)
         except DecodeError as error:
             log.warning("a saved prompt is computed again: %s", error)
             self._drop(entry)
@@ -188,7 +188,7 @@ class PromptCache:
     def _add(self, entry: Entry) -> None:
         for needless in self._shelf.add(entry):
             self._remove_file(needless)
-        if self._disk is not None and entry.adapter is None:
+        if self._disk is not None and not entry.adapters:
             self._disk.write(entry)
 
     def _drop(self, entry: Entry) -> None:
@@ -213,7 +213,7 @@ class PromptCache:
                 entry.path = path
                 if entry in self._shelf:
                     return
-                if self._shelf.covers(PrefixKey(entry.adapter, entry.tokens.tolist())):
+                if self._shelf.covers(PrefixKey(entry.adapters, entry.tokens.tolist())):
                     self._remove_file(entry)
                 else:
                     self._shelf.add(entry)

@@ -112,7 +112,7 @@ class Disk:
                 except (OSError, UnusableFileError) as error:
                     log.warning("the saved prompt %s is ignored: %s", file.path, error)
                 else:
-                    found.append(Entry(None, header.tokens, header.size, path=file.path))
+                    found.append(Entry((), header.tokens, header.size, path=file.path))
         return found
 
     def write(self, entry: Entry) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from medusa.engine.memory import MemoryRules
 from medusa.engine.prefixes import PrefixKey
+from medusa.llama.adapters import AdapterSet
 
 WORTH_KEEPING = 32
 """Tokens from which on it pays to copy their state rather than to compute them again."""
@@ -20,7 +21,7 @@ _COPIES = 16
 class Entry:
     """A text whose state is kept, in RAM, in a file, or in both."""
 
-    adapter: str | None
+    adapters: AdapterSet
     tokens: np.ndarray  # [n] int32
     size: int  # of the state, in bytes
     state: np.ndarray | None = None  # [size] uint8
@@ -77,7 +78,7 @@ class Shelf:
             shorter = min(len(tokens), len(entry.tokens))
             if shorter <= last or entry.tokens[last] != tokens[last]:
                 continue
-            usable = self._usable(entry, key.adapter, tokens)
+            usable = self._usable(entry, key.adapters, tokens)
             gain = usable - beyond
             saved = gain - len(entry.tokens) / _COPIES
             if gain >= WORTH_KEEPING and saved > most and allowed(entry):
@@ -88,7 +89,7 @@ class Shelf:
         """Whether a text can be had from an entry; that one then is used most recently."""
         tokens = np.asarray(key.tokens, np.int32)
         for entry in self:
-            if self._usable(entry, key.adapter, tokens) == len(tokens):
+            if self._usable(entry, key.adapters, tokens) == len(tokens):
                 self.touch(entry)
                 return True
         return False
@@ -98,7 +99,7 @@ class Shelf:
         needless = [
             other
             for other in self
-            if self._usable(entry, other.adapter, other.tokens) == len(other.tokens)
+            if self._usable(entry, other.adapters, other.tokens) == len(other.tokens)
         ]
         for other in needless:
             self.remove(other)
@@ -132,9 +133,9 @@ class Shelf:
                 excess -= entry.size
                 self.release(entry)
 
-    def _usable(self, entry: Entry, adapter: str | None, tokens: np.ndarray) -> int:
+    def _usable(self, entry: Entry, adapters: AdapterSet, tokens: np.ndarray) -> int:
         """How many of some tokens [n] int32 can be had from an entry."""
-        if entry.adapter != adapter:
+        if entry.adapters != adapters:
             return 0
         cached = len(entry.tokens)
         shorter = min(cached, len(tokens))

@@ -30,9 +30,11 @@ from medusa.engine.requests import GenerationRequest
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.engine.turns import TURN_STEPS
 from medusa.errors import DecodeError
+from medusa.llama.adapters import Applied
 from medusa.speculation.tree import TokenTree
-from tests.medusa.engine.scheduling import NOTHING, make_scheduler, play, sequence, slot_of
+from tests.medusa.engine.scheduling import NOTHING, POET, make_scheduler, play, sequence, slot_of
 from tests.medusa.engine.test_kv_labels import FakeCache
 
 LEAVES = 3
@@ -149,7 +151,7 @@ class World:
                 max_tokens=0 if pooling else dice.choice([None, None, 0, 1, 2, 30, 90]),
                 prompt_logprobs=None if pooling else dice.choice([None, None, None, 0]),
                 pooling=pooling,
-                adapter=dice.choice([None, None, None, "poet"]),
+                adapters=dice.choice([None, None, None, POET, (Applied(0, 0.5),)]),
             )
             customer.sequence = Sequence(
                 request, SmallVocabulary(), customer.events.append, self.max_context
@@ -264,6 +266,8 @@ class World:
         assert n_tree_rows <= self.n_slots + DRAFT_NODES
         slots = [chunk.slot for chunk in (*plan.prefill, *plan.scored)]
         assert len(set(slots)) == len(slots)
+        slots += [candidates.slot for candidates in plan.trees]
+        assert all(slot.adapters == plan.adapters for slot in slots)
         for chunk in (*plan.prefill, *plan.scored):
             assert chunk.start == len(chunk.slot.tokens)
             assert chunk.tokens
@@ -302,8 +306,9 @@ def live(seed: int) -> World:
         world.step()
     for customer in world.customers:
         customer.sequence.paused = False
-    # Each step brings the oldest one that runs a token further; who steps back begins again.
-    for _ in range(2 * len(world.customers) * world.max_context):
+    # Each round of turns brings the oldest one that runs a token further; who steps back begins
+    # again.
+    for _ in range(2 * TURN_STEPS * len(world.customers) * world.max_context):
         if not world.scheduler.has_work:
             break
         world.step()

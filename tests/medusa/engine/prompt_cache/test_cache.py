@@ -59,7 +59,7 @@ def cache_of(
 
 
 def run(cache: PrefixCache, text: list[int]) -> Slot:
-    placement = cache.place(PrefixKey(None, text), len(text) + 10)
+    placement = cache.place(PrefixKey((), text), len(text) + 10)
     assert placement is not None
     cache.take(placement)
     return placement.target
@@ -128,18 +128,18 @@ def test_saving_holds_up_nobody_for_longer_than_allowed() -> None:
 
 def test_one_file_is_read_at_a_time() -> None:
     one, two = (
-        Entry(None, np.array(text, np.int32), 800, path=Path(str(text[0]))) for text in (A, B)
+        Entry((), np.array(text, np.int32), 800, path=Path(str(text[0]))) for text in (A, B)
     )
     disk = Shop([one, two])
     prompts = PromptCache(RULES, 1000, disk=disk)
-    found = [prompts.find(PrefixKey(None, [*text, 7]), 0, in_ram=False) for text in (A, B)]
+    found = [prompts.find(PrefixKey((), [*text, 7]), 0, in_ram=False) for text in (A, B)]
     first, second = (stored for stored in found if stored is not None)
-    assert prompts.find(PrefixKey(None, [*A, 7]), 0, in_ram=True) is None
+    assert prompts.find(PrefixKey((), [*A, 7]), 0, in_ram=True) is None
     assert not prompts.is_ready(first)
     assert not prompts.is_ready(second)
     assert disk.asked == [one]
     assert prompts.is_waiting
-    assert prompts.find(PrefixKey(None, [*A, 7]), 0, in_ram=True) == first, "it is on its way"
+    assert prompts.find(PrefixKey((), [*A, 7]), 0, in_ram=True) == first, "it is on its way"
     disk.news.append(Loaded(one, np.zeros(800, np.uint8)))
     assert not prompts.is_waiting
     assert prompts.begin_step(busy=False)
@@ -150,12 +150,12 @@ def test_one_file_is_read_at_a_time() -> None:
 
 
 def test_what_can_not_be_read_is_forgotten() -> None:
-    one = Entry(None, np.array(A, np.int32), 800)
+    one = Entry((), np.array(A, np.int32), 800)
     disk = Shop([one])
     prompts = PromptCache(RULES, 1000, disk=disk)
-    stored = prompts.find(PrefixKey(None, [*A, 7]), 0, in_ram=False)
+    stored = prompts.find(PrefixKey((), [*A, 7]), 0, in_ram=False)
     assert stored is not None
     assert not prompts.is_ready(stored)
     disk.news.append(Loaded(one, None))
     assert prompts.begin_step(busy=False)
-    assert prompts.find(PrefixKey(None, [*A, 7]), 0, in_ram=False) is None
+    assert prompts.find(PrefixKey((), [*A, 7]), 0, in_ram=False) is None

@@ -29,7 +29,7 @@ SIZE = 1000
 
 def entry(text: int, n_tokens: int = 10) -> Entry:
     tokens = np.full(n_tokens, text, np.int32)
-    return Entry(None, tokens, SIZE, np.full(SIZE, text, np.uint8))
+    return Entry((), tokens, SIZE, np.full(SIZE, text, np.uint8))
 
 
 def saved(folder: Path, text: int, identity: bytes = OURS) -> Path:

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 from medusa.engine.memory import MemoryRules
 from medusa.engine.prefixes import PrefixKey
 from medusa.engine.prompt_cache.shelf import WORTH_KEEPING, Entry, Shelf, Stored
+from medusa.llama.adapters import AdapterSet, Applied
 
 RULES = MemoryRules(1, 100_000)
 
 
-def entry(tokens: list[int], *, adapter: str | None = None, size: int | None = None) -> Entry:
+def entry(tokens: list[int], *, adapters: AdapterSet = (), size: int | None = None) -> Entry:
     size = len(tokens) if size is None else size
-    return Entry(adapter, np.array(tokens, np.int32), size, np.zeros(size, np.uint8))
+    return Entry(adapters, np.array(tokens, np.int32), size, np.zeros(size, np.uint8))
 
 
 def find(shelf: Shelf, tokens: list[int], beyond: int = 0) -> Stored | None:
-    return shelf.find(PrefixKey(None, tokens), beyond, lambda entry: entry.state is not None)
+    return shelf.find(PrefixKey((), tokens), beyond, lambda entry: entry.state is not None)
 
 
 def shelf_of(*entries: Entry, limit: int = 100_000, rules: MemoryRules = RULES) -> Shelf:
@@ -38,7 +39,7 @@ def test_never_more_than_the_limit_and_nothing_that_is_contained(
 ) -> None:
     shelf = Shelf(RULES, limit)
     for text in texts:
-        if len(text) > limit or shelf.covers(PrefixKey(None, text)):
+        if len(text) > limit or shelf.covers(PrefixKey((), text)):
             continue
         shelf.make_room(len(text))
         assert shelf.n_bytes + len(text) <= limit
@@ -71,9 +72,9 @@ def test_a_long_text_is_not_loaded_for_a_few_of_its_tokens() -> None:
 
 
 def test_another_adapters_text_is_no_help() -> None:
-    shelf = shelf_of(entry([1] * 100, adapter="poet"))
+    shelf = shelf_of(entry([1] * 100, adapters=(Applied(0, 1.0),)))
     assert find(shelf, [1] * 101) is None
-    assert not shelf.covers(PrefixKey(None, [1] * 100))
+    assert not shelf.covers(PrefixKey((), [1] * 100))
     shelf.add(entry([1] * 101))
     assert len(shelf) == 2
 
@@ -94,7 +95,7 @@ def test_what_is_on_disk_too_is_remembered() -> None:
     assert list(shelf) == [one, two]
     assert shelf.n_bytes == 100
     assert find(shelf, [1] * 101) is None
-    assert shelf.find(PrefixKey(None, [1] * 101), 0, lambda _: True) == Stored(one, 100)
+    assert shelf.find(PrefixKey((), [1] * 101), 0, lambda _: True) == Stored(one, 100)
 
 
 def test_a_state_that_cannot_go_back_serves_what_goes_on_from_all_of_it() -> None:
