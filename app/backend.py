@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from app.deep_threads import DeepThreads
+from app.door.limits import RequestLimits
 from app.model_info import ModelInfo, info_of
 from medusa.engine.events import EventSink
 from medusa.engine.requests import GenerationRequest
@@ -20,9 +21,9 @@ from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 
-MAX_CHARACTERS = 1_000_000
-"""Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
-pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a character."""
+_STACK_PER_CHARACTER = 512
+"""Bytes that tokenising may take; of llama.cpp's pre-tokenizers the hungriest, over std::regex,
+take about 270."""
 
 
 class NotSupportedError(Exception):
@@ -154,16 +155,23 @@ class LocalBackend:
     Args:
         loaded: is closed with the backend.
         sampling: how tokens are chosen where a request does not say.
+        limits: of texts that are tokenised, and of grammars.
     """
 
-    def __init__(self, loaded: LoadedModel, sampling: SamplingParams | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sampling: SamplingParams | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
         model = loaded.model
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
         self.control_tokens: Collection[int] = model.control_tokens
         self.info = info_of(loaded, sampling or SamplingParams())
         self.sampling = self.info.sampling
-        self._threads = DeepThreads()
+        self._limits = limits or RequestLimits()
+        self._threads = DeepThreads(self._limits.max_text * _STACK_PER_CHARACTER)
         loaded.grammars.prepare()  # while nobody waits
         self._breakers = lru_cache(maxsize=16)(
             lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
@@ -216,7 +224,7 @@ class LocalBackend:
     async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
         """See Backend."""
         for text in (query, *documents):
-            _check_length(text)
+            self._check_length(text)
         rerank = self.loaded.model.rerank_tokens
         return await self._threads.run(lambda: [rerank(query, each) for each in documents])
 
@@ -234,7 +242,7 @@ class LocalBackend:
 
         def prompt() -> ChatPrompt:
             prompt = template.prompt(conversation)
-            _check_length(prompt.text)
+            self._check_length(prompt.text)
             form = template.answer_form(conversation, prompt)
             tokens = tuple(prompt.tokens(self.loaded.model))
             return ChatPrompt(tokens, form, self._shown(form), prompt.text)
@@ -243,6 +251,8 @@ class LocalBackend:
 
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         """See Backend."""
+        for source in spec.sources:
+            self._limits.check("max_grammar", source, "constraint")
         return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
 
     async def breakers(self, texts: tuple[str, ...]) -> Breakers:
@@ -259,18 +269,13 @@ class LocalBackend:
         return frozenset(token for token in self.control_tokens if self.pieces[token] in marks)
 
     def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        _check_length(text)
+        self._check_length(text)
         return self.loaded.model.tokenize(
             text, add_special=add_special, parse_special=parse_special
         )
 
-
-def _check_length(text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidRequestError(
-            f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
-            "are read at once"
-        )
+    def _check_length(self, text: str) -> None:
+        self._limits.check("max_text", text, "prompt")
 
 
 def spell(pieces: Sequence[bytes], tokens: Iterable[int]) -> str:

@@ -14,7 +14,7 @@ from app.auth import Guard
 from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
-from app.dialects.fields import UnknownFields
+from app.dialects.fields import BodyRules, UnknownFields
 from app.dialects.native import (
     completion,
     embedding,
@@ -75,7 +75,7 @@ def create_app(
     """
     door = door or DoorConfig()
     guard = Guard(api_keys)
-    bodies = BodyReader(door.max_values, UnknownFields(door.strict))
+    bodies = BodyReader(door.limits, BodyRules(door.limits, UnknownFields(door.strict)))
     service = Service(hosts, Metrics(hosts.stats), guard, bodies, door)
 
     @asynccontextmanager

@@ -1,7 +1,6 @@
 """Vectors of texts: the way of every dialect that has an endpoint for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -17,9 +16,6 @@ from medusa.errors import InvalidRequestError
 
 _INT16 = 32760.0
 _EUCLIDEAN = 2
-
-MAX_TEXTS = 2048
-"""Texts of one request; as many as OpenAI takes."""
 
 
 def check_embeds(backend: Backend, dimensions: int | None = None) -> None:
@@ -110,14 +106,3 @@ def scaled(vector: np.ndarray, norm: int) -> np.ndarray:
 def n_tokens(generated: Sequence[Generated]) -> int:
     """How many tokens were read."""
     return sum(each.usage.prompt_tokens for each in generated if each.usage is not None)
-
-
-@contextmanager
-def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Tell of what is wrong by a body's names for fields of GenerationRequest."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        if error.field is not None:
-            error.field = names.get(error.field, error.field)
-        raise

@@ -1,6 +1,6 @@
 """POST /completion: llama-server's own format for continued prompts."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastapi import Request
@@ -9,16 +9,16 @@ from pydantic import Field, RootModel
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.fields import Matters
+from app.dialects.limited import TopLogprobs
 from app.dialects.native.answer import NativeWriter
-from app.dialects.openai.common import MAX_LOGPROBS, GenerationBody, token_limit
+from app.dialects.openai.common import GenerationBody, token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
 from app.dialects.openai.unsupported import UNSUPPORTED
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
+from medusa.engine.requests import GenerationRequest
 
 router = OPENAI.router()
 
@@ -33,8 +33,10 @@ class NativeFields(GenerationBody):
         name: matters for name, matters in UNSUPPORTED.items() if name not in _OWN
     }
 
+    field_names: ClassVar[Mapping[str, str]] = {"logprobs": "n_probs"}
+
     max_tokens: int | None = Field(None, description="Also n_predict; -1: to the context limit.")
-    n_probs: int = Field(0, ge=0, le=MAX_LOGPROBS, description="Likeliest tokens to tell.")
+    n_probs: TopLogprobs = Field(0, description="Likeliest tokens to tell.")
     post_sampling_probs: bool = Field(
         False, description="Tell of n_probs tokens how likely they were to be drawn."
     )
@@ -76,28 +78,13 @@ class NativeJob:
         body: NativeFields,
         backend: Backend,
         prompts: Sequence[PromptText],
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
-        constraint: Callable[[], TokenConstraint] | None,
+        requests: Sequence[GenerationRequest],
     ) -> None:
         self._body = body
-        self.requests = [
-            body.request(
-                prompt.tokens,
-                choice,
-                sampling=sampling,
-                max_tokens=token_limit(body.max_tokens),
-                prediction=prediction,
-                logprobs=body.n_probs or None,
-                after_sampling=body.post_sampling_probs,
-                constraint=constraint,
-            )
-            for prompt in prompts
-            for choice in range(body.n)
-        ]
+        self.requests = requests
         self._writers = [
             NativeWriter(body, index, request, prompts[index // body.n].text, backend)
-            for index, request in enumerate(self.requests)
+            for index, request in enumerate(requests)
         ]
 
     @classmethod
@@ -108,10 +95,27 @@ class NativeJob:
             InvalidRequestError: one is too long, or what the answers are to look like cannot be
                 kept to.
         """
-        constraint = await body.constraint(backend)
-        prompts = await read_prompts(body.prompt, backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, prompts, sampling, prediction, constraint)
+        return await cls.of(body, backend, await read_prompts(body.prompt, backend))
+
+    @classmethod
+    async def of(
+        cls, body: NativeFields, backend: Backend, prompts: Sequence[PromptText]
+    ) -> "NativeJob":
+        """The job of going on with prompts.
+
+        Raises:
+            InvalidRequestError: what the answers are to look like cannot be kept to.
+        """
+        requests = await body.requests(
+            backend,
+            [prompt.tokens for prompt in prompts],
+            body.n,
+            constraint=await body.constraint(backend),
+            max_tokens=token_limit(body.max_tokens),
+            logprobs=body.n_probs or None,
+            after_sampling=body.post_sampling_probs,
+        )
+        return cls(body, backend, prompts, requests)
 
     def answer(self, generated: Sequence[Generated]) -> NativeAnswer:
         """See Job."""

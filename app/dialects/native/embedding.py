@@ -7,11 +7,11 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, RootModel
 
-from app.dialects.dialect import in_words, service_of
-from app.dialects.embedding import check_embeds, embedding_of, renamed, scaled, vectors
+from app.dialects.dialect import in_words, renamed, service_of
+from app.dialects.embedding import check_embeds, embedding_of, scaled, vectors
 from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
-from app.dialects.openai.prompts import Prompts, read_prompts
+from app.dialects.openai.prompts import Inputs, read_prompts
 from app.hosts import DEFAULT_ALIAS
 
 router = OPENAI.router()
@@ -25,7 +25,7 @@ class EmbeddingBody(Fields):
     other_names: ClassVar[Mapping[str, str]] = {"input": "content"}
 
     model: str = DEFAULT_ALIAS
-    content: Prompts = Field(description="Text, token ids, or a list of either; also `input`.")
+    content: Inputs = Field(description="Text, token ids, or a list of either; also `input`.")
     embd_normalize: int = Field(
         2, ge=0, le=100, description="Order of the norm that becomes 1; 0: 16-bit integers."
     )

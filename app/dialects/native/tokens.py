@@ -4,6 +4,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from app.backend import Backend, spell
+from app.dialects.bodies import TextOr, TextOrOther
 from app.dialects.dialect import in_words, service_of
 from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
@@ -16,7 +17,7 @@ router = OPENAI.router()
 class TokenizeBody(Fields):
     """Text to split into tokens."""
 
-    content: str | list[int | str] = Field("", description="Also a list of ids and texts.")
+    content: TextOr[TextOrOther[int]] = Field("", description="Also a list of ids and texts.")
     model: str = DEFAULT_ALIAS
     add_special: bool = Field(False, description="Put BOS/EOS around it as the model does.")
     parse_special: bool = Field(True, description="Read special tokens as tokens, not as text.")

@@ -11,15 +11,11 @@ from pydantic import FailFast, Field, model_validator
 from app.backend import Backend
 from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
+from app.dialects.limited import TopLogprobs
 from app.dialects.native.answer import NativeWriter
 from app.dialects.openai.answers import Answer, MessageDelta
 from app.dialects.openai.chat_format import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice
-from app.dialects.openai.common import (
-    MAX_LOGPROBS,
-    GenerationBody,
-    new_identity,
-    token_limit,
-)
+from app.dialects.openai.common import GenerationBody, new_identity, token_limit
 from app.dialects.openai.drafts import DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
@@ -30,8 +26,8 @@ from app.dialects.openai.usage import UsageBody, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-from medusa.sampling.params import SamplingParams
 from medusa.text.answers import AnswerForm
 
 router = OPENAI.router()
@@ -46,7 +42,7 @@ class ChatBody(GenerationBody, ToolFields):
     max_tokens: int | None = Field(None, description="Older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, description="-1: up to the context limit.")
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: TopLogprobs | None = None
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
     reasoning_format: Literal["auto", "deepseek", "none"] = Field(
         "auto", description="none: reasoning stays in the content, with its marks."
@@ -146,9 +142,9 @@ class ChatJob:
         body: ChatBody,
         backend: Backend,
         question: ReadQuestion,
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
+        requests: Sequence[GenerationRequest],
     ) -> None:
+        self.requests = requests
         self._body = body
         self._backend = backend
         self._prompt = question.prompt.text
@@ -157,20 +153,6 @@ class ChatJob:
         self._identity = new_identity("chatcmpl", backend.info.name)
         self._answers = [Answer(body.shown(question.form)) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
-        self.requests = [
-            body.request(
-                question.prompt.tokens,
-                choice,
-                sampling=sampling,
-                prediction=prediction,
-                max_tokens=body.token_limit,
-                logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-                constraint=question.constraint,
-                shown=question.prompt.shown,
-                return_drafts=body.return_drafts,
-            )
-            for choice in range(body.n)
-        ]
 
     @classmethod
     async def parse(cls, body: ChatBody, backend: Backend) -> "ChatJob":
@@ -181,8 +163,17 @@ class ChatJob:
                 the answer is to look like cannot be kept to.
         """
         question = await read(body.question(), backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, question, sampling, prediction)
+        requests = await body.requests(
+            backend,
+            [question.prompt.tokens],
+            body.n,
+            constraint=question.constraint,
+            max_tokens=body.token_limit,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            shown=question.prompt.shown,
+            return_drafts=body.return_drafts,
+        )
+        return cls(body, backend, question, requests)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""

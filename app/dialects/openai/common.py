@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from pydantic import (
 
 from app.backend import Backend
 from app.dialects.fields import Fields, Matters
+from app.dialects.limited import AtMost, Choices, Phrase
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
@@ -22,12 +23,6 @@ from medusa.engine.events import Delta, FinishReason, PromptProgress, Usage
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
-
-MAX_LOGPROBS = 256
-MAX_CHOICES = 64
-MAX_STOPS = 256
-MAX_STOP_LENGTH = 1000  # characters
 
 Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[FinishReason, Reason] = {
@@ -69,8 +64,8 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     unsupported: ClassVar[Mapping[str, Matters]] = UNSUPPORTED
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]] = Field([], max_length=MAX_STOPS)
+    n: Choices = 1
+    stop: Annotated[list[Phrase], AtMost("max_stops")] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
     return_progress: bool = Field(False, description="Tell in a stream how a prompt is read.")
@@ -122,38 +117,45 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
         """What an answer took up to an event, if that is to be told."""
         return event.usage if self.timings_per_token else None
 
-    def request(
+    async def requests(
         self,
-        prompt: Sequence[int],
-        choice: int,
+        backend: Backend,
+        prompts: Iterable[Sequence[int]],
+        n: int,
         *,
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
+        constraint: Callable[[], TokenConstraint] | None,
         max_tokens: int | None,
-        logprobs: int | None,
-        after_sampling: bool = False,
-        prompt_logprobs: int | None = None,
-        constraint: Callable[[], TokenConstraint] | None = None,
-        shown: frozenset[int] = frozenset(),
-        return_drafts: bool = False,
-    ) -> GenerationRequest:
-        """What the backend is to run for the choice with this index; each has a seed of its own."""
-        return GenerationRequest(
-            prompt=tuple(prompt),
-            sampling=replace(
-                sampling, seed=None if sampling.seed is None else sampling.seed + choice
-            ),
-            max_tokens=max_tokens,
-            max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
-            stop=tuple(filter(None, self.stop)),
-            stop_tokens=frozenset(self.stop_token_ids or ()),
-            ignore_eos=bool(self.ignore_eos),
-            logprobs=logprobs,
-            after_sampling=after_sampling,
-            prompt_logprobs=prompt_logprobs,
-            constraint=constraint,
-            shown=shown,
-            return_drafts=return_drafts,
-            return_progress=self.return_progress and self.stream,
-            prediction=prediction,
-        )
+        **fields: Any,
+    ) -> list[GenerationRequest]:
+        """What the backend is to run: `n` in a row for each prompt, with seeds of their own.
+
+        Args:
+            backend: knows the tokens.
+            prompts: token ids.
+            n: generations of each.
+            constraint: what the answers must look like.
+            max_tokens: most tokens of each, where there is a limit.
+            fields: further ones of GenerationRequest.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+        sampling, prediction = await self.sampling(backend), await self.predicted(backend)
+        seeds = [None if sampling.seed is None else sampling.seed + choice for choice in range(n)]
+        return [
+            GenerationRequest(
+                prompt=tuple(prompt),
+                sampling=replace(sampling, seed=seed),
+                max_tokens=max_tokens,
+                max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
+                stop=tuple(filter(None, self.stop)),
+                stop_tokens=frozenset(self.stop_token_ids or ()),
+                ignore_eos=bool(self.ignore_eos),
+                constraint=constraint,
+                return_progress=self.return_progress and self.stream,
+                prediction=prediction,
+                **fields,
+            )
+            for prompt in prompts
+            for seed in seeds
+        ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, Self
 
 from fastapi import Request
@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from app.backend import Backend
 from app.dialects.dialect import generate
+from app.dialects.limited import Choices, Text, TopLogprobs
 from app.dialects.openai.common import (
-    MAX_CHOICES,
-    MAX_LOGPROBS,
     REASONS,
     GenerationBody,
     Reason,
@@ -42,9 +41,8 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
@@ -55,9 +53,9 @@ class CompletionBody(GenerationBody):
     prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
     max_tokens: int | None = Field(16, description="-1: up to the context limit.")
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    suffix: str = Field("", description="What is to come after the answer; for models with FIM.")
+    logprobs: TopLogprobs | None = None
+    best_of: Choices | None = None
+    suffix: Text = Field("", description="What is to come after the answer; for models with FIM.")
 
     @model_validator(mode="after")
     def _choices_are_consistent(self) -> Self:
@@ -123,30 +121,14 @@ class CompletionJob:
         body: CompletionBody,
         backend: Backend,
         prompts: Sequence[PromptText],
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
-        constraint: Callable[[], TokenConstraint] | None,
+        requests: Sequence[GenerationRequest],
     ) -> None:
+        self.requests = requests
         self._body = body
         self._prompts = prompts
         self._pieces = backend.pieces
         self._hidden = backend.control_tokens
         self._identity = new_identity("cmpl", backend.info.name)
-        needs_logprobs = body.is_ranked and body.logprobs is None
-        self.requests = [
-            body.request(
-                prompt.tokens,
-                choice,
-                sampling=sampling,
-                prediction=prediction,
-                max_tokens=token_limit(body.max_tokens),
-                logprobs=0 if needs_logprobs else body.logprobs,
-                prompt_logprobs=body.logprobs if body.echo else None,
-                constraint=constraint,
-            )
-            for prompt in prompts
-            for choice in range(body.per_prompt)
-        ]
 
     @classmethod
     async def parse(cls, body: CompletionBody, backend: Backend) -> "CompletionJob":
@@ -158,8 +140,17 @@ class CompletionJob:
         """
         constraint = await body.constraint(backend)
         prompts = await _prompts(body, backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, prompts, sampling, prediction, constraint)
+        needs_logprobs = body.is_ranked and body.logprobs is None
+        requests = await body.requests(
+            backend,
+            [prompt.tokens for prompt in prompts],
+            body.per_prompt,
+            constraint=constraint,
+            max_tokens=token_limit(body.max_tokens),
+            logprobs=0 if needs_logprobs else body.logprobs,
+            prompt_logprobs=body.logprobs if body.echo else None,
+        )
+        return cls(body, backend, prompts, requests)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""

@@ -8,19 +8,17 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, field_validator
 
-from app.dialects.dialect import in_words, service_of
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_embeds,
     embedding_of,
     n_tokens,
-    renamed,
     scaled,
     vectors,
 )
 from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
-from app.dialects.openai.prompts import Prompt, Prompts, read_prompts
+from app.dialects.openai.prompts import Inputs, Prompt, read_prompts
 
 router = OPENAI.router()
 
@@ -31,7 +29,7 @@ class EmbeddingsBody(Fields):
     """Texts to embed."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    input: Prompts = Field(description="Text, token ids, or a list of either.")
+    input: Inputs = Field(description="Text, token ids, or a list of either.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: of the numbers as little-endian float32."
     )
@@ -48,8 +46,6 @@ class EmbeddingsBody(Fields):
     def _not_empty(cls, value: list[Prompt]) -> list[Prompt]:
         if not all(value):
             raise ValueError("must not be empty, and no text of it")
-        if len(value) > MAX_TEXTS:
-            raise ValueError(f"has {len(value):,} texts; at most {MAX_TEXTS:,} are taken at once")
         return value
 
 
