@@ -96,8 +96,8 @@ class Finished:
     request_id: str
     reason: FinishReason
     usage: Usage
-    end_logprob: float | None = None
-    """Log probability of the end token, where one ended the text and `logprobs` was asked for."""
+    end_logprob: TokenLogprob | None = None
+    """That of the end token, where one ended the text and `logprobs` was asked for."""
     stop: str | None = None  # the stop string that ended the text, if one did
 
 

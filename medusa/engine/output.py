@@ -119,7 +119,7 @@ class Output:
         self._pooler = (
             None if request.pooling is None else Pooler(request.pooling, len(request.prompt))
         )
-        self._end_logprob: float | None = None
+        self._end_logprob: TokenLogprob | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
@@ -216,7 +216,7 @@ class Output:
 
     def end(self, entry: TokenLogprob | None) -> None:
         """Take over the end token, which is no part of the answer; see `add`."""
-        self._end_logprob = None if entry is None else entry.logprob
+        self._end_logprob = entry
 
     def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
         """Send what has gathered since the last call, and the end if there is a reason for it."""

@@ -74,7 +74,9 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
     elif not script.hangs:
         n_tokens = sum(len(script.tokens(text)) for text in script.texts)
         usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
-        end = script.end_logprob if request.logprobs is not None else None
+        end = None
+        if script.end_logprob is not None and request.logprobs is not None:
+            end = TokenLogprob(0, script.end_logprob, ((1, -0.5),))
         yield Finished(request.id, script.reason, usage, end, script.stop)
 
 

@@ -191,9 +191,11 @@ class CompletionJob:
                     scored = self._logprobs(entries, offsets[index])
                     choice = CompletionChoice(text=text, index=index, logprobs=scored)
                     yield self._frame(choice, spent=self._body.spent_so_far(event))
-                case Finished(reason=reason, usage=usage):
+                case Finished(reason=reason, usage=usage, end_logprob=entry):
                     usages[index] = usage
                     end = CompletionChoice(text="", index=index, finish_reason=REASONS[reason])
+                    if entry is not None:
+                        end.logprobs = self._logprobs([entry], offsets[index])
                     yield self._frame(end, spent=usage)
         if self._body.include_usage:
             parts = [usages[index] for index in sorted(usages)]
@@ -224,7 +226,8 @@ class CompletionJob:
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)
-        logprobs = self._logprobs(generated.logprobs, TextOffsets(len(echo)))
+        end = [] if generated.end_logprob is None else [generated.end_logprob]
+        logprobs = self._logprobs([*generated.logprobs, *end], TextOffsets(len(echo)))
         if logprobs is not None and generated.prompt_logprobs:
             logprobs = self._prompt_logprobs(index, generated.prompt_logprobs) + logprobs
         return CompletionChoice(
@@ -273,5 +276,5 @@ def mean_logprob(generated: Generated) -> float:
     chooses. Nothing at all is the least likely answer."""
     values = [entry.logprob for entry in generated.logprobs]
     if generated.end_logprob is not None:
-        values.append(generated.end_logprob)
+        values.append(generated.end_logprob.logprob)
     return sum(values) / len(values) if values else -math.inf
