@@ -135,6 +135,8 @@ class ModelHosts:
             slots=sum(each.slots for each in stats),
             running=sum(each.running for each in stats),
             waiting=sum(each.waiting for each in stats),
+            saved_prompts=sum(each.saved_prompts for each in stats),
+            saved_bytes=sum(each.saved_bytes for each in stats),
         )
 
     @property

@@ -196,6 +196,7 @@ def _describe_text(served: LoadedModel) -> list[str]:
         f"heads:    {heads_text}",
         f"drafts:   {_describe_drafts(served)}",
         f"context:  {engine.config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
+        f"prompts:  kept when they leave it: {engine.prompt_cache.limits}",
     ]
 
 

@@ -134,4 +134,5 @@ class ModelSettings(ComputeSettings, HubSettings):
             tree_shape=tree_shape,
             cache_type=self.cache_type,
             swa_full=self.swa_full,
+            prompt_cache_ram=0,
         )

@@ -1,6 +1,7 @@
 """Between the engine and the drafter: who wants guesses, and where they go."""
 
 from medusa.engine.plan import StepResult
+from medusa.engine.slot import Slot
 from medusa.speculation.drafter import Drafted, Drafter
 from medusa.speculation.sources.source import DraftRequest
 
@@ -34,3 +35,19 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     for verified, tree in zip(survivors, drafted.trees, strict=True):
         verified.slot.draft = tree
     return drafted
+
+
+def cut_drafts(slots: list[Slot], *, alone: bool) -> None:
+    """Make the whole decode have as many rows of each sequence.
+
+    Else llama.cpp computes it in several pieces, in the later ones of which it may move the states
+    of the earlier ones, but not their snapshots (`llama_memory_recurrent::find_slot`).
+
+    Args:
+        slots: who decodes, with chains of guesses.
+        alone: whether the decode has no other rows.
+    """
+    n_rows = min((slot.n_rows for slot in slots), default=0) if alone else 1
+    for slot in slots:
+        if slot.draft is not None:
+            slot.draft = slot.draft.first(n_rows)

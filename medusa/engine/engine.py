@@ -15,6 +15,8 @@ from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.pooling import HIDDEN_STATES
 from medusa.engine.probe import timed_decodes
+from medusa.engine.prompt_cache.cache import PromptCacheStats
+from medusa.engine.prompt_cache.opening import open_prompt_cache
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.runner import StepRunner
@@ -37,6 +39,8 @@ _TYPICAL_CONTEXT = 256
 """Tokens in the KV cache when the cost of a decode is measured."""
 _SHORT_CONTEXT = 16
 """The same where they have to be computed for every decode; states do not grow with them."""
+_WRITING_SECONDS = 20.0
+"""For prompts to be written to disk when the engine is closed."""
 
 
 class Engine(Intake):
@@ -84,17 +88,19 @@ class Engine(Intake):
         self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
         self._drafter = self._make_drafter(heads, batch, rewinds=rules.can_truncate)
         labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
-        self._scheduler = Scheduler(
-            [Slot(own) for own in labels],
-            rules,
-            PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
-        )
         self._erasures: list[tuple[int, Future[int]]] = []
         self._runner = StepRunner(
             self._context,
             batch,
             hidden=heads is not None and self._drafter is not None,
             guarded=labels if rules.is_guarded else (),
+        )
+        self._prompts = open_prompt_cache(model, config, rules, self._wake)
+        self._scheduler = Scheduler(
+            [Slot(own) for own in labels],
+            rules,
+            PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
+            self._prompts,
         )
         self._thread = threading.Thread(target=self._run, name="medusa-engine", daemon=True)
         self._thread.start()
@@ -140,12 +146,24 @@ class Engine(Intake):
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+        if self.config.prompt_cache_dir is not None:
+            self._scheduler.save_all()
         for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
         for _, erased in self._erasures:
             if erased.set_running_or_notify_cancel():
                 erased.set_exception(EngineStoppedError("the server is shutting down"))
         self._context.close()
+        self._prompts.close(_WRITING_SECONDS)
+
+    @property
+    def prompt_cache(self) -> PromptCacheStats:
+        """See Intake."""
+        return self._prompts.stats
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def _make_drafter(self, heads: Heads | None, batch: Batch, *, rewinds: bool) -> Drafter | None:
         config = self.config

@@ -37,9 +37,11 @@ class StepPlan:
     """The rows of a step.
 
     `prefill` is a llama_decode of its own, without outputs. Then one llama_decode holds the rows
-    of `scored`, prompts whose outputs are wanted, and of `trees`, in this order.
+    of `scored`, prompts whose outputs are wanted, and of `trees`, in this order. `restored` says
+    how many tokens of each prompt that was admitted just now came from the prompt cache.
     """
 
+    restored: tuple[int, ...] = ()
     prefill: tuple[Chunk, ...] = ()
     scored: tuple[Chunk, ...] = ()
     trees: tuple[Candidates, ...] = ()

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from medusa.engine.cells import CellRuns
 from medusa.engine.events import Usage
 from medusa.engine.kv_labels import SlotLabels
@@ -82,6 +84,11 @@ class Slot:
         """What the next decode verifies; its root is the sequence's newest token."""
         return self.draft or TokenTree.root_only(self.sequence.tokens[-1])
 
+    def missing(self, *, scored: bool) -> int:
+        """Tokens to prefill next: those whose outputs are wanted, or those before them."""
+        end = self.sequence.n_prefill if scored else self.sequence.n_reusable
+        return end - len(self.tokens)
+
     def reuse(self, length: int) -> None:
         """Keep the first `length` cached tokens only."""
         if length < len(self.tokens):
@@ -101,6 +108,18 @@ class Slot:
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
         self.adapter = source.adapter
+
+    def load(self, tokens: list[int], adapter: str | None, state: np.ndarray) -> None:
+        """Hold other tokens, whose state [size] uint8 was saved.
+
+        Raises:
+            DecodeError: it cannot be loaded; no tokens are held.
+        """
+        self.reuse(0)
+        self.labels.load(state, len(tokens))
+        self.cells.extend(len(tokens))
+        self.tokens = tokens
+        self.adapter = adapter
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""

@@ -51,6 +51,10 @@ def _flash_attention(wanted: bool | None) -> int:
     return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
 
 
+def _bytes_at(state: np.ndarray) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
 class Context:
     """KV cache and compute buffers: one unified cache, labels by sequence id.
 
@@ -159,6 +163,40 @@ class Context:
     def first_position(self, seq: int) -> int:
         """The first position of a sequence that all layers still remember; -1 if it has none."""
         return int(self._lib.llama_memory_seq_pos_min(self._memory, seq))
+
+    def sequence_bytes(self, seq: int) -> int:
+        """Size of what `save_sequence` gives for a sequence."""
+        return int(self._lib.llama_state_seq_get_size(self.handle, seq))
+
+    def save_sequence(self, seq: int) -> np.ndarray:
+        """A copy of what the model remembers of a sequence, as one array of bytes.
+
+        With sliding windows, of their layers what the next token can see
+        (`llama_kv_cache::state_write`).
+
+        Raises:
+            DecodeError: llama.cpp could not.
+            MemoryError: there is no room for it.
+        """
+        state = np.empty(self.sequence_bytes(seq), np.uint8)
+        written = self._lib.llama_state_seq_get_data(
+            self.handle, _bytes_at(state), state.nbytes, seq
+        )
+        if not state.nbytes or written != state.nbytes:
+            raise DecodeError(f"llama.cpp could not save sequence {seq}")
+        return state
+
+    def load_sequence(self, seq: int, state: np.ndarray) -> None:
+        """Remember of a sequence what `save_sequence` gave, and nothing else.
+
+        Raises:
+            DecodeError: llama.cpp refuses it, for want of free cells or as it is of another
+                context; the sequence is empty then.
+        """
+        read = self._lib.llama_state_seq_set_data(self.handle, _bytes_at(state), state.nbytes, seq)
+        if read != state.nbytes:
+            self.remove_sequence(seq, 0)
+            raise DecodeError(f"llama.cpp could not load {state.nbytes} bytes as sequence {seq}")
 
     def clear(self, *, overwrite: bool = False) -> None:
         """Drop every cell.

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from medusa.engine.kv_labels import StateLabels
 from medusa.engine.memory import MemoryRules
-from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
+from medusa.engine.prefix_cache import PrefixCache
+from medusa.engine.prefixes import PrefixKey, common_prefix
 from medusa.engine.slot import Slot
 from medusa.speculation.tree import TokenTree
 from tests.medusa.engine.scheduling import make_slots, sequence
