@@ -36,11 +36,13 @@ class NoChatTemplateError(InvalidRequestError):
 
 @dataclass(frozen=True)
 class Stats:
-    """How busy a backend is, in requests."""
+    """How busy a backend is, in requests, and how full its prompt cache."""
 
     slots: int
     running: int
     waiting: int
+    saved_prompts: int = 0
+    saved_bytes: int = 0  # of RAM
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,14 @@ class LocalBackend:
     def stats(self) -> Stats:
         """See Backend."""
         engine = self.loaded.engine
-        return Stats(engine.config.n_slots, engine.n_running, engine.n_waiting)
+        saved = engine.prompt_cache
+        return Stats(
+            engine.config.n_slots,
+            engine.n_running,
+            engine.n_waiting,
+            saved.texts,
+            saved.n_bytes,
+        )
 
     def slots(self) -> Sequence[SlotState]:
         """See Backend."""

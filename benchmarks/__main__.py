@@ -11,6 +11,7 @@ from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
 from benchmarks.serving import serving
+from benchmarks.sessions import sessions
 from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.structured import structured
@@ -29,6 +30,7 @@ cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
 cli.command()(serving)
+cli.command()(sessions)
 cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)

@@ -2,8 +2,9 @@
 
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
@@ -15,6 +16,7 @@ from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
+from medusa.llama.adapters import adapter_bytes
 from medusa.llama.footprint import Footprint
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
@@ -60,6 +62,7 @@ def open_model(
     *,
     name: str | None = None,
     gpu_layers: int | None = None,
+    adapters: Sequence[Path] = (),
     chat_template: Path | None = None,
     default_template: str | None = None,
     rendering: RenderingLimits | None = None,
@@ -74,6 +77,7 @@ def open_model(
         config: of the engine.
         name: what the model is called; None: as its file.
         gpu_layers: as for `load_model`.
+        adapters: LoRA adapters for it, which requests name by their places here.
         chat_template: Jinja file to use instead of the model's own.
         default_template: Jinja source for a model that has none.
         rendering: what the chat template may take.
@@ -86,14 +90,17 @@ def open_model(
         OSError: the chat template's file cannot be read.
     """
     config = config or EngineConfig()
-    check_room(path, config, gpu_layers)
+    check_room(path, config, gpu_layers, adapters)
     with ExitStack() as opened:
         model = load_model(path, gpu_layers)
         opened.callback(model.close)
         if model.capabilities.is_embedding:
+            if adapters:
+                raise ModelLoadError(f"{path} does not generate text; it takes no adapters")
             embedding = EmbeddingEngine(model, config, observer)
             opened.pop_all()
             return _embedding_model(name or path.stem, model, embedding)
+        model.load_adapters(adapters)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = model.chat_template or default_template
@@ -135,18 +142,24 @@ def load_model(path: Path, gpu_layers: int | None = None) -> Model:
     return Model(path, gpu_layers=_layers(gpu_layers))
 
 
-def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> None:
+def check_room(
+    path: Path,
+    config: EngineConfig,
+    gpu_layers: int | None = None,
+    adapters: Iterable[Path] = (),
+) -> None:
     """Ask whether a model can be served in the memory there is, before its weights are read.
 
     Args:
         path: the model's GGUF.
         config: of the engine that is to run it.
         gpu_layers: as for `load_model`.
+        adapters: for it.
 
     Raises:
         ModelLoadError: it cannot, for that or another reason.
     """
-    needs = footprint_of(path, config, gpu_layers)
+    needs = footprint_of(path, config, gpu_layers, adapters)
     free = free_memory.of_host()
     refusal = needs.refusal(free, free_memory.of_gpus())
     if refusal is not None:
@@ -156,7 +169,12 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
         log.warning("%s: %s", path, warning)
 
 
-def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> Footprint:
+def footprint_of(
+    path: Path,
+    config: EngineConfig,
+    gpu_layers: int | None = None,
+    adapters: Iterable[Path] = (),
+) -> Footprint:
     """What a model would take in memory. Arguments and errors are those of `check_room`."""
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
@@ -165,7 +183,8 @@ def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None
             return footprint.of_embedding_model(preview, longest, config.n_slots)
         decided = config.decided(preview.n_ctx_train, preview.capabilities)
         rules = MemoryRules.of(preview.capabilities, decided)
-        return footprint.of_model(preview, rules.context_params(decided))
+        needs = footprint.of_model(preview, rules.context_params(decided))
+        return replace(needs, adapters=sum(map(adapter_bytes, adapters)))
     finally:
         preview.close()
 

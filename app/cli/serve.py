@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
 from app.door.tls import tls_context
 from app.settings import ServerSettings
+from app.settings.adapters import NamedAdapter
 from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
@@ -90,20 +92,26 @@ def _serve(
 
 def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Console) -> ModelHosts:
     """The models, none of them loaded yet."""
+    from app.adapters import Adapters
     from app.backend import LocalBackend
     from app.cli.loading import free_room, measure, open_files
     from app.host import ModelHost
-    from app.hosts import ModelHosts
+    from app.hosts import DEFAULT_ALIAS, ModelHosts
     from app.residency import Limits
 
     def host(files: ModelFiles, names: Sequence[str]) -> ModelHost:
         def open_backend(observer: StepObserver) -> LocalBackend:
             loaded = open_files(files, settings, observer, name=names[0])
-            for line in describe(loaded):
+            for line in describe(loaded, settings.adapters):
                 console.print(line, highlight=False, soft_wrap=True)
             return LocalBackend(loaded, settings.sampling, settings.limits)
 
-        return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
+        adapters = Adapters(settings.adapters, are_applied=not settings.lora_init_without_apply)
+        own = {*names, DEFAULT_ALIAS} & {each.name for each in adapters.named}
+        if own:
+            raise MedusaError(f"an adapter is called {own.pop()!r}, as the model; use NAME=FILE")
+        measured = partial(measure, files, settings)
+        return ModelHost(names[0], open_backend, names[1:], measured, adapters)
 
     names = [[each.name, *each.aliases] for each in files]
     names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
@@ -156,7 +164,7 @@ def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> N
     )
 
 
-def describe(served: LoadedModel) -> list[str]:
+def describe(served: LoadedModel, adapters: Sequence[NamedAdapter] = ()) -> list[str]:
     """What is served, one property a line."""
     from medusa.llama import runtime
 
@@ -168,6 +176,10 @@ def describe(served: LoadedModel) -> list[str]:
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
         f"memory:   {model.capabilities.description}",
         *([f"limits:   {'; '.join(limits)}"] if limits else []),
+        *(
+            f"adapter:  {named.name}, scale {named.scale:g} ({loaded.size_bytes / 2**20:.1f} MiB)"
+            for named, loaded in zip(adapters, model.adapters, strict=True)
+        ),
         *(_describe_vectors(served) if model.capabilities.is_embedding else _describe_text(served)),
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
@@ -196,6 +208,7 @@ def _describe_text(served: LoadedModel) -> list[str]:
         f"heads:    {heads_text}",
         f"drafts:   {_describe_drafts(served)}",
         f"context:  {engine.config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
+        f"prompts:  kept when they leave it: {engine.prompt_cache.limits}",
     ]
 
 

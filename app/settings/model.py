@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import AfterValidator
+
+from app.settings.adapters import NamedAdapter, parse_adapter
 from app.settings.base import ComputeSettings, HubSettings, TextFile
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
@@ -12,6 +15,13 @@ from models import ModelFiles
 
 if TYPE_CHECKING:
     from medusa.speculation.tree import StaticShape
+
+
+def _adapters(texts: list[str]) -> list[str]:
+    names = [parse_adapter(text).name for text in texts]
+    if len(set(names)) < len(names):
+        raise ValueError("two adapters have the same name; give them others: NAME=FILE")
+    return texts
 
 
 class ModelSettings(ComputeSettings, HubSettings):
@@ -114,6 +124,23 @@ class ModelSettings(ComputeSettings, HubSettings):
         """What the chat template may take."""
         return RenderingLimits(self.template_seconds, self.template_memory << 20)
 
+    lora: Annotated[
+        list[str],
+        AfterValidator(_adapters),
+        Opt(
+            help="GGUF of a LoRA adapter, applied with a scale of 1 or the given one unless a "
+            "request says otherwise; its name is a model of its own. Again for each further one.",
+            metavar="[NAME=]FILE[:SCALE]",
+            unset="none; the name is the file's",
+            variable=True,
+        ),
+    ] = []
+
+    @property
+    def adapters(self) -> tuple[NamedAdapter, ...]:
+        """The LoRA adapters, in their order."""
+        return tuple(map(parse_adapter, self.lora))
+
     def heads_path(self, files: ModelFiles) -> Path | None:
         """The heads file that was chosen for a model, if any."""
         match self.heads:
@@ -134,4 +161,5 @@ class ModelSettings(ComputeSettings, HubSettings):
             tree_shape=tree_shape,
             cache_type=self.cache_type,
             swa_full=self.swa_full,
+            prompt_cache_ram=0,
         )

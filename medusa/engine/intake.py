@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from medusa.engine.config import EngineConfig
 from medusa.engine.events import EventSink
 from medusa.engine.pooling import Pooling
+from medusa.engine.prompt_cache.cache import PromptCacheStats
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import SlotState
@@ -57,6 +58,11 @@ class Intake(ABC):
     @abstractmethod
     def _n_queued(self) -> int:
         """Requests that the engine's thread has taken over and does not run yet."""
+
+    @property
+    def prompt_cache(self) -> PromptCacheStats:
+        """What is kept of texts that left the KV cache."""
+        return PromptCacheStats()
 
     @property
     def pooling(self) -> Pooling:

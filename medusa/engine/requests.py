@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from medusa.engine.pooling import Pooling
+from medusa.llama.adapters import AdapterSet
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
@@ -25,7 +26,8 @@ class GenerationRequest:
     hidden state each token was sampled from. `constraint` makes what restricts the sampled tokens,
     once, when the request is taken in. `shown` are control tokens that are part of its text all the
     same. `return_drafts` tells who guessed each token, `return_progress` how much of the prompt has
-    been read. `adapter` names the weights' adapter: cached prefixes are good for the same one only.
+    been read. `adapters` are those that it is computed with, and cached prefixes are good for the
+    same ones only; None leaves it to whoever hands it to the engine, and means none to that.
     `pooling` asks for an embedding of the prompt, not for an answer: max_tokens must be 0.
     `prediction` is what the answer is likely to be, which only makes it faster. `id` names the
     request in its events.
@@ -46,7 +48,7 @@ class GenerationRequest:
     shown: frozenset[int] = frozenset()
     return_drafts: bool = False
     return_progress: bool = False
-    adapter: str | None = None
+    adapters: AdapterSet | None = None
     pooling: Pooling | None = None
     prediction: tuple[int, ...] = ()
     id: str = field(default_factory=_new_id)

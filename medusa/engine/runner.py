@@ -51,6 +51,7 @@ class StepRunner:
         result = StepResult(plan)
         for labels in self._guarded:
             labels.guard()
+        result.switched = self._context.apply(plan.adapters)
         if plan.prefill:
             self._prefill(plan.prefill, result)
         if plan.scored or plan.trees:

@@ -24,7 +24,7 @@ class Sequence:
         self, request: GenerationRequest, vocabulary: Vocabulary, sink: EventSink, max_context: int
     ) -> None:
         self.request = request
-        self.adapter = request.adapter
+        self.adapters = request.adapters or ()
         self.submitted = time.perf_counter()
         # Set by any thread, read by the engine's at the next step:
         self.cancelled = False

@@ -3,11 +3,14 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from medusa.engine.cells import CellRuns
 from medusa.engine.events import Usage
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
 
 
@@ -32,7 +35,7 @@ class SlotState:
 class Slot:
     """A place for one running sequence. Its KV cells outlive the sequence, for prefix reuse.
 
-    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`. `index` is
+    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapters`. `index` is
     the slot's place among all, set by the scheduler.
     """
 
@@ -41,7 +44,7 @@ class Slot:
         self.index = 0
         self.tokens: list[int] = []
         self.cells = CellRuns()
-        self.adapter: str | None = None
+        self.adapters: AdapterSet = ()
         self.draft: TokenTree | None = None  # guesses for the next decode, if there are any
         self.last_used = 0  # the prefix cache's clock
         self._sequence: Sequence | None = None
@@ -82,6 +85,11 @@ class Slot:
         """What the next decode verifies; its root is the sequence's newest token."""
         return self.draft or TokenTree.root_only(self.sequence.tokens[-1])
 
+    def missing(self, *, scored: bool) -> int:
+        """Tokens to prefill next: those whose outputs are wanted, or those before them."""
+        end = self.sequence.n_prefill if scored else self.sequence.n_reusable
+        return end - len(self.tokens)
+
     def reuse(self, length: int) -> None:
         """Keep the first `length` cached tokens only."""
         if length < len(self.tokens):
@@ -100,7 +108,19 @@ class Slot:
         self.labels.share_prefix(source.labels, length)
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
-        self.adapter = source.adapter
+        self.adapters = source.adapters
+
+    def load(self, tokens: list[int], adapters: AdapterSet, state: np.ndarray) -> None:
+        """Hold other tokens, whose state [size] uint8 was saved.
+
+        Raises:
+            DecodeError: it cannot be loaded; no tokens are held.
+        """
+        self.reuse(0)
+        self.labels.load(state, len(tokens))
+        self.cells.extend(len(tokens))
+        self.tokens = tokens
+        self.adapters = adapters
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""
@@ -108,7 +128,7 @@ class Slot:
         assert self.tokens == sequence.tokens[: len(self.tokens)]
         assert len(self.tokens) < len(sequence.tokens)
         self._sequence = sequence
-        self.adapter = sequence.adapter
+        self.adapters = sequence.adapters
         sequence.output.admitted(self.index, len(self.tokens))
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:

@@ -3,12 +3,14 @@
 import ctypes
 import logging
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medusa.errors import ModelLoadError
 from medusa.llama import capabilities, free_memory, gguf_files, processor, runtime
+from medusa.llama.adapters import LoraAdapter, load_adapter
 from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.vocabulary import Vocabulary
@@ -25,6 +27,9 @@ class Model(Vocabulary):
         weights: False opens the file without reading them, to ask what the model is and what it
             would take; nothing can be computed with it then.
 
+    Attributes:
+        adapters: LoRA adapters that were loaded for it.
+
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
             unknown architecture or without a vocabulary, or the model cannot be served here.
@@ -32,6 +37,7 @@ class Model(Vocabulary):
 
     def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
         self.path = path
+        self.adapters: list[LoraAdapter] = []
         self.gpu_layers = gpu_layers
         self._lib = llama_cpp = runtime.load().llama_cpp
         self.handle = handle = _load(path, gpu_layers, weights)
@@ -73,6 +79,14 @@ class Model(Vocabulary):
                 kernels.library.forget(self.handle)
             self._lib.llama_model_free(self.handle)
             self.handle = None
+
+    def load_adapters(self, paths: Iterable[Path]) -> None:
+        """Read adapters, which contexts that are made afterwards can apply.
+
+        Raises:
+            ModelLoadError: one is not for this model, damaged, or of a kind that is not served.
+        """
+        self.adapters += [load_adapter(path, self.path, self.handle) for path in paths]
 
     @cached_property
     def capabilities(self) -> capabilities.Capabilities:

@@ -33,7 +33,10 @@ class NativeFields(GenerationBody):
         name: matters for name, matters in UNSUPPORTED.items() if name not in _OWN
     }
 
-    field_names: ClassVar[Mapping[str, str]] = {"logprobs": "n_probs"}
+    field_names: ClassVar[Mapping[str, str]] = {
+        **GenerationBody.field_names,
+        "logprobs": "n_probs",
+    }
 
     max_tokens: int | None = Field(None, description="Also n_predict; -1: to the context limit.")
     n_probs: TopLogprobs = Field(0, description="Likeliest tokens to tell.")

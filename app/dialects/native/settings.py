@@ -1,6 +1,7 @@
 """How an answer is made, in llama-server's names: `generation_settings`."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from app.model_info import ModelInfo
@@ -14,7 +15,6 @@ _OFF: dict[str, Any] = {
     "adaptive_target": -1.0,
     "adaptive_decay": 0.9,
     "backend_sampling": False,
-    "lora": [],
 }
 """What clients look for and is not done here, with the values that say so."""
 
@@ -37,6 +37,7 @@ def generation_settings(request: GenerationRequest, info: ModelInfo) -> dict[str
         "n_predict": limit,
         "n_probs": request.logprobs or 0,
         "post_sampling_probs": request.after_sampling,
+        "lora": [asdict(each) for each in request.adapters or ()],
         "n_ctx": info.max_context,
         "model": info.name,
     }

@@ -36,7 +36,10 @@ router = OPENAI.router()
 class ChatBody(GenerationBody, ToolFields):
     """A request to answer a conversation."""
 
-    field_names: ClassVar[Mapping[str, str]] = {"prompt": "messages"}
+    field_names: ClassVar[Mapping[str, str]] = {
+        **GenerationBody.field_names,
+        "prompt": "messages",
+    }
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), FailFast()]
     max_tokens: int | None = Field(None, description="Older name of max_completion_tokens.")

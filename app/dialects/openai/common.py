@@ -15,6 +15,7 @@ from app.backend import Backend
 from app.dialects.fields import Fields, Matters
 from app.dialects.limited import AtMost, Choices, Phrase
 from app.dialects.openai.formats import FormatFields
+from app.dialects.openai.lora import LoraFields
 from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
@@ -55,10 +56,10 @@ class StreamOptions(Fields):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
+class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields, LoraFields):
     """What every generating endpoint takes."""
 
-    field_names: ClassVar[Mapping[str, str]] = {}
+    field_names: ClassVar[Mapping[str, str]] = {"adapters": "lora"}
     other_names: ClassVar[Mapping[str, str]] = {"n_cmpl": "n", "n_predict": "max_tokens"}
     without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
     unsupported: ClassVar[Mapping[str, Matters]] = UNSUPPORTED
@@ -154,6 +155,7 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
                 constraint=constraint,
                 return_progress=self.return_progress and self.stream,
                 prediction=prediction,
+                adapters=self.adapters,
                 **fields,
             )
             for prompt in prompts

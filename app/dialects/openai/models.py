@@ -43,6 +43,8 @@ class ModelCard(BaseModel):
     created: int = _STARTED
     owned_by: str = "llama-medusa"
     aliases: list[str]
+    parent: str | None = None  # of a LoRA adapter, the model that it changes
+    root: str | None = None  # and its file
     status: ModelStatus
     meta: Meta | None = None
     max_model_len: int | None = None
@@ -78,10 +80,10 @@ class Done(BaseModel):
 
 @router.get("/v1/models", response_model_exclude_none=True, summary="List the served models")
 async def list_models(request: Request) -> ModelList:
-    """The models this server has; the alias `default` stands for the first."""
+    """The models this server has, and their LoRA adapters; `default` stands for the first."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return ModelList(data=[_card(host) for host in hosts.all])
+    return ModelList(data=[card for host in hosts.all for card in (_card(host), *_adapted(host))])
 
 
 @router.get(
@@ -91,7 +93,8 @@ async def get_model(name: str, request: Request) -> ModelCard:
     """A served model, by its name or as `default`."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return _card(hosts.named(name))
+    host = hosts.named(name)
+    return next((card for card in _adapted(host) if card.id == name), _card(host))
 
 
 @router.post("/models/load", summary="Load a model")
@@ -117,6 +120,17 @@ def _card(host: ModelHost) -> ModelCard:
     failed = host.state is State.FAILED
     status = ModelStatus(value=State.UNLOADED if failed else host.state, failed=failed)
     return ModelCard(id=host.name, aliases=list(host.names[1:]), status=status, **_known(host))
+
+
+def _adapted(host: ModelHost) -> list[ModelCard]:
+    """A card of each adapter, as vLLM has them."""
+    base = _card(host)
+    return [
+        base.model_copy(
+            update={"id": each.name, "aliases": [], "parent": host.name, "root": str(each.path)}
+        )
+        for each in host.adapters.named
+    ]
 
 
 def _known(host: ModelHost) -> dict[str, Any]:

@@ -41,7 +41,6 @@ UNSUPPORTED: Mapping[str, Matters] = {
     "function_call": _unless("none", "auto"),
     "web_search_options": lambda value: True,
     # llama-server's
-    "lora": _if_filled,
     "n_indent": _unless(0),
     "thinking_budget_tokens": _unless(-1),
     "reasoning_budget_tokens": _unless(-1),
