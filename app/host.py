@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
+from typing import cast
 
-from app.backend import Backend, ModelInfo, Stats
+from app.adapters import AdaptedBackend, Adapters
+from app.backend import Backend, Stats
+from app.model_info import ModelInfo
 from app.residency import Room
 from medusa.engine.report import StepObserver
 from medusa.errors import MedusaError
@@ -42,6 +45,7 @@ class ModelHost:
         open_backend: loads it; is given the observer of the engine's steps, and may block.
         aliases: what else clients may call it.
         measure: tells what it takes in memory; may block.
+        adapters: LoRA adapters that are loaded with it, each a model by its own name too.
 
     Attributes:
         needs: what `measure` told, once it was asked.
@@ -57,9 +61,11 @@ class ModelHost:
         open_backend: Callable[[StepObserver], Backend],
         aliases: Sequence[str] = (),
         measure: Callable[[], Room] = Room,
+        adapters: Adapters | None = None,
     ) -> None:
         self.names = (name, *aliases)
         self.measure = measure
+        self.adapters = adapters or Adapters()
         self.needs = Room()
         self.state = State.UNLOADED
         self.n_users = 0
@@ -149,13 +155,20 @@ class Use:
 
     Args:
         host: has counted the user.
+        name: by which the model was asked for; that of an adapter applies it.
     """
 
-    def __init__(self, host: ModelHost) -> None:
+    def __init__(self, host: ModelHost, name: str) -> None:
         self._host = host
+        self._name = name
 
     def __enter__(self) -> Backend:
-        return self._host.backend
+        backend, adapters = self._host.backend, self._host.adapters
+        if not adapters.named:
+            return backend
+        picked = adapters.picked_by(self._name)
+        name = backend.info.name if picked is None else picked.name
+        return cast(Backend, AdaptedBackend(backend, name, adapters.applied(picked)))
 
     def __exit__(
         self,

@@ -47,7 +47,7 @@ class ModelHosts:
         self._strict = strict
         self.all = tuple(hosts)
         self.limits = limits or Limits()
-        self._by_name = {name: host for host in reversed(hosts) for name in host.names}
+        self._by_name = {name: host for host in reversed(hosts) for name in _names(host)}
         self._loading: _Tasks = {}
         self._unloading: _Tasks = {}
         self._changing = asyncio.Lock()  # one model at a time comes or goes
@@ -66,7 +66,7 @@ class ModelHosts:
         return self.named(name)
 
     def named(self, name: str) -> ModelHost:
-        """The model with exactly this name or alias.
+        """The model with exactly this name or alias, or with an adapter of that name.
 
         Raises:
             UnknownModelError: there is none.
@@ -75,7 +75,8 @@ class ModelHosts:
             return self._by_name[name]
         if name == DEFAULT_ALIAS:
             return self.all[0]
-        known = ", ".join(repr(host.name) for host in self.all)
+        adapters = (each.name for host in self.all for each in host.adapters.named)
+        known = ", ".join(map(repr, [*(host.name for host in self.all), *adapters]))
         raise UnknownModelError(f"the model {name!r} does not exist; this server has {known}")
 
     async def use(self, name: str) -> Use:
@@ -94,7 +95,7 @@ class ModelHosts:
                 await host.enter()
                 try:
                     await self._loaded(host)
-                    return Use(host)
+                    return Use(host, name)
                 except BaseException:
                     host.leave()
                     raise
@@ -135,6 +136,8 @@ class ModelHosts:
             slots=sum(each.slots for each in stats),
             running=sum(each.running for each in stats),
             waiting=sum(each.waiting for each in stats),
+            saved_prompts=sum(each.saved_prompts for each in stats),
+            saved_bytes=sum(each.saved_bytes for each in stats),
         )
 
     @property
@@ -243,6 +246,10 @@ class ModelHosts:
 
     async def _close(self) -> None:
         await asyncio.gather(*(host.close() for host in self.all))
+
+
+def _names(host: ModelHost) -> tuple[str, ...]:
+    return (*host.names, *(each.name for each in host.adapters.named))
 
 
 async def _once(

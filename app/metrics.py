@@ -39,6 +39,10 @@ class Metrics:
         self.pauses = counter("stream_pauses", "Times that a slow reader's slot went to others")
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of finished generations")
         self.cached_tokens = counter("cached_prompt_tokens", "Of these, found in the KV cache")
+        self.restored_prompts = counter(
+            "prompt_cache_hits", "Prompts that went on from a state kept beside the KV cache"
+        )
+        self.restored_tokens = counter("prompt_cache_tokens", "Tokens of these states")
         self.generated_tokens = counter("generated_tokens", "Tokens generated")
         self.prefilled_tokens = counter("prefilled_tokens", "Prompt tokens computed")
         self.drafts_proposed = counter(
@@ -68,6 +72,12 @@ class Metrics:
         gauge("queue_length", "Requests waiting for a slot", lambda: stats().waiting)
         gauge("active_slots", "Slots in use", lambda: stats().running)
         gauge("slots", "Slots in all", lambda: stats().slots)
+        gauge(
+            "prompt_cache_prompts",
+            "Prompts whose state is kept beside the KV cache",
+            lambda: stats().saved_prompts,
+        )
+        gauge("prompt_cache_bytes", "RAM that they take", lambda: stats().saved_bytes)
 
     @contextmanager
     def refusals(self, count: int) -> Iterator[None]:
@@ -90,6 +100,8 @@ class Metrics:
     def observe_step(self, report: StepReport) -> None:
         """Count one engine step; called in the engine's thread."""
         self.prefilled_tokens.inc(report.prefilled_tokens)
+        self.restored_prompts.inc(report.restored_prompts)
+        self.restored_tokens.inc(report.restored_tokens)
         self.draft_failures.inc(report.draft_failures)
         self.failed_steps.inc(report.failures)
         if report.n_decoding:

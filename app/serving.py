@@ -96,7 +96,7 @@ async def _flush(server: uvicorn.Server) -> None:
 
 
 def leave() -> None:
-    """End the process, whatever runs in it. Its models need no closing; nothing is on disk."""
+    """End the process, whatever runs in it. Models need no closing; files are whole."""
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

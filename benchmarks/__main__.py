@@ -6,10 +6,12 @@ from benchmarks.calibration import calibration
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.prediction import prediction
+from benchmarks.products import products
 from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
 from benchmarks.serving import serving
+from benchmarks.sessions import sessions
 from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.structured import structured
@@ -18,6 +20,7 @@ from benchmarks.vicuna7b import vicuna7b
 
 cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_args_is_help=True)
 cli.command()(kernels)
+cli.command()(products)
 cli.command()(step)
 cli.command()(sampling)
 cli.command()(speculation)
@@ -27,6 +30,7 @@ cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
 cli.command()(serving)
+cli.command()(sessions)
 cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)

@@ -67,6 +67,8 @@ class _Context:
         model_params.use_extra_bufts = not what and not processor.tiles_are_doubtful()
         model_params.n_gpu_layers = 0
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
+        if what and cpu_kernels.load().packs:
+            library.register_model(self._model)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = 4352, 2048, 512
         params.n_threads = params.n_threads_batch = THREADS
@@ -125,6 +127,7 @@ class _Context:
     def close(self) -> None:
         self._api.llama_batch_free(self._batch)
         self._api.llama_free(self._context)
+        self._switch[0].forget(self._model)
         self._api.llama_model_free(self._model)
 
 

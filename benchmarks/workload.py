@@ -59,13 +59,19 @@ class Bench:
         )
 
     def engine(
-        self, n_slots: int, *, speculate: bool, observer: StepObserver | None = None
+        self,
+        n_slots: int,
+        *,
+        speculate: bool,
+        observer: StepObserver | None = None,
+        prompt_cache_ram: int = 0,
     ) -> Engine:
-        """An engine with or without heads."""
+        """An engine with or without heads, with so many bytes for prompts that left its slots."""
         config = EngineConfig(
             n_slots=n_slots,
             n_ctx=1024 * n_slots,
             draft_nodes=EngineConfig.draft_nodes if speculate else 0,
+            prompt_cache_ram=prompt_cache_ram,
         )
         return Engine(self.model, self.heads if speculate else None, config, observer)
 

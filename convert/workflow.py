@@ -8,7 +8,8 @@ from typing import Protocol
 from convert.files.disk import require_disks
 from convert.heads import HeadsConversion, convert_heads
 from convert.hub.downloads import Download, HubAccess, cache_folder, fetch
-from convert.hub.sources import heads_files, local_source, model_files, plan
+from convert.hub.sources import heads_files, local_source, lora_files, model_files, plan
+from convert.lora import LoraConversion, convert_lora
 from convert.model import ModelConversion, convert_model
 from convert.outtypes import HeadsOutType, OutType
 from convert.ready_gguf import choose_gguf, use_gguf
@@ -59,6 +60,14 @@ class HeadsTarget:
     draft: DraftVocab = DraftVocab()
 
 
+@dataclass(frozen=True)
+class LoraTarget:
+    """The GGUF that an adapter becomes, for the model in the GGUF `base`."""
+
+    out: Path
+    base: Path
+
+
 def model_from(source: str, target: ModelTarget, access: HubAccess, reporter: Reporter) -> None:
     """Convert a repository or folder to a GGUF.
 
@@ -85,6 +94,24 @@ def heads_from(source: str, target: HeadsTarget, access: HubAccess, reporter: Re
         download = plan(source, heads_files, "Medusa heads", access)
         folder = _download([download], target.out.parent, download.n_bytes, access, reporter)[0]
     _convert_heads(folder, target, _last_part(source), reporter)
+
+
+def lora_from(source: str, target: LoraTarget, access: HubAccess, reporter: Reporter) -> None:
+    """Convert a repository or folder of PEFT's to an adapter.
+
+    Raises:
+        ConversionError: it cannot be had or not be converted.
+        ModelLoadError: the base model cannot be read.
+    """
+    folder = local_source(source)
+    if folder is None:
+        download = plan(source, lora_files, "LoRA adapter", access)
+        folder = _download([download], target.out.parent, download.n_bytes, access, reporter)[0]
+    name = _last_part(source)
+    with reporter.converting(name) as on_progress:
+        convert_lora(LoraConversion(folder, target.base, target.out, name), on_progress)
+    write_checksum(target.out)
+    reporter.wrote(target.out)
 
 
 def both_from(

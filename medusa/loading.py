@@ -2,8 +2,9 @@
 
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
@@ -15,6 +16,7 @@ from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.llama import footprint, free_memory
+from medusa.llama.adapters import adapter_bytes
 from medusa.llama.footprint import Footprint
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
@@ -26,6 +28,7 @@ from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
+from medusa.text.rendering import RenderingLimits
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +62,11 @@ def open_model(
     *,
     name: str | None = None,
     gpu_layers: int | None = None,
+    adapters: Sequence[Path] = (),
     chat_template: Path | None = None,
     default_template: str | None = None,
+    rendering: RenderingLimits | None = None,
+    grammar_work: float = 1.0,
     observer: StepObserver | None = None,
 ) -> LoadedModel:
     """Load everything and start the engine.
@@ -71,8 +77,11 @@ def open_model(
         config: of the engine.
         name: what the model is called; None: as its file.
         gpu_layers: as for `load_model`.
+        adapters: LoRA adapters for it, which requests name by their places here.
         chat_template: Jinja file to use instead of the model's own.
         default_template: Jinja source for a model that has none.
+        rendering: what the chat template may take.
+        grammar_work: see GrammarCompiler.
         observer: called in the engine's thread after every step.
 
     Raises:
@@ -81,20 +90,23 @@ def open_model(
         OSError: the chat template's file cannot be read.
     """
     config = config or EngineConfig()
-    check_room(path, config, gpu_layers)
+    check_room(path, config, gpu_layers, adapters)
     with ExitStack() as opened:
         model = load_model(path, gpu_layers)
         opened.callback(model.close)
         if model.capabilities.is_embedding:
+            if adapters:
+                raise ModelLoadError(f"{path} does not generate text; it takes no adapters")
             embedding = EmbeddingEngine(model, config, observer)
             opened.pop_all()
             return _embedding_model(name or path.stem, model, embedding)
+        model.load_adapters(adapters)
         n_threads = config.n_threads or default_threads()
         loaded_heads = load_heads(heads, model, n_threads) if heads else None
         source = model.chat_template or default_template
         if chat_template is not None:
             source = chat_template.read_text("utf-8")
-        template, no_chat = _open_template(model, source)
+        template, no_chat = _open_template(model, source, rendering)
         if template is not None:
             opened.callback(template.close)
         engine = Engine(model, loaded_heads, config, observer)
@@ -105,7 +117,7 @@ def open_model(
         loaded_heads,
         engine,
         template,
-        GrammarCompiler(lambda: grammar_tokenizer(model)),
+        GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
         no_chat,
     )
 
@@ -130,18 +142,24 @@ def load_model(path: Path, gpu_layers: int | None = None) -> Model:
     return Model(path, gpu_layers=_layers(gpu_layers))
 
 
-def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> None:
+def check_room(
+    path: Path,
+    config: EngineConfig,
+    gpu_layers: int | None = None,
+    adapters: Iterable[Path] = (),
+) -> None:
     """Ask whether a model can be served in the memory there is, before its weights are read.
 
     Args:
         path: the model's GGUF.
         config: of the engine that is to run it.
         gpu_layers: as for `load_model`.
+        adapters: for it.
 
     Raises:
         ModelLoadError: it cannot, for that or another reason.
     """
-    needs = footprint_of(path, config, gpu_layers)
+    needs = footprint_of(path, config, gpu_layers, adapters)
     free = free_memory.of_host()
     refusal = needs.refusal(free, free_memory.of_gpus())
     if refusal is not None:
@@ -151,7 +169,12 @@ def check_room(path: Path, config: EngineConfig, gpu_layers: int | None = None) 
         log.warning("%s: %s", path, warning)
 
 
-def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None) -> Footprint:
+def footprint_of(
+    path: Path,
+    config: EngineConfig,
+    gpu_layers: int | None = None,
+    adapters: Iterable[Path] = (),
+) -> Footprint:
     """What a model would take in memory. Arguments and errors are those of `check_room`."""
     preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
     try:
@@ -160,7 +183,8 @@ def footprint_of(path: Path, config: EngineConfig, gpu_layers: int | None = None
             return footprint.of_embedding_model(preview, longest, config.n_slots)
         decided = config.decided(preview.n_ctx_train, preview.capabilities)
         rules = MemoryRules.of(preview.capabilities, decided)
-        return footprint.of_model(preview, rules.context_params(decided))
+        needs = footprint.of_model(preview, rules.context_params(decided))
+        return replace(needs, adapters=sum(map(adapter_bytes, adapters)))
     finally:
         preview.close()
 
@@ -171,7 +195,9 @@ def _layers(gpu_layers: int | None) -> int:
     return ALL_LAYERS if gpu_offload_available() else 0
 
 
-def load_template(model: Model, source: str) -> ChatTemplate:
+def load_template(
+    model: Model, source: str, rendering: RenderingLimits | None = None
+) -> ChatTemplate:
     """A chat template that knows the model's special tokens.
 
     Raises:
@@ -186,15 +212,18 @@ def load_template(model: Model, source: str) -> ChatTemplate:
         bos=text(model.bos_token),
         eos=text(model.eos_token),
         control=model.control_spellings,
+        limits=rendering,
     )
 
 
-def _open_template(model: Model, source: str | None) -> tuple[ChatTemplate | None, str | None]:
+def _open_template(
+    model: Model, source: str | None, rendering: RenderingLimits | None
+) -> tuple[ChatTemplate | None, str | None]:
     """A chat template, or why there is none; texts can be continued without."""
     if not source:
         return None, "the model has no chat template"
     try:
-        return load_template(model, source), None
+        return load_template(model, source, rendering), None
     except InvalidRequestError as error:
         return None, str(error)
 

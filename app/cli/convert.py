@@ -1,4 +1,4 @@
-"""`llama-medusa convert model | heads | NAME`."""
+"""`llama-medusa convert model | heads | lora | NAME`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from typer.core import TyperGroup
 import models
 from app.cli.from_settings import command
 from app.cli.names import hub_access
-from app.settings import ConvertCatalogueSettings, ConvertHeadsSettings, ConvertModelSettings
+from app.settings import (
+    ConvertCatalogueSettings,
+    ConvertHeadsSettings,
+    ConvertLoraSettings,
+    ConvertModelSettings,
+)
 from convert.errors import ConversionError
 from convert.files.disk import human_size
 from convert.outtypes import HeadsOutType, OutType
@@ -64,6 +69,18 @@ def convert_heads(settings: ConvertHeadsSettings) -> None:
     )
 
 
+def convert_lora(settings: ConvertLoraSettings) -> None:
+    """Convert a LoRA adapter of PEFT's, for a Llama or Mistral, to what `serve --lora` takes."""
+    from convert.workflow import LoraTarget, lora_from
+
+    lora_from(
+        settings.source,
+        LoraTarget(settings.out, settings.base),
+        hub_access(settings, settings.revision),
+        _Terminal(),
+    )
+
+
 def convert_catalogue(settings: ConvertCatalogueSettings) -> None:
     """Download and convert a catalogue model and its heads, for `serve NAME` to find."""
     from convert.workflow import DraftVocab, HeadsTarget, ModelTarget, both_from
@@ -88,11 +105,12 @@ def convert_catalogue(settings: ConvertCatalogueSettings) -> None:
 convert_cli = typer.Typer(
     cls=_NameOrCommand,
     no_args_is_help=True,
-    help="Convert models and Medusa heads from Hugging Face's formats. With the name of a "
-    "catalogue model instead of a command, download and convert both.",
+    help="Convert models, Medusa heads and LoRA adapters from Hugging Face's formats. With the "
+    "name of a catalogue model instead of a command, download and convert both.",
 )
 convert_cli.command("model")(command(convert_model))
 convert_cli.command("heads")(command(convert_heads))
+convert_cli.command("lora")(command(convert_lora))
 convert_cli.command(_CATALOGUE_COMMAND)(command(convert_catalogue))
 
 

@@ -5,6 +5,11 @@ from rich.table import Table
 
 from app.settings import DoctorSettings
 
+_PACKING = (
+    "a model's weights are copied into the kernels' order at their first use, and their pages of "
+    "the file given back (LLAMA_MEDUSA_KERNELS_PACK=off: read as they lie in their file)"
+)
+
 
 def run(settings: DoctorSettings) -> None:
     """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are.
@@ -22,6 +27,8 @@ def run(settings: DoctorSettings) -> None:
     console.print(f"CPU:       {processor.model_name()}\nfeatures:  {features}", highlight=False)
     if status.active:
         console.print(f"kernels:   ours ({status.isa})", highlight=False)
+        packing = _PACKING if status.packs else "weights are read as they lie in their file"
+        console.print(f"packing:   {packing}", highlight=False, soft_wrap=True)
         console.print(f"replaced:  {', '.join(status.replaced)}", highlight=False, soft_wrap=True)
     else:
         console.print(f"kernels:   llama.cpp's own ({status.reason})", highlight=False)

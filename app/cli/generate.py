@@ -22,6 +22,7 @@ def run(settings: GenerateSettings) -> None:
     from medusa.engine.client import stream
     from medusa.engine.events import Delta, Finished
     from medusa.engine.requests import GenerationRequest
+    from medusa.llama.adapters import adapter_set
 
     set_up_logging(settings.verbose)
     served = open_files(find_model(settings.model, settings), settings)
@@ -30,6 +31,7 @@ def run(settings: GenerateSettings) -> None:
             prompt=_prompt_tokens(served, settings),
             sampling=settings.sampling,
             max_tokens=settings.max_tokens,
+            adapters=adapter_set({id: a.scale for id, a in enumerate(settings.adapters)}),
         )
         for event in stream(served.engine, request):
             match event:

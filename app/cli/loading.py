@@ -41,8 +41,11 @@ def open_files(
         _config(settings),
         name=name or files.name,
         gpu_layers=settings.gpu_layers,
+        adapters=[each.path for each in settings.adapters],
         chat_template=settings.chat_template,
         default_template=files.template,
+        rendering=settings.rendering,
+        grammar_work=settings.grammar_work,
         observer=observer,
     )
 
@@ -53,7 +56,8 @@ def measure(files: ModelFiles, settings: ModelSettings) -> Room:
     Raises:
         ModelLoadError: it cannot be served.
     """
-    needs = footprint_of(files.model, _config(settings), settings.gpu_layers)
+    adapters = [each.path for each in settings.adapters]
+    needs = footprint_of(files.model, _config(settings), settings.gpu_layers, adapters)
     return Room(needs.on_host + needs.mapped, needs.on_gpu)
 
 

@@ -6,21 +6,25 @@ import asyncio
 import gc
 import logging
 import socket
-import ssl
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
+from app.door.tls import tls_context
 from app.settings import ServerSettings
+from app.settings.adapters import NamedAdapter
 from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 
 if TYPE_CHECKING:
+    import ssl
+
     from app.host import ModelHost
     from app.hosts import ModelHosts
     from medusa.engine.report import StepObserver
@@ -34,16 +38,16 @@ def run(settings: ServerSettings) -> None:
     """Serve one or several models over the OpenAI API."""
     set_up_logging(settings.verbose, settings.log_format)
     files = [find_model(name, settings) for name in settings.models]
+    certificate = tls_context(settings.ssl_certfile, settings.ssl_keyfile)
     supervised = Supervised.from_environment()
     if supervised is not None:
-        _serve(settings, files, supervised.listening, supervised)
+        _serve(settings, files, certificate, supervised.listening, supervised)
         return
     with listen(settings.host, settings.port) as listening:
         if not settings.supervise:
-            _serve(settings, files, listening, None)
+            _serve(settings, files, certificate, listening, None)
             return
         command = [sys.executable, *sys.orig_argv[1:]]
-        certificate = _certificate(settings)
         report = log.error if settings.log_format is LogFormat.JSON else print_error
         raise SystemExit(asyncio.run(supervise(command, listening, report, certificate)))
 
@@ -51,6 +55,7 @@ def run(settings: ServerSettings) -> None:
 def _serve(
     settings: ServerSettings,
     files: Sequence[ModelFiles],
+    certificate: ssl.SSLContext | None,
     listening: socket.socket,
     supervised: Supervised | None,
 ) -> None:
@@ -67,8 +72,7 @@ def _serve(
         door,
         grace=1,  # serving lets requests end before
         wills=None if supervised is None else supervised.wills,
-        certificate=settings.ssl_certfile,
-        key=settings.ssl_keyfile,
+        certificate=certificate,
     )
     log.info("loading %s", files[0].model.name)
     console.print(f"loading {files[0].model.name} ...", highlight=False)
@@ -88,20 +92,26 @@ def _serve(
 
 def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Console) -> ModelHosts:
     """The models, none of them loaded yet."""
+    from app.adapters import Adapters
     from app.backend import LocalBackend
     from app.cli.loading import free_room, measure, open_files
     from app.host import ModelHost
-    from app.hosts import ModelHosts
+    from app.hosts import DEFAULT_ALIAS, ModelHosts
     from app.residency import Limits
 
     def host(files: ModelFiles, names: Sequence[str]) -> ModelHost:
         def open_backend(observer: StepObserver) -> LocalBackend:
             loaded = open_files(files, settings, observer, name=names[0])
-            for line in describe(loaded):
+            for line in describe(loaded, settings.adapters):
                 console.print(line, highlight=False, soft_wrap=True)
-            return LocalBackend(loaded, settings.sampling)
+            return LocalBackend(loaded, settings.sampling, settings.limits)
 
-        return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
+        adapters = Adapters(settings.adapters, are_applied=not settings.lora_init_without_apply)
+        own = {*names, DEFAULT_ALIAS} & {each.name for each in adapters.named}
+        if own:
+            raise MedusaError(f"an adapter is called {own.pop()!r}, as the model; use NAME=FILE")
+        measured = partial(measure, files, settings)
+        return ModelHost(names[0], open_backend, names[1:], measured, adapters)
 
     names = [[each.name, *each.aliases] for each in files]
     names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
@@ -113,22 +123,6 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
     limits = Limits(settings.models_max, room, settings.sleep_idle)
     chosen = [host(*pair) for pair in zip(files, names, strict=True)]
     return ModelHosts(chosen, limits, strict=settings.strict)
-
-
-def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:
-    """The server's certificate, for who answers in its place.
-
-    Raises:
-        MedusaError: the files cannot be used.
-    """
-    if settings.ssl_certfile is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
-    except OSError as error:  # ssl.SSLError is one
-        raise MedusaError(f"--ssl-certfile and --ssl-keyfile cannot be used: {error}") from error
-    return context
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -170,7 +164,7 @@ def announce(console: Console, settings: ServerSettings, hosts: ModelHosts) -> N
     )
 
 
-def describe(served: LoadedModel) -> list[str]:
+def describe(served: LoadedModel, adapters: Sequence[NamedAdapter] = ()) -> list[str]:
     """What is served, one property a line."""
     from medusa.llama import runtime
 
@@ -182,6 +176,10 @@ def describe(served: LoadedModel) -> list[str]:
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
         f"memory:   {model.capabilities.description}",
         *([f"limits:   {'; '.join(limits)}"] if limits else []),
+        *(
+            f"adapter:  {named.name}, scale {named.scale:g} ({loaded.size_bytes / 2**20:.1f} MiB)"
+            for named, loaded in zip(adapters, model.adapters, strict=True)
+        ),
         *(_describe_vectors(served) if model.capabilities.is_embedding else _describe_text(served)),
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
         f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
@@ -210,6 +208,7 @@ def _describe_text(served: LoadedModel) -> list[str]:
         f"heads:    {heads_text}",
         f"drafts:   {_describe_drafts(served)}",
         f"context:  {engine.config.n_ctx:,} tokens shared, {engine.max_context:,} for one request",
+        f"prompts:  kept when they leave it: {engine.prompt_cache.limits}",
     ]
 
 

@@ -109,6 +109,7 @@ def _record(
             n_ctx=settings.parallel * (ANSWER_TOKENS + _PROMPT_TOKENS),
             n_threads=settings.threads,
             draft_nodes=0,
+            prompt_cache_ram=0,
         ),
     )
     task = progress.add_task("recording answers", total=settings.tokens, note="")

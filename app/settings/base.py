@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
@@ -38,6 +47,17 @@ def _parse_gpu_layers(value: object) -> object:
         raise ValueError(f"{value!r} is not auto, all or a number") from None
 
 
+def parse_size(value: object) -> object:
+    """Bytes of a size such as 500MB, 4GiB or 0."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(_BYTE_SIZE.validate_python(value))
+    except ValidationError:
+        raise ValueError(f"{value!r} is not a size such as 500MB or 4GiB") from None
+
+
+_BYTE_SIZE = TypeAdapter(ByteSize)
 ExistingFile = Annotated[Path, AfterValidator(_existing_file)]
 TextFile = Annotated[ExistingFile, AfterValidator(_text_file)]
 MODEL_HELP = (

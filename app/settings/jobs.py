@@ -128,6 +128,12 @@ class ConvertHeadsSettings(RepositorySettings, DraftVocabSettings):
     outtype: Annotated[HeadsOutType, Opt(help="Number format.")] = HeadsOutType.F16
 
 
+class ConvertLoraSettings(RepositorySettings):
+    """A LoRA adapter of PEFT's to convert."""
+
+    base: Annotated[ExistingFile, Opt(help="GGUF of the model that it was trained on.")]
+
+
 class ConvertCatalogueSettings(HubSettings, DraftVocabSettings):
     """A catalogue model to get and convert with its heads."""
 

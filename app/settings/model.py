@@ -3,14 +3,25 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from pydantic import AfterValidator
+
+from app.settings.adapters import NamedAdapter, parse_adapter
 from app.settings.base import ComputeSettings, HubSettings, TextFile
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import CacheType
+from medusa.text.rendering import RenderingLimits
 from models import ModelFiles
 
 if TYPE_CHECKING:
     from medusa.speculation.tree import StaticShape
+
+
+def _adapters(texts: list[str]) -> list[str]:
+    names = [parse_adapter(text).name for text in texts]
+    if len(set(names)) < len(names):
+        raise ValueError("two adapters have the same name; give them others: NAME=FILE")
+    return texts
 
 
 class ModelSettings(ComputeSettings, HubSettings):
@@ -81,6 +92,54 @@ class ModelSettings(ComputeSettings, HubSettings):
             variable=True,
         ),
     ] = None
+    template_seconds: Annotated[
+        int,
+        Opt(
+            help="Processor time in seconds that the template may take for a conversation.",
+            ge=1,
+            variable=True,
+        ),
+    ] = RenderingLimits.seconds
+    template_memory: Annotated[
+        int,
+        Opt(
+            help="MB of memory that it may take.",
+            ge=128,
+            metavar="MB",
+            variable=True,
+        ),
+    ] = RenderingLimits.memory >> 20
+    grammar_work: Annotated[
+        float,
+        Opt(
+            help="Work that a grammar or schema may cost, as a multiple of the usual: 20 ms at "
+            "first, 10 ms in a step.",
+            ge=0.001,
+            variable=True,
+        ),
+    ] = 1.0
+
+    @property
+    def rendering(self) -> RenderingLimits:
+        """What the chat template may take."""
+        return RenderingLimits(self.template_seconds, self.template_memory << 20)
+
+    lora: Annotated[
+        list[str],
+        AfterValidator(_adapters),
+        Opt(
+            help="GGUF of a LoRA adapter, applied with a scale of 1 or the given one unless a "
+            "request says otherwise; its name is a model of its own. Again for each further one.",
+            metavar="[NAME=]FILE[:SCALE]",
+            unset="none; the name is the file's",
+            variable=True,
+        ),
+    ] = []
+
+    @property
+    def adapters(self) -> tuple[NamedAdapter, ...]:
+        """The LoRA adapters, in their order."""
+        return tuple(map(parse_adapter, self.lora))
 
     def heads_path(self, files: ModelFiles) -> Path | None:
         """The heads file that was chosen for a model, if any."""
@@ -102,4 +161,5 @@ class ModelSettings(ComputeSettings, HubSettings):
             tree_shape=tree_shape,
             cache_type=self.cache_type,
             swa_full=self.swa_full,
+            prompt_cache_ram=0,
         )

@@ -2,10 +2,12 @@
 
 import dataclasses
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from app.settings.base import parse_size
 from app.settings.door import DoorSettings
 from app.settings.model import ModelSettings
 from app.settings.option import Opt
@@ -98,6 +100,43 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
             variable=True,
         ),
     ] = EngineConfig.pooling
+    prompt_cache_ram: Annotated[
+        int | None,
+        BeforeValidator(parse_size),
+        Opt(
+            help="RAM of each model for prompts that left the KV cache, so that conversations "
+            "need not be computed again when they come back. 0: none.",
+            metavar="SIZE",
+            unset="a quarter of free memory, at most 8GiB",
+            variable=True,
+        ),
+    ] = EngineConfig.prompt_cache_ram
+    prompt_cache_dir: Annotated[
+        Path | None,
+        AfterValidator(lambda path: path and path.expanduser()),
+        Opt(
+            help="Folder that keeps these prompts too, so that they survive a restart. Whoever "
+            "can read it can read conversations.",
+            metavar="DIR",
+            variable=True,
+        ),
+    ] = EngineConfig.prompt_cache_dir
+    prompt_cache_disk: Annotated[
+        int,
+        BeforeValidator(parse_size),
+        Opt(
+            help="Most that this folder may hold, of all models together.",
+            metavar="SIZE",
+            unset="16GiB",
+            variable=True,
+        ),
+    ] = EngineConfig.prompt_cache_disk
+
+    @model_validator(mode="after")
+    def _disk_behind_ram(self) -> Self:
+        if self.prompt_cache_dir is not None and self.prompt_cache_ram == 0:
+            raise ValueError("--prompt-cache-dir needs --prompt-cache-ram, which is 0")
+        return self
 
     def engine_config(self, tree_shape: "StaticShape | None" = None) -> EngineConfig:
         """How the engine is set up."""
@@ -107,6 +146,9 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
             max_queue=self.max_queue,
             max_stall=self.max_stall / 1000,
             pooling=self.pooling,
+            prompt_cache_ram=self.prompt_cache_ram,
+            prompt_cache_dir=self.prompt_cache_dir,
+            prompt_cache_disk=self.prompt_cache_disk,
         )
 
 

@@ -70,6 +70,15 @@ class ServedSettings(ModelSettings):
         ),
     ] = None
 
+    lora_init_without_apply: Annotated[
+        bool,
+        Opt(
+            help="Load the adapters of --lora without applying them: requests name them, or POST "
+            "/lora-adapters does.",
+            variable=True,
+        ),
+    ] = False
+
     @property
     def aliases(self) -> tuple[str, ...]:
         """Further names of the first model."""
@@ -82,4 +91,6 @@ class ServedSettings(ModelSettings):
                 raise ValueError("--heads PATH is for one model, and there are several")
             if self.tree is not None or self.chat_template is not None:
                 raise ValueError("--tree and --chat-template are for one model, not for several")
+            if self.lora:
+                raise ValueError("--lora is for one model, not for several")
         return self

@@ -7,6 +7,7 @@ from convert.errors import DownloadError
 from convert.files.checkpoint import weight_files
 from convert.files.official_heads import HEAD_FILES
 from convert.hub.downloads import Chooser, Download, HubAccess, plan_download
+from convert.lora import CONFIG, WEIGHTS
 from convert.outtypes import OutType
 from convert.ready_gguf import choose_gguf
 from convert.tokenizers.tokenizer import TOKENIZER_FILES
@@ -41,6 +42,13 @@ def heads_files(names: Iterable[str]) -> list[str]:
             return [name]
     wanted = {*_indexes(names), *weight_files(names)}
     return [name for name in names if name in wanted]
+
+
+def lora_files(names: Iterable[str]) -> list[str]:
+    """The weights of an adapter of PEFT's and what it says of itself."""
+    names = list(names)
+    weights = next((name for name in WEIGHTS if name in names), None)
+    return [weights, CONFIG] if weights is not None and CONFIG in names else []
 
 
 def _indexes(names: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """How the engine is set up: each of its options, once."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from medusa.engine.pooling import Pooling
@@ -33,7 +34,9 @@ class EngineConfig:
     the start and from then on. swa_full keeps the cells of all tokens in layers with sliding
     windows too, so that prefixes are reused and guesses branch as with other models; without it
     these layers take memory for their windows only. pooling is how texts become embeddings; None:
-    as the model says, or by the mean.
+    as the model says, or by the mean. prompt_cache_ram is how many bytes of RAM hold the states of
+    texts that left the KV cache (None: a quarter of what is free, 8 GiB at most; 0: none);
+    prompt_cache_dir a folder that keeps them too, in prompt_cache_disk bytes at most.
 
     Raises:
         ModelLoadError: the sizes contradict each other.
@@ -53,6 +56,9 @@ class EngineConfig:
     cache_type: CacheType = CacheType.F16
     swa_full: bool = True
     pooling: Pooling | None = None
+    prompt_cache_ram: int | None = None
+    prompt_cache_dir: Path | None = None
+    prompt_cache_disk: int = 16 << 30
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_slots <= MAX_SEQUENCES:

@@ -1,8 +1,40 @@
-"""Between the engine and the drafter: who wants guesses, and where they go."""
+"""Between the engine and its drafters: who wants guesses, of which, and where they go."""
+
+from collections import OrderedDict
+from collections.abc import Callable
 
 from medusa.engine.plan import StepResult
+from medusa.engine.slot import Slot
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.drafter import Drafted, Drafter
 from medusa.speculation.sources.source import DraftRequest
+
+
+class Drafters:
+    """A drafter for each set of adapters: how often guesses are right, and what they cost, differs.
+
+    Args:
+        base: for the model as it is.
+        make: makes one that has learnt nothing yet.
+        most: sets that are remembered besides the base, those used last.
+    """
+
+    def __init__(self, base: Drafter, make: Callable[[], Drafter], most: int) -> None:
+        self._base = base
+        self._make = make
+        self._most = most
+        self._adapted: OrderedDict[AdapterSet, Drafter] = OrderedDict()
+
+    def of(self, adapters: AdapterSet) -> Drafter:
+        """The one that guesses for requests with these adapters."""
+        if not adapters:
+            return self._base
+        if adapters not in self._adapted:
+            self._adapted[adapters] = self._make()
+        self._adapted.move_to_end(adapters)
+        while len(self._adapted) > self._most:
+            self._adapted.popitem(last=False)
+        return self._adapted[adapters]
 
 
 def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
@@ -34,3 +66,19 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     for verified, tree in zip(survivors, drafted.trees, strict=True):
         verified.slot.draft = tree
     return drafted
+
+
+def cut_drafts(slots: list[Slot], *, alone: bool) -> None:
+    """Make the whole decode have as many rows of each sequence.
+
+    Else llama.cpp computes it in several pieces, in the later ones of which it may move the states
+    of the earlier ones, but not their snapshots (`llama_memory_recurrent::find_slot`).
+
+    Args:
+        slots: who decodes, with chains of guesses.
+        alone: whether the decode has no other rows.
+    """
+    n_rows = min((slot.n_rows for slot in slots), default=0) if alone else 1
+    for slot in slots:
+        if slot.draft is not None:
+            slot.draft = slot.draft.first(n_rows)

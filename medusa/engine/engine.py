@@ -1,30 +1,36 @@
 """The engine: one thread that turns waiting requests into tokens, one batched step at a time."""
 
+import copy
 import logging
 import threading
 import time
+from concurrent.futures import Future
+from dataclasses import replace
 
 from threadpoolctl import threadpool_limits
 
 from medusa.engine.config import HEADROOM, EngineConfig
-from medusa.engine.drafting import plan_drafts
+from medusa.engine.drafting import Drafters, plan_drafts
 from medusa.engine.intake import Intake
 from medusa.engine.kv_labels import make_labels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.pooling import HIDDEN_STATES
 from medusa.engine.probe import timed_decodes
+from medusa.engine.prompt_cache.cache import PromptCacheStats
+from medusa.engine.prompt_cache.opening import open_prompt_cache
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.runner import StepRunner
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
-from medusa.engine.slot import Slot
+from medusa.engine.slot import Slot, SlotState
 from medusa.engine.validation import check_request
 from medusa.errors import EngineStoppedError, ModelLoadError
+from medusa.llama.adapters import adapter_set
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
-from medusa.llama.exactness import observe
+from medusa.llama.exactness import Exactness, observe
 from medusa.llama.model import Model
 from medusa.llama.threads import with_passing_team
 from medusa.speculation.drafter import DraftConfig, Drafter
@@ -36,6 +42,8 @@ _TYPICAL_CONTEXT = 256
 """Tokens in the KV cache when the cost of a decode is measured."""
 _SHORT_CONTEXT = 16
 """The same where they have to be computed for every decode; states do not grow with them."""
+_WRITING_SECONDS = 20.0
+"""For prompts to be written to disk when the engine is closed."""
 
 
 class Engine(Intake):
@@ -78,21 +86,23 @@ class Engine(Intake):
             raise
 
     def _start(self, heads: Heads | None, config: EngineConfig, rules: MemoryRules) -> None:
-        model = self.model
         batch = Batch(config.n_batch, rules.ids)
-        self.exactness = with_passing_team(lambda: observe(self._context, batch, model.gpu_layers))
-        self._drafter = self._make_drafter(heads, batch, rewinds=rules.can_truncate)
+        self.exactness = with_passing_team(lambda: self._observe_exactness(batch))
+        self._drafters = self._make_drafters(heads, batch, rewinds=rules.can_truncate)
         labels = [make_labels(self._context, index, rules) for index in range(config.n_slots)]
+        self._erasures: list[tuple[int, Future[int]]] = []
+        self._runner = StepRunner(
+            self._context,
+            batch,
+            hidden=heads is not None and self._drafters is not None,
+            guarded=labels if rules.is_guarded else (),
+        )
+        self._prompts = open_prompt_cache(self.model, config, rules, self._wake)
         self._scheduler = Scheduler(
             [Slot(own) for own in labels],
             rules,
             PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
-        )
-        self._runner = StepRunner(
-            self._context,
-            batch,
-            hidden=heads is not None and self._drafter is not None,
-            guarded=labels if rules.is_guarded else (),
+            self._prompts,
         )
         self._thread = threading.Thread(target=self._run, name="medusa-engine", daemon=True)
         self._thread.start()
@@ -107,6 +117,21 @@ class Engine(Intake):
     def n_running(self) -> int:
         """See Intake."""
         return len(self._scheduler.running)
+
+    @property
+    def slots(self) -> list[SlotState]:
+        """See Intake."""
+        return [slot.state for slot in self._scheduler.slots]
+
+    def erase(self, slot: int) -> Future[int]:
+        """See Intake."""
+        erased: Future[int] = Future()
+        with self._changed:
+            if self._stopping:
+                raise EngineStoppedError("the engine has been stopped")
+            self._erasures.append((slot, erased))
+            self._changed.notify()
+        return erased
 
     def _check(self, request: GenerationRequest) -> None:
         check_request(request, self.model, self.max_context)
@@ -123,34 +148,64 @@ class Engine(Intake):
             self._stopping = True
             self._changed.notify()
         self._thread.join()
+        if self.config.prompt_cache_dir is not None:
+            self._scheduler.save_all()
         for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
+        for _, erased in self._erasures:
+            if erased.set_running_or_notify_cancel():
+                erased.set_exception(EngineStoppedError("the server is shutting down"))
         self._context.close()
+        self._prompts.close(_WRITING_SECONDS)
 
-    def _make_drafter(self, heads: Heads | None, batch: Batch, *, rewinds: bool) -> Drafter | None:
+    @property
+    def prompt_cache(self) -> PromptCacheStats:
+        """See Intake."""
+        return self._prompts.stats
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _observe_exactness(self, batch: Batch) -> Exactness:
+        """Of the model as it is, and with all its adapters."""
+        seen = observe(self._context, batch, self.model.gpu_layers)
+        if self.model.adapters:
+            everything = adapter_set(dict.fromkeys(range(len(self.model.adapters)), 1.0))
+            self._context.apply(everything)
+            seen = seen.joined(observe(self._context, batch, self.model.gpu_layers))
+            self._context.apply(())
+        return seen
+
+    def _make_drafters(
+        self, heads: Heads | None, batch: Batch, *, rewinds: bool
+    ) -> Drafters | None:
         config = self.config
         if not config.draft_nodes:
             return None
         room = config.cells - config.n_slots - config.draft_nodes
         prompt = min(_TYPICAL_CONTEXT if rewinds else _SHORT_CONTEXT, config.n_batch, room)
+        wanted = DraftConfig(
+            max_nodes=config.draft_nodes,
+            max_requests=config.n_slots,
+            lookup=config.lookup,
+            shape=config.tree_shape,
+            cost=config.cost,
+        )
 
         def make() -> Drafter:
             with timed_decodes(
                 self._context, batch, prompt, hidden=heads is not None, rewinds=rewinds
             ) as measure:
-                return Drafter.create(
-                    heads,
-                    DraftConfig(
-                        max_nodes=config.draft_nodes,
-                        max_requests=config.n_slots,
-                        lookup=config.lookup,
-                        shape=config.tree_shape,
-                        cost=config.cost,
-                    ),
-                    measure,
-                )
+                return Drafter.create(heads, wanted, measure)
 
-        return with_passing_team(make)
+        base = with_passing_team(make)
+        cost = copy.deepcopy(base.cost)
+        return Drafters(
+            base,
+            lambda: Drafter.create(heads, replace(wanted, cost=copy.deepcopy(cost)), None),
+            most=2 * config.n_slots,
+        )
 
     def _run(self) -> None:
         # BLAS threads beside llama.cpp's would fight over the same cores.
@@ -166,7 +221,7 @@ class Engine(Intake):
         """Block until there is something to do; False when the engine is closing."""
         scheduler = self._scheduler
         with self._changed:
-            while not (self._stopping or self._inbox or scheduler.has_work):
+            while not (self._stopping or self._inbox or self._erasures or scheduler.has_work):
                 self._changed.wait()
             arrived, self._inbox = self._inbox, []
             scheduler.add(sequence for sequence in arrived if not sequence.is_complete)
@@ -178,17 +233,31 @@ class Engine(Intake):
 
     def _step(self) -> None:
         began = time.perf_counter()
+        self._erase()
         plan = self._scheduler.schedule()  # 1 admit, reuse cached prefixes, give out the rows
         result = self._runner.run(plan)  # 2 prefill, 3 decode, 4 verify
         self._scheduler.settle(result)
         if result.spoilt and not self._scheduler.running:
             self._scheduler.abort()
             self._context.clear(overwrite=True)
-        drafted = plan_drafts(self._drafter, result)  # 5 guess what comes next
+        drafter = None if self._drafters is None else self._drafters.of(plan.adapters)
+        drafted = plan_drafts(drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
-        if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:
-            self._drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
+        is_plain = report.n_decoding and not report.prefilled_tokens and not result.switched
+        if drafter is not None and is_plain:
+            drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
         self._observe(report)
+
+    def _erase(self) -> None:
+        """Empty the slots that are to forget, as far as they are idle."""
+        with self._changed:
+            wanted, self._erasures = self._erasures, []
+        for slot, erased in wanted:
+            if not self._scheduler.slots[slot].is_idle:
+                with self._changed:
+                    self._erasures.append((slot, erased))
+            elif erased.set_running_or_notify_cancel():
+                erased.set_result(self._scheduler.erase(slot))
 
     def _observe(self, report: StepReport) -> None:
         if self._observer is not None:

@@ -3,13 +3,16 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from weakref import WeakValueDictionary
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.events import EventSink
 from medusa.engine.pooling import Pooling
+from medusa.engine.prompt_cache.cache import PromptCacheStats
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence as Running
+from medusa.engine.slot import SlotState
 from medusa.errors import EngineStoppedError, InvalidRequestError, QueueFullError
 from medusa.llama.exactness import Exactness
 from medusa.llama.model import Model
@@ -48,8 +51,18 @@ class Intake(ABC):
 
     @property
     @abstractmethod
+    def slots(self) -> Sequence[SlotState]:
+        """What is going on in each slot; any thread may ask."""
+
+    @property
+    @abstractmethod
     def _n_queued(self) -> int:
         """Requests that the engine's thread has taken over and does not run yet."""
+
+    @property
+    def prompt_cache(self) -> PromptCacheStats:
+        """What is kept of texts that left the KV cache."""
+        return PromptCacheStats()
 
     @property
     def pooling(self) -> Pooling:
@@ -62,6 +75,16 @@ class Intake(ABC):
 
         Raises:
             InvalidRequestError: it never can; names the field.
+        """
+
+    @abstractmethod
+    def erase(self, slot: int) -> Future[int]:
+        """Have a slot forget its cached tokens, how many of them being the result.
+
+        It waits for what runs there to end.
+
+        Raises:
+            EngineStoppedError: the engine was closed; also as the result.
         """
 
     @abstractmethod

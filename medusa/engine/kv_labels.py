@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from medusa.engine.memory import MemoryRules, guarded_length
 from medusa.speculation.tree import TokenTree
 
@@ -28,6 +30,18 @@ class LabelStore(Protocol):
 
     def first_position(self, seq: int) -> int:
         """The first position of `seq` that all layers still remember; -1 if it has none."""
+        ...
+
+    def sequence_bytes(self, seq: int) -> int:
+        """Size of a copy of what is remembered of `seq`."""
+        ...
+
+    def save_sequence(self, seq: int) -> np.ndarray:
+        """That copy, [size] uint8. Raises DecodeError."""
+        ...
+
+    def load_sequence(self, seq: int, state: np.ndarray) -> None:
+        """Fill free cells, labelled `seq`, from such a copy; `seq` had none. Raises DecodeError."""
         ...
 
 
@@ -89,6 +103,29 @@ class SlotLabels:
         self.truncate(0)
         if length:
             self._store.copy_sequence(source.primary, self.primary, 0, length)
+        self._lengths[0] = length
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of what `save` gives."""
+        return self._store.sequence_bytes(self.primary)
+
+    def save(self) -> np.ndarray:
+        """A copy of what the model remembers of the slot's tokens, [size] uint8.
+
+        Raises:
+            DecodeError: it cannot be had.
+        """
+        return self._store.save_sequence(self.primary)
+
+    def load(self, state: np.ndarray, length: int) -> None:
+        """Hold `length` tokens of which the model remembers `state`, in free cells.
+
+        Raises:
+            DecodeError: that failed; no tokens are held.
+        """
+        self.truncate(0)
+        self._store.load_sequence(self.primary, state)
         self._lengths[0] = length
 
     def prefill_ids(self) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
 
 
@@ -37,12 +38,16 @@ class StepPlan:
     """The rows of a step.
 
     `prefill` is a llama_decode of its own, without outputs. Then one llama_decode holds the rows
-    of `scored`, prompts whose outputs are wanted, and of `trees`, in this order.
+    of `scored`, prompts whose outputs are wanted, and of `trees`, in this order. All are computed
+    with the same `adapters`. `restored` says how many tokens of each prompt that was admitted just
+    now came from the prompt cache.
     """
 
+    restored: tuple[int, ...] = ()
     prefill: tuple[Chunk, ...] = ()
     scored: tuple[Chunk, ...] = ()
     trees: tuple[Candidates, ...] = ()
+    adapters: AdapterSet = ()
 
     @property
     def n_prefilled(self) -> int:
@@ -80,6 +85,7 @@ class StepResult:
     verified: list[Verified] = field(default_factory=list)  # of every tree
     failed: set[Slot] = field(default_factory=set)  # whose sequences an error ended
     spoilt: set[Slot] = field(default_factory=set)  # of these, whose logits were no numbers
+    switched: bool = False  # to other adapters than those of the step before
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     score_seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from medusa.engine.prefixes import PrefixKey, common_prefix
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
 
@@ -21,6 +22,16 @@ def arrival(sequence: Sequence) -> float:
 def by_arrival(slots: Collection[Slot]) -> list[Slot]:
     """Busy slots, the oldest sequence's first."""
     return sorted(slots, key=lambda slot: arrival(slot.sequence))
+
+
+def is_worth_waiting(key: PrefixKey, reused: int, slots: Collection[Slot]) -> bool:
+    """Whether one of the slots prefills a prompt that shares much more than is reused so far."""
+    return any(
+        slot.is_prefilling
+        and slot.adapters == key.adapters
+        and common_prefix(slot.sequence.tokens[:-1], key.tokens) >= reused + WORTH_WAITING
+        for slot in slots
+    )
 
 
 def share_prefill(missing: list[int], budget: int) -> list[int]:

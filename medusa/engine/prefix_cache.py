@@ -8,37 +8,24 @@ from dataclasses import dataclass
 
 from medusa.engine.cells import CellRuns, distinct
 from medusa.engine.memory import MemoryRules
+from medusa.engine.prefixes import PrefixKey, common_prefix
+from medusa.engine.prompt_cache.cache import PromptCache
+from medusa.engine.prompt_cache.shelf import Stored
 from medusa.engine.slot import Slot
 
 
 @dataclass(frozen=True)
-class PrefixKey:
-    """What cached cells must have been computed from to be good for a sequence."""
-
-    adapter: str | None
-    tokens: list[int]
-
-
-@dataclass(frozen=True)
 class Placement:
-    """A slot to run in, the one whose first `reused` cells it takes over, and who gives way."""
+    """A slot to run in, whose first `reused` cells it takes over, and who gives way.
+
+    They are those of the slot `source`, or come from the prompt cache where there is a `stored`.
+    """
 
     target: Slot
     source: Slot
     reused: int
     victims: tuple[Slot, ...]
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix, by bisection on slice equality."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    stored: Stored | None = None
 
 
 class PrefixCache:
@@ -47,11 +34,15 @@ class PrefixCache:
     Args:
         slots: the places to run in.
         rules: what the model's memory allows.
+        prompts: takes what slots lose, and gives it back.
     """
 
-    def __init__(self, slots: Sequence[Slot], rules: MemoryRules) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], rules: MemoryRules, prompts: PromptCache | None = None
+    ) -> None:
         self._slots = slots
         self._rules = rules
+        self._prompts = prompts or PromptCache(rules, limit=0)
         self._ticks = 0
 
     @property
@@ -65,14 +56,22 @@ class PrefixCache:
         best = max(range(len(lengths)), key=lengths.__getitem__)
         return self._slots[best], lengths[best]
 
-    def place(self, key: PrefixKey, n_tokens: int) -> Placement | None:
+    def place(self, key: PrefixKey, n_tokens: int, *, in_ram: bool = False) -> Placement | None:
         """Where a sequence could run, or None while there is no room. Changes nothing.
 
         Args:
             key: what of it may come from the cache.
             n_tokens: cells that it needs in all, those taken over included.
+            in_ram: whether it cannot wait for what is on disk only.
         """
         source, reused = self.match(key)
+        stored = self._prompts.find(key, reused, in_ram=in_ram)
+        if stored is not None:
+            n_cells = max(n_tokens, len(stored.entry.tokens))
+            for target in self._targets(source, 0):
+                victims = self._victims(target, target, 0, n_cells)
+                if victims is not None:
+                    return Placement(target, target, stored.usable, victims, stored)
         for target in self._targets(source, reused):
             taken = reused if target is source or self._shares(source) else 0
             victims = self._victims(target, source, taken, n_tokens)
@@ -83,12 +82,16 @@ class PrefixCache:
     def take(self, placement: Placement) -> None:
         """Give the target its prefix and drop what the victims hold."""
         target, source = placement.target, placement.source
+        if placement.stored is not None:
+            self._restore(target, placement.victims, placement.stored)
+            return
         if target is source:
-            target.reuse(placement.reused)
+            self.give_up(target, placement.reused)
         else:
+            self.give_up(target)
             target.share(source, placement.reused)
         for victim in placement.victims:
-            victim.reuse(0)
+            self.give_up(victim)
         self.touch(source)
         self.touch(target)
 
@@ -97,8 +100,20 @@ class PrefixCache:
         for victim in self._idle_by_age():
             if self.free_cells >= cells:
                 break
-            victim.reuse(0)
+            self.give_up(victim)
         return self.free_cells >= cells
+
+    def give_up(self, slot: Slot, kept: int = 0) -> None:
+        """Keep the first tokens of a slot only; the prompt cache may have what is lost."""
+        key = PrefixKey(slot.adapters, slot.tokens)
+        elsewhere = [self._usable(other, key) for other in self._slots if other is not slot]
+        self._prompts.keep(slot, covered=max([kept, *elsewhere]))
+        slot.reuse(kept)
+
+    def save_all(self) -> None:
+        """Have the prompt cache keep what slots hold, the most recently used last."""
+        for slot in sorted(self._slots, key=lambda slot: slot.last_used):
+            self.give_up(slot)
 
     def drop_spoilt(self, slot: Slot) -> None:
         """Drop an idle slot's tokens and those of idle slots that share cells with it.
@@ -116,6 +131,16 @@ class PrefixCache:
         self._ticks += 1
         slot.last_used = self._ticks
 
+    def _restore(self, target: Slot, victims: Sequence[Slot], stored: Stored) -> None:
+        """Load a saved prompt into free cells. None of others' may be taken for it."""
+        state = self._prompts.take(stored)  # before what it is loaded in place of needs the room
+        for slot in (target, *victims):
+            self.give_up(slot)
+        for slot in self._slots:
+            slot.labels.guard()
+        self._prompts.restore(target, stored, state)
+        self.touch(target)
+
     def _shares(self, source: Slot) -> bool:
         """Whether others can take over what a slot holds."""
         return self._rules.can_share and source.labels.can_be_copied
@@ -123,7 +148,7 @@ class PrefixCache:
     def _usable(self, slot: Slot, key: PrefixKey) -> int:
         """How much of a prefix can be had from a slot."""
         rules = self._rules
-        if slot.adapter != key.adapter or not (slot.is_idle or self._shares(slot)):
+        if slot.adapters != key.adapters or not (slot.is_idle or self._shares(slot)):
             return 0
         common = common_prefix(slot.tokens, key.tokens)
         first = slot.labels.first_position if rules.window and common else 0

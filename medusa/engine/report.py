@@ -23,6 +23,8 @@ class StepReport:
     batch_tokens: int = 0  # rows of the decode: roots and drafts, and prompts that are scored
     prefilled_tokens: int = 0
     emitted_tokens: int = 0
+    restored_prompts: int = 0  # that the prompt cache has helped
+    restored_tokens: int = 0  # of these, that need not be computed
     proposed: Mapping[str, int] = field(default_factory=dict)  # drafts, by who guessed them
     accepted: Mapping[str, int] = field(default_factory=dict)
     draft_failures: int = 0  # errors that cost guesses
@@ -42,6 +44,8 @@ class StepReport:
             batch_tokens=rows + n_scored,
             prefilled_tokens=result.plan.n_prefilled,
             emitted_tokens=emitted,
+            restored_prompts=len(result.plan.restored),
+            restored_tokens=sum(result.plan.restored),
             proposed=Counter(source for v in verified for source in v.tree.sources),
             accepted=Counter(source for v in verified for source in v.sources),
             draft_failures=drafted.failures,

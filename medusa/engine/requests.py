@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from medusa.engine.pooling import Pooling
+from medusa.llama.adapters import AdapterSet
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.params import SamplingParams
 
@@ -20,13 +21,16 @@ class GenerationRequest:
     max_tokens None means up to the context limit. An answer ends once it has taken max_seconds
     since its first token and a line of it has ended. `stop_tokens` end the text as the model's own
     end tokens do. `logprobs` asks for the log probability of each generated token and that many
-    likeliest alternatives, `prompt_logprobs` for the same of the prompt. `record_hidden` delivers
-    the hidden state each token was sampled from. `constraint` makes what restricts the sampled
-    tokens, once, when the request is taken in. `shown` are control tokens that are part of its text
-    all the same. `return_drafts` tells who guessed each token. `adapter` names the weights'
-    adapter: cached prefixes are good for the same one only. `pooling` asks for an embedding of the
-    prompt, not for an answer: max_tokens must be 0. `prediction` is what the answer is likely to
-    be, which only makes it faster. `id` names the request in its events.
+    likeliest alternatives, with `after_sampling` among those that it was drawn from,
+    `prompt_logprobs` for the same of the prompt under the model. `record_hidden` delivers the
+    hidden state each token was sampled from. `constraint` makes what restricts the sampled tokens,
+    once, when the request is taken in. `shown` are control tokens that are part of its text all the
+    same. `return_drafts` tells who guessed each token, `return_progress` how much of the prompt has
+    been read. `adapters` are those that it is computed with, and cached prefixes are good for the
+    same ones only; None leaves it to whoever hands it to the engine, and means none to that.
+    `pooling` asks for an embedding of the prompt, not for an answer: max_tokens must be 0.
+    `prediction` is what the answer is likely to be, which only makes it faster. `id` names the
+    request in its events.
     """
 
     prompt: tuple[int, ...]
@@ -37,12 +41,14 @@ class GenerationRequest:
     stop_tokens: frozenset[int] = frozenset()
     ignore_eos: bool = False
     logprobs: int | None = None
+    after_sampling: bool = False
     prompt_logprobs: int | None = None
     record_hidden: bool = False
     constraint: Callable[[], TokenConstraint] | None = None
     shown: frozenset[int] = frozenset()
     return_drafts: bool = False
-    adapter: str | None = None
+    return_progress: bool = False
+    adapters: AdapterSet | None = None
     pooling: Pooling | None = None
     prediction: tuple[int, ...] = ()
     id: str = field(default_factory=_new_id)

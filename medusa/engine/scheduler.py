@@ -11,13 +11,18 @@ from collections import deque
 from collections.abc import Iterable
 
 from medusa.engine.config import HEADROOM
+from medusa.engine.drafting import cut_drafts
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
-from medusa.engine.policy import MAX_PASSES, WORTH_WAITING, arrival, by_arrival, share_prefill
-from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
+from medusa.engine.policy import MAX_PASSES, arrival, by_arrival, is_worth_waiting, share_prefill
+from medusa.engine.prefix_cache import PrefixCache
+from medusa.engine.prefixes import PrefixKey
+from medusa.engine.prompt_cache.cache import PromptCache
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.engine.turns import Turns
+from medusa.llama.adapters import AdapterSet
 
 
 class _Waiting:
@@ -26,6 +31,7 @@ class _Waiting:
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.passed = 0  # later ones that were admitted before it
+        self.waits_for_disk = True  # once at most, for a saved prompt
         self.paused = sequence.paused  # when we last looked; any thread may change it
 
 
@@ -36,15 +42,26 @@ class Scheduler:
         slots: the places to run in.
         rules: what the model's memory allows.
         pacer: bounds prefill.
+        prompts: keeps what slots lose.
     """
 
-    def __init__(self, slots: list[Slot], rules: MemoryRules, pacer: PrefillPacer) -> None:
+    def __init__(
+        self,
+        slots: list[Slot],
+        rules: MemoryRules,
+        pacer: PrefillPacer,
+        prompts: PromptCache | None = None,
+    ) -> None:
         self.slots = slots
+        for index, slot in enumerate(slots):
+            slot.index = index
         self._rolls_back = rules.rollback > 0
         self._waits = rules.can_share and rules.can_truncate
-        self._cache = PrefixCache(slots, rules)
+        self._prompts = prompts or PromptCache(rules, limit=0)
+        self._cache = PrefixCache(slots, rules, self._prompts)
         self._pacer = pacer
         self._waiting: deque[_Waiting] = deque()
+        self._turns = Turns()
         self._may_admit = False  # whether anything has changed since all who wait were refused
 
     @property
@@ -59,8 +76,11 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything runs, or waits for more than its owner."""
-        waits = any(e.sequence.cancelled or not e.sequence.paused for e in self._waiting)
+        """Whether anything runs, or waits for more than its owner or the disk."""
+        for_disk = self._prompts.is_waiting and not self._may_admit
+        waits = any(
+            e.sequence.cancelled or not (e.sequence.paused or for_disk) for e in self._waiting
+        )
         return waits or any(not slot.is_idle for slot in self.slots)
 
     @property
@@ -81,33 +101,40 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """The next step: admit who fits, then give out its rows."""
+        self._may_admit |= self._prompts.begin_step(busy=bool(self.running))
         self._drop_cancelled()
         self._notice_pauses()
         self._admit()
-        chunks = self._share_prefill(self._make_room())
+        running = self._make_room()
+        self._turns = self._turns.next(slot.adapters for slot in running)
+        adapters = self._turns.current
+        chunks = self._share_prefill(running, adapters)
         completing = {chunk.slot for chunk in chunks if chunk.completes}
         decoding = [
             slot
             for slot in self.running
-            if slot.sequence.finish_reason is None
+            if slot.adapters == adapters
+            and slot.sequence.finish_reason is None
             and (slot in completing or not slot.is_prefilling)
         ]
         if self._rolls_back:
-            _cut_drafts(decoding, alone=not any(chunk.scored for chunk in chunks))
+            cut_drafts(decoding, alone=not any(chunk.scored for chunk in chunks))
         return StepPlan(
+            restored=self._prompts.take_restored(),
             prefill=tuple(chunk for chunk in chunks if not chunk.scored),
             scored=tuple(chunk for chunk in chunks if chunk.scored),
             trees=tuple(
                 Candidates(slot, len(slot.sequence.tokens) - 1, slot.tree) for slot in decoding
             ),
+            adapters=adapters,
         )
 
     def settle(self, result: StepResult) -> None:
         """Keep the cells of what was computed and accepted; end who has finished or failed."""
         plan = result.plan
+        self._turns = self._turns.used(prefilled=plan.n_prefilled > 0)
         if plan.prefill:
-            n_plain = plan.n_prefilled - plan.n_scored
-            self._pacer.observe(n_plain, result.prefill_seconds)
+            self._pacer.observe(plan.n_prefilled - plan.n_scored, result.prefill_seconds)
         if plan.scored:
             seconds = result.decode_seconds + result.score_seconds
             self._pacer.observe(plan.n_scored, seconds, scored=True)
@@ -129,6 +156,18 @@ class Scheduler:
         ordered = sorted(sequences, key=arrival, reverse=True)
         self._waiting.extendleft(map(_Waiting, ordered))
         self._may_admit = True
+
+    def save_all(self) -> None:
+        """Have the prompt cache keep what all slots hold; nothing runs after that."""
+        self._cache.save_all()
+
+    def erase(self, index: int) -> int:
+        """Forget the cached tokens of an idle slot; returns how many there were."""
+        slot = self.slots[index]
+        n_tokens = len(slot.tokens)
+        slot.reuse(0)
+        self._may_admit = True
+        return n_tokens
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.
@@ -174,7 +213,7 @@ class Scheduler:
             if entry.paused:
                 continue
             try:
-                started = self._start(entry.sequence)
+                started = self._start(entry)
             except Exception as error:  # else it would be tried again, and fail again, for ever
                 self._waiting.remove(entry)
                 entry.sequence.output.fail(error)
@@ -189,24 +228,23 @@ class Scheduler:
                 break
         self._may_admit = False
 
-    def _start(self, sequence: Sequence) -> bool:
+    def _start(self, entry: _Waiting) -> bool:
         """Run a sequence if there is room, and nothing that is worth waiting for."""
-        key = PrefixKey(sequence.adapter, sequence.tokens[: sequence.n_reusable])
-        placement = self._cache.place(key, len(sequence.tokens) + HEADROOM)
-        if placement is None or self._worth_waiting(key, placement.reused):
+        sequence = entry.sequence
+        key = PrefixKey(sequence.adapters, sequence.tokens[: sequence.n_reusable])
+        n_cells = len(sequence.tokens) + HEADROOM
+        placement = self._cache.place(key, n_cells, in_ram=not entry.waits_for_disk)
+        if placement is None:
+            return False
+        if self._waits and is_worth_waiting(key, placement.reused, self.slots):
+            return False
+        stored = placement.stored
+        if stored is not None and not self._prompts.is_ready(stored):
+            entry.waits_for_disk = not self._prompts.is_loading(stored)
             return False
         self._cache.take(placement)
         placement.target.start(sequence)
         return True
-
-    def _worth_waiting(self, key: PrefixKey, reused: int) -> bool:
-        """Whether a slot is prefilling a prompt that shares much more than is cached now."""
-        return self._waits and any(
-            slot.is_prefilling
-            and slot.adapter == key.adapter
-            and common_prefix(slot.sequence.tokens[:-1], key.tokens) >= reused + WORTH_WAITING
-            for slot in self.slots
-        )
 
     def _make_room(self) -> list[Slot]:
         """Free cells for this step's trees, at the expense of whoever can wait.
@@ -222,20 +260,19 @@ class Scheduler:
                 break
             youngest = running.pop()
             self._waiting.appendleft(_Waiting(youngest.release()))
-            youngest.reuse(0)
+            self._cache.give_up(youngest)
             self._may_admit = True
         return running
 
-    def _share_prefill(self, running: list[Slot]) -> list[Chunk]:
+    def _share_prefill(self, running: list[Slot], adapters: AdapterSet) -> list[Chunk]:
         """Pieces of prompts for this step, in slot order.
 
         Args:
             running: who goes on, the oldest first.
+            adapters: with which the step computes.
         """
-        prefilling = [slot for slot in running if slot.is_prefilling]
-        if not prefilling:
-            return []
-        others_decode = len(prefilling) < len(running)
+        prefilling = [s for s in running if s.is_prefilling and s.adapters == adapters]
+        others_decode = not all(slot.is_prefilling for slot in running)
         kinds: dict[bool, list[Slot]] = {False: [], True: []}
         for slot in prefilling:
             kinds[len(slot.tokens) >= slot.sequence.n_reusable].append(slot)
@@ -243,7 +280,7 @@ class Scheduler:
         chunks = []
         for scored, slots in kinds.items():
             budget = self._pacer.budget(others_decode=others_decode, scored=scored, part=part)
-            missing = [_missing(slot, scored=scored) for slot in slots]
+            missing = [slot.missing(scored=scored) for slot in slots]
             for slot, share in zip(slots, share_prefill(missing, budget), strict=True):
                 if share:
                     start = len(slot.tokens)
@@ -258,26 +295,3 @@ class Scheduler:
         slot.release()
         self._cache.touch(slot)
         self._may_admit = True
-
-
-def _cut_drafts(slots: list[Slot], *, alone: bool) -> None:
-    """Make the whole decode have as many rows of each sequence.
-
-    Else llama.cpp computes it in several pieces, in the later ones of which it may move the states
-    of the earlier ones, but not their snapshots (`llama_memory_recurrent::find_slot`).
-
-    Args:
-        slots: who decodes, with chains of guesses.
-        alone: whether the decode has no other rows.
-    """
-    n_rows = min((slot.n_rows for slot in slots), default=0) if alone else 1
-    for slot in slots:
-        if slot.draft is not None:
-            slot.draft = slot.draft.first(n_rows)
-
-
-def _missing(slot: Slot, *, scored: bool) -> int:
-    """Tokens to prefill next, of one kind."""
-    sequence = slot.sequence
-    end = sequence.n_prefill if scored else sequence.n_reusable
-    return end - len(slot.tokens)

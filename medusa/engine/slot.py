@@ -1,24 +1,50 @@
 """Slots: the places in which requests run, each with its own part of the KV cache."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
 
 from medusa.engine.cells import CellRuns
+from medusa.engine.events import Usage
 from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """What a slot is doing. Of an idle one there are but the tokens in the KV cache."""
+
+    n_tokens: int = 0
+    request: GenerationRequest | None = None
+    usage: Usage | None = None  # so far
+    has_line: bool = False  # a line of the answer has ended
+
+    @classmethod
+    def of(cls, sequence: Sequence | None, n_tokens: int) -> "SlotState":
+        """Of a slot with so many tokens in the KV cache, in which a sequence may run."""
+        if sequence is None:
+            return cls(n_tokens)
+        usage = sequence.output.usage(sequence.n_generated)
+        return cls(n_tokens, sequence.request, usage, sequence.output.has_line)
 
 
 class Slot:
     """A place for one running sequence. Its KV cells outlive the sequence, for prefix reuse.
 
-    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`.
+    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapters`. `index` is
+    the slot's place among all, set by the scheduler.
     """
 
     def __init__(self, labels: SlotLabels) -> None:
         self.labels = labels
+        self.index = 0
         self.tokens: list[int] = []
         self.cells = CellRuns()
-        self.adapter: str | None = None
+        self.adapters: AdapterSet = ()
         self.draft: TokenTree | None = None  # guesses for the next decode, if there are any
         self.last_used = 0  # the prefix cache's clock
         self._sequence: Sequence | None = None
@@ -28,6 +54,11 @@ class Slot:
         """The running sequence; the slot must not be idle."""
         assert self._sequence is not None
         return self._sequence
+
+    @property
+    def state(self) -> SlotState:
+        """What is going on here; any thread may ask."""
+        return SlotState.of(self._sequence, len(self.tokens))
 
     @property
     def is_idle(self) -> bool:
@@ -54,6 +85,11 @@ class Slot:
         """What the next decode verifies; its root is the sequence's newest token."""
         return self.draft or TokenTree.root_only(self.sequence.tokens[-1])
 
+    def missing(self, *, scored: bool) -> int:
+        """Tokens to prefill next: those whose outputs are wanted, or those before them."""
+        end = self.sequence.n_prefill if scored else self.sequence.n_reusable
+        return end - len(self.tokens)
+
     def reuse(self, length: int) -> None:
         """Keep the first `length` cached tokens only."""
         if length < len(self.tokens):
@@ -72,7 +108,19 @@ class Slot:
         self.labels.share_prefix(source.labels, length)
         self.cells = source.cells.first(length)
         self.tokens = source.tokens[:length]
-        self.adapter = source.adapter
+        self.adapters = source.adapters
+
+    def load(self, tokens: list[int], adapters: AdapterSet, state: np.ndarray) -> None:
+        """Hold other tokens, whose state [size] uint8 was saved.
+
+        Raises:
+            DecodeError: it cannot be loaded; no tokens are held.
+        """
+        self.reuse(0)
+        self.labels.load(state, len(tokens))
+        self.cells.extend(len(tokens))
+        self.tokens = tokens
+        self.adapters = adapters
 
     def start(self, sequence: Sequence) -> None:
         """Begin to run a sequence; the cached tokens must be a proper prefix of its own."""
@@ -80,8 +128,8 @@ class Slot:
         assert self.tokens == sequence.tokens[: len(self.tokens)]
         assert len(self.tokens) < len(sequence.tokens)
         self._sequence = sequence
-        self.adapter = sequence.adapter
-        sequence.output.admitted(len(self.tokens))
+        self.adapters = sequence.adapters
+        sequence.output.admitted(self.index, len(self.tokens))
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:
         """Token, depth and sequence ids of each node, once their labels are up to date."""

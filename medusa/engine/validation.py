@@ -34,8 +34,12 @@ def check_request(request: GenerationRequest, model: Model, max_context: int) ->
         if request.pooling not in HIDDEN_STATES:
             raise _wrong_pooling(request.pooling)
         _check_nothing_else(request)
-    if request.adapter is not None:
-        raise InvalidRequestError(f"there is no adapter {request.adapter!r}", field="adapter")
+    for applied in request.adapters or ():
+        if not 0 <= applied.id < len(model.adapters):
+            raise InvalidRequestError(
+                f"there is no adapter {applied.id}; this model has {len(model.adapters)}",
+                field="adapters",
+            )
 
 
 def check_embedding(

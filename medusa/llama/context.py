@@ -8,6 +8,7 @@ import numpy as np
 
 from medusa.errors import DecodeError, ModelLoadError
 from medusa.llama import runtime
+from medusa.llama.adapters import AdapterSet
 from medusa.llama.batch import Batch
 from medusa.llama.model import Model
 from medusa.llama.params import MAX_SEQUENCES, ContextParams
@@ -51,6 +52,10 @@ def _flash_attention(wanted: bool | None) -> int:
     return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED)
 
 
+def _bytes_at(state: np.ndarray) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
 class Context:
     """KV cache and compute buffers: one unified cache, labels by sequence id.
 
@@ -91,14 +96,35 @@ class Context:
         assert llama_cpp.llama_n_rs_seq(handle) == params.n_rs_seq, "llama.cpp keeps no snapshots"
         self.handle = handle
         self._embeddings = True
+        self._adapters = model.adapters
+        self._applied: AdapterSet = ()
         self._logits = _OutputBuffer(model.n_vocab)
         self._hidden = _OutputBuffer(model.n_embd)
+        model.let_weights_be_packed()
 
     def close(self) -> None:
         """Free the KV cache and the compute buffers."""
         if self.handle:
             self._lib.llama_free(self.handle)
             self.handle = None
+
+    def apply(self, adapters: AdapterSet) -> bool:
+        """Compute with these adapters, all known to the model, from the next decode on.
+
+        Returns:
+            Whether others were applied before: llama.cpp then plans its computations anew, which
+            takes as long as some decodes of a small model.
+        """
+        if adapters == self._applied:
+            return False
+        handles = [self._adapters[each.id].handle for each in adapters]
+        kind = self._lib.llama_adapter_lora_p_ctypes
+        scales = (ctypes.c_float * len(adapters))(*(each.scale for each in adapters))
+        self._lib.llama_set_adapters_lora(
+            self.handle, (kind * len(handles))(*handles), len(handles), scales
+        )
+        self._applied = adapters
+        return True
 
     def prefill(self, batch: Batch) -> None:
         """Run a batch for its KV cells alone: no logits, no hidden states.
@@ -159,6 +185,40 @@ class Context:
     def first_position(self, seq: int) -> int:
         """The first position of a sequence that all layers still remember; -1 if it has none."""
         return int(self._lib.llama_memory_seq_pos_min(self._memory, seq))
+
+    def sequence_bytes(self, seq: int) -> int:
+        """Size of what `save_sequence` gives for a sequence."""
+        return int(self._lib.llama_state_seq_get_size(self.handle, seq))
+
+    def save_sequence(self, seq: int) -> np.ndarray:
+        """A copy of what the model remembers of a sequence, as one array of bytes.
+
+        With sliding windows, of their layers what the next token can see
+        (`llama_kv_cache::state_write`).
+
+        Raises:
+            DecodeError: llama.cpp could not.
+            MemoryError: there is no room for it.
+        """
+        state = np.empty(self.sequence_bytes(seq), np.uint8)
+        written = self._lib.llama_state_seq_get_data(
+            self.handle, _bytes_at(state), state.nbytes, seq
+        )
+        if not state.nbytes or written != state.nbytes:
+            raise DecodeError(f"llama.cpp could not save sequence {seq}")
+        return state
+
+    def load_sequence(self, seq: int, state: np.ndarray) -> None:
+        """Remember of a sequence what `save_sequence` gave, and nothing else.
+
+        Raises:
+            DecodeError: llama.cpp refuses it, for want of free cells or as it is of another
+                context; the sequence is empty then.
+        """
+        read = self._lib.llama_state_seq_set_data(self.handle, _bytes_at(state), state.nbytes, seq)
+        if read != state.nbytes:
+            self.remove_sequence(seq, 0)
+            raise DecodeError(f"llama.cpp could not load {state.nbytes} bytes as sequence {seq}")
 
     def clear(self, *, overwrite: bool = False) -> None:
         """Drop every cell.

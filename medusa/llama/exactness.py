@@ -28,6 +28,10 @@ class Exactness:
         """Whether company, threads and places in the cache leave results as they are."""
         return not self.reasons
 
+    def joined(self, other: "Exactness") -> "Exactness":
+        """Of what is exact where both are."""
+        return Exactness(tuple(dict.fromkeys(self.reasons + other.reasons)))
+
     def __str__(self) -> str:
         return "exact" if self.exact else f"not exact: {', '.join(self.reasons)}"
 

@@ -28,7 +28,8 @@ class Footprint:
     """What would be taken, in bytes.
 
     weights are those of the layers, of which gpu_layers of n_layers are to be on GPUs; what is read
-    from the disk by mapping it is no allocation. cache is for n_ctx tokens.
+    from the disk by mapping it is no allocation. cache is for n_ctx tokens. adapters lie where the
+    layers do.
     """
 
     weights: int
@@ -38,17 +39,19 @@ class Footprint:
     n_ctx: int
     n_layers: int
     gpu_layers: int
+    adapters: int = 0
 
     @property
     def on_gpu(self) -> int:
         """On GPUs; at least this much, as tied embeddings are not counted."""
         share = self.gpu_layers / self.n_layers
-        return int(share * (self.weights + self.cache)) + self.gpu_buffers
+        return int(share * (self.weights + self.cache + self.adapters)) + self.gpu_buffers
 
     @property
     def on_host(self) -> int:
         """Allocated in RAM."""
-        return int((1 - self.gpu_layers / self.n_layers) * self.cache) + self.host_buffers
+        share = 1 - self.gpu_layers / self.n_layers
+        return int(share * (self.cache + self.adapters)) + self.host_buffers
 
     @property
     def mapped(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medusa.errors import ModelLoadError
 from medusa.llama.gguf_files import parts
-from medusa.llama.gguf_header import TOKENS, GgufHeader, read_header
+from medusa.llama.gguf_header import ARRAY, TOKENS, GgufHeader, read_header
 
 MAX_LAYERS = 512
 """LLAMA_MAX_LAYERS."""
@@ -51,7 +51,7 @@ def _check_sizes(header: GgufHeader, architecture: str) -> None:
         """The value, if it is in the file as one number for all layers; else `least`."""
         key = f"{architecture}.{key}"
         value = header.metadata.get(key, least)
-        if not isinstance(value, int) or key in header.arrays:
+        if not isinstance(value, int) or header.kinds.get(key) == ARRAY:
             return least
         if not least <= value <= most:
             raise _refused(header, key, f"is {value}, not from {least} to {most}")

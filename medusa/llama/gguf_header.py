@@ -24,7 +24,9 @@ _MAX_KEY = 65535
 _MAX_STRINGS = 1 << 24  # of an array; more than any vocabulary has
 _ALIGNMENT = 32
 
-_STRING, _ARRAY = 8, 9
+FLOAT32, ARRAY = 6, 9
+"""Types of metadata (gguf_type)."""
+_STRING = 8
 _SCALARS = {
     **{0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?"},
     **{10: "<Q", 11: "<q", 12: "<d"},
@@ -51,7 +53,7 @@ class GgufHeader:
 
     path: Path
     metadata: dict[str, Any] = field(default_factory=dict)
-    arrays: set[str] = field(default_factory=set)  # which keys hold arrays
+    kinds: dict[str, int] = field(default_factory=dict)  # gguf_type of each value
     tensors: list[TensorInfo] = field(default_factory=list)
 
 
@@ -98,7 +100,7 @@ class _Reader:
             key = self._text("key", _MAX_KEY)
             if not key or key in header.metadata:
                 raise self._damaged(f"the metadata key {key!r} is empty or there twice")
-            header.metadata[key] = self._value(key, header.arrays)
+            header.metadata[key] = self._value(key, header.kinds)
         for _ in range(self._bounded(n_tensors, "tensors", 24)):
             header.tensors.append(self._tensor())
         self._check_tensors(header)
@@ -133,15 +135,14 @@ class _Reader:
         except UnicodeDecodeError:
             raise self._damaged(f"a {what} is not UTF-8") from None
 
-    def _value(self, key: str, arrays: set[str]) -> Any:
-        kind = self._scalar("<I")
+    def _value(self, key: str, kinds: dict[str, int]) -> Any:
+        kinds[key] = kind = self._scalar("<I")
         if kind == _STRING:
             return self._bytes(f"text ({key})", len(self._data)).decode("utf-8", "replace")
         if kind in _SCALARS:
             return self._scalar(_SCALARS[kind])
-        if kind != _ARRAY:
+        if kind != ARRAY:
             raise self._damaged(f"the metadata {key} is of the unknown type {kind}")
-        arrays.add(key)
         kind, count = self._scalar("<I"), self._scalar("<Q")
         if kind == _STRING:
             self._bounded(count, f"texts ({key})", 8)

@@ -1,15 +1,21 @@
 """A model: weights and vocabulary of a GGUF file."""
 
 import ctypes
+import logging
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medusa.errors import ModelLoadError
-from medusa.llama import capabilities, gguf_files, processor, runtime
+from medusa.llama import capabilities, free_memory, gguf_files, processor, runtime
+from medusa.llama.adapters import LoraAdapter, load_adapter
 from medusa.llama.gguf_checks import check_model
+from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 
 class Model(Vocabulary):
@@ -21,6 +27,9 @@ class Model(Vocabulary):
         weights: False opens the file without reading them, to ask what the model is and what it
             would take; nothing can be computed with it then.
 
+    Attributes:
+        adapters: LoRA adapters that were loaded for it.
+
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
             unknown architecture or without a vocabulary, or the model cannot be served here.
@@ -28,6 +37,7 @@ class Model(Vocabulary):
 
     def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
         self.path = path
+        self.adapters: list[LoraAdapter] = []
         self.gpu_layers = gpu_layers
         self._lib = llama_cpp = runtime.load().llama_cpp
         self.handle = handle = _load(path, gpu_layers, weights)
@@ -45,11 +55,38 @@ class Model(Vocabulary):
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
         self.n_params: int = llama_cpp.llama_model_n_params(handle)
 
+    def let_weights_be_packed(self) -> None:
+        """If our kernels run and the copies take at most half of the memory that is free.
+
+        To be called when a context has taken its memory.
+        """
+        kernels, free = runtime.load().kernels, free_memory.of_host()
+        if not kernels.packs or kernels.library is None:
+            return
+        if free is not None and self.size_bytes > free // 2:
+            log.info("%s: no room for packed copies of its weights", self.path)
+            return
+        try:
+            kernels.library.register_model(self.handle)
+        except UnavailableError as problem:
+            log.warning("%s: no packed copies of its weights: %s", self.path, problem)
+
     def close(self) -> None:
         """Free the weights; contexts made from the model must be closed before."""
         if self.handle:
+            kernels = runtime.load().kernels
+            if kernels.library is not None:
+                kernels.library.forget(self.handle)
             self._lib.llama_model_free(self.handle)
             self.handle = None
+
+    def load_adapters(self, paths: Iterable[Path]) -> None:
+        """Read adapters, which contexts that are made afterwards can apply.
+
+        Raises:
+            ModelLoadError: one is not for this model, damaged, or of a kind that is not served.
+        """
+        self.adapters += [load_adapter(path, self.path, self.handle) for path in paths]
 
     @cached_property
     def capabilities(self) -> capabilities.Capabilities:

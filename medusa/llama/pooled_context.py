@@ -55,6 +55,7 @@ class PooledContext:
             else model.capabilities.n_embd_out
         )
         self._batch = Batch(max_tokens, 1)
+        model.let_weights_be_packed()
 
     def close(self) -> None:
         """Free the compute buffers."""

@@ -36,6 +36,9 @@ class Sampler:
         forbidden: tokens that must never be chosen (EOS under ignore_eos).
         constraint: what may come next; told of every token that is chosen.
         ends: tokens that end the text.
+
+    Attributes:
+        drawn_from: what the newest token was drawn from; None: there was no choice.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Sampler:
         ends: Iterable[int] = (),
     ) -> None:
         self.params = params
+        self.drawn_from: Candidates | None = None
         self.constraint = constraint
         seeds = np.random.SeedSequence(params.seed)
         self._rng = np.random.Generator(np.random.Philox(seeds))
@@ -101,6 +105,7 @@ class Sampler:
             return None
         if not self._is_greedy:
             self._draw(_CERTAIN)
+            self.drawn_from = None
         return forced[0]
 
     def _draw(self, candidates: Candidates) -> int:
@@ -108,6 +113,7 @@ class Sampler:
             candidates = step(candidates)
         if self._mirostat is not None:
             candidates = self._mirostat.cut(candidates)
+        self.drawn_from = candidates
         index = draw(candidates.weights, self._rng.random())
         if self._mirostat is not None:
             self._mirostat.observe(candidates, index)

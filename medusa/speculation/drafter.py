@@ -112,6 +112,11 @@ class Drafter:
             cost = MeasuredCost.measure(measure, config.max_requests + config.max_nodes)
         return cls(sources, cost, config.max_nodes)
 
+    @property
+    def cost(self) -> StepCost:
+        """Time of a step by its size, as far as it is known by now."""
+        return self._cost
+
     def draft(self, requests: Sequence[DraftRequest]) -> Drafted:
         """The trees to verify next, one for each request."""
         if not requests:

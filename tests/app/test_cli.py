@@ -111,6 +111,8 @@ def test_help_is_complete(command: str) -> None:
         (("serve", "no/such.gguf"), "neither a GGUF file nor a catalogue name"),
         (("serve", "a.gguf", "a.gguf"), "the same model is given twice"),
         (("serve", "a.gguf", "b.gguf", "--heads", "h.gguf"), "--heads PATH is for one model"),
+        (("serve", "--lora", "/nowhere.gguf"), "/nowhere.gguf is not a file"),
+        (("convert", "lora", "x", "--out", "o", "--base", "/nowhere.gguf"), "'--base'"),
         (("pull", "vicuna-7b-v1.3"), "run: llama-medusa convert vicuna-7b-v1.3"),
         (("pull", "something"), "is not OWNER/NAME"),
         (("rm", DEFAULT_MODEL, "-y"), "belongs to a Python package"),

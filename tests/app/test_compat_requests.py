@@ -56,7 +56,6 @@ def test_what_cannot_change_the_answer_is_accepted(
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy"}),
         ("web_search_options", {}),
-        ("lora", [{"id": 0, "scale": 1.0}]),
         ("post_sampling_probs", True),
         ("include_stop_str_in_output", True),
         ("skip_special_tokens", False),

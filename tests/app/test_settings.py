@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import app.settings
 from app.cli.from_settings import command
 from app.door.config import DoorConfig
+from app.door.limits import RequestLimits
 from app.settings import (
     GenerateSettings,
     ModelSettings,
@@ -51,6 +52,29 @@ def chosen(*arguments: str, **environment: str) -> ServerSettings:
     return settings
 
 
+@pytest.mark.parametrize(
+    ("typed", "size"),
+    [("0", 0), ("500MB", 500_000_000), ("1.5GiB", 3 << 29), ("2G", 2_000_000_000)],
+)
+def test_sizes_are_typed_as_people_write_them(typed: str, size: int) -> None:
+    settings = chosen("--prompt-cache-ram", typed, PROMPT_CACHE_DISK=typed)
+    assert settings.engine_config().prompt_cache_ram == size
+    assert settings.engine_config().prompt_cache_disk == size
+
+
+@pytest.mark.parametrize("typed", ["much", "-1", "4 bananas"])
+def test_what_is_no_size_is_refused(typed: str) -> None:
+    _, result = parse("--prompt-cache-ram", typed)
+    assert result.exit_code == 2
+    assert "--prompt-cache-ram" in result.output
+
+
+def test_a_folder_for_prompts_needs_ram() -> None:
+    _, result = parse("--prompt-cache-ram", "0", "--prompt-cache-dir", "/tmp/prompts")
+    assert result.exit_code == 2
+    assert "--prompt-cache-dir needs --prompt-cache-ram" in result.output
+
+
 def test_the_readme_has_the_table_of_the_settings() -> None:
     text = README.read_text("utf-8")
     assert with_table(text, options_table(ServerSettings)) == text, "run: make docs"
@@ -64,6 +88,7 @@ def test_a_text_without_a_place_for_the_table_is_refused() -> None:
 
 def test_nothing_given_is_what_the_engine_does_by_itself() -> None:
     assert ServerSettings().engine_config() == EngineConfig()
+    assert ModelSettings().engine_config() == EngineConfig(n_slots=1, prompt_cache_ram=0)
     assert ServerSettings().door_config == replace(DoorConfig(), hosts=())
     assert chosen() == ServerSettings()
     assert TrainSettings(prompts=README, out=Path("heads.gguf")).fit_config == FitConfig()
@@ -81,7 +106,8 @@ def test_what_is_given_reaches_the_engine() -> None:
 def test_what_is_given_reaches_the_door() -> None:
     sizes = ("--max-body", "0.5", "--stream-buffer", "7", "--max-values", "200")
     config = chosen(*sizes, "--open-docs", "--keep-alive", "9").door_config
-    assert (config.max_body, config.stream_buffer, config.max_values) == (2**19, 7 * 2**10, 200)
+    assert (config.max_body, config.stream_buffer) == (2**19, 7 * 2**10)
+    assert config.limits == RequestLimits(max_values=200)
     assert (config.open_docs, config.open_metrics, config.keep_alive) == (True, False, 9)
 
 

@@ -17,6 +17,7 @@ import pytest
 from medusa.engine.client import Generated
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
+from medusa.engine.prompt_cache import cache, shelf
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.llama.base_weights import BaseWeights, fingerprint
@@ -112,6 +113,29 @@ def test_prefix_reuse(subject_of: Subjects, name: str, share: float) -> None:
             answers += [run.generated for run in runs]
     subject.compare(turns, answers)
     assert sum(answer.usage.cached_tokens for answer in answers if answer.usage) > 0
+
+
+def test_saved_prompts(
+    subject_of: Subjects, name: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conversations that take a slot from each other come back to what was saved of them."""
+    subject, dice = subject_of(name), random.Random(7)
+    monkeypatch.setattr(shelf, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(cache, "WORTH_KEEPING", 1)
+    turns = subject.conversations(dice, max(16, round(40 * share)))
+    drafter = Drafter([Oracle(turns, dice)], FixedCost(), DRAFT_NODES)
+    monkeypatch.setattr(Drafter, "create", lambda *_: drafter)
+    steps: list[StepReport] = []
+    runs: list[Run] = []
+    with running(
+        subject, n_slots=2, n_ctx=512, draft_nodes=DRAFT_NODES, observer=steps.append
+    ) as engine:
+        for i in range(0, len(turns), 2):
+            runs += generate(engine, [turn.request for turn in turns[i : i + 2]])
+    subject.compare(turns, [run.generated for run in runs])
+    assert sum(step.restored_prompts for step in steps) > 0
+    saved = sum(step.restored_tokens for step in steps)
+    assert 0 < saved <= sum(run.finished.usage.cached_tokens for run in runs)
 
 
 def test_cancellations(subject_of: Subjects, name: str, share: float) -> None:

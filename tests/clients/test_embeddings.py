@@ -170,6 +170,12 @@ def test_a_reranking_model_orders_documents(reranker: tuple[Server, Model]) -> N
     assert [each["index"] for each in best] == [each["index"] for each in results[:2]]
     assert [each["document"]["text"] for each in best] == [texts[each["index"]] for each in best]
     assert "document" not in results[0]
+    inference = server.http.post("/rerank", json={"query": "Is it blue?", "texts": texts}).json()
+    assert inference == [
+        {"index": each["index"], "score": each["relevance_score"]} for each in results
+    ]
+    both = server.http.post("/rerank", json=body | {"texts": texts})
+    assert (both.status_code, "texts" in both.json()["error"]["message"]) == (400, True)
 
 
 def test_who_cannot_do_it_says_what_can(

@@ -25,6 +25,10 @@ MOST_GROWTH = 1.0
 """Megabytes a minute."""
 
 
+_PROMPT_CACHE = ("--prompt-cache-ram", "64MiB", "--prompt-cache-disk", "128MiB")
+"""So small that it is full before memory is watched."""
+
+
 def main(
     minutes: Annotated[float, typer.Option(help="How long.", min=0.05)] = 1.0,
     clients: Annotated[int, typer.Option(help="At the same time.", min=1)] = 12,
@@ -34,8 +38,11 @@ def main(
 ) -> None:
     """Put a server under load."""
     # without a supervisor a crash is the end
-    options = (model, "--no-supervise", "-np", "4", "--ctx-size", "4096")
-    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder), *options) as server:
+    options = (model, "--no-supervise", "-np", "4", "--ctx-size", "4096", *_PROMPT_CACHE)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder), *options, "--prompt-cache-dir", f"{folder}/prompts") as server,
+    ):
         load, watch = Load(server.url, seed), Watch(server.process.pid)
         asyncio.run(_soak(load, watch, clients, 60 * minutes))
         wrong = load.record.wrong + _kept(server, watch)

@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from app.backend import Backend, ModelInfo, NoChatTemplateError
+from app.backend import Backend, NoChatTemplateError
 from app.dialects.dialect import service_of
 from app.dialects.ollama.body import ModelName, OllamaBody
 from app.dialects.ollama.errors import OLLAMA
 from app.host import ModelHost
+from app.model_info import ModelInfo
 from medusa.engine.pooling import Pooling
 from medusa.text.chat_template import Conversation
 
@@ -101,7 +102,7 @@ async def tags(request: Request) -> Tags:
     """The models that this server has."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return Tags(models=[Tag(**_tag(host)) for host in hosts.all])
+    return Tags(models=[tag for host in hosts.all for tag in (Tag(**_tag(host)), *_adapted(host))])
 
 
 @router.get("/api/ps", summary="List the loaded models (Ollama)")
@@ -146,14 +147,22 @@ async def _capabilities(backend: Backend) -> list[str]:
     return ["completion", "tools", *(["thinking"] if prompt.form.reasoning else [])]
 
 
-def _tag(host: ModelHost) -> dict[str, Any]:
-    """What is known of a model; little before it was ever loaded."""
-    name = host.name if ":" in host.name else f"{host.name}:latest"
+def _adapted(host: ModelHost) -> list[Tag]:
+    """The model's LoRA adapters."""
+    base = Tag(**_tag(host))
+    details = base.details.model_copy(update={"parent_model": base.name})
+    return [Tag(**_tag(host, each.name) | {"details": details}) for each in host.adapters.named]
+
+
+def _tag(host: ModelHost, name: str | None = None) -> dict[str, Any]:
+    """What is known of a model, or of it by another name; little before it was ever loaded."""
+    name = name or host.name
+    name = name if ":" in name else f"{name}:latest"
     return {
         "name": name,
         "model": name,
         "size": host.info.size_bytes if host.info else 0,
-        "digest": hashlib.sha256(host.name.encode()).hexdigest(),
+        "digest": hashlib.sha256(name.encode()).hexdigest(),
         "details": _details(host.info) if host.info else Details(),
     }
 

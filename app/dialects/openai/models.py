@@ -21,6 +21,17 @@ class ModelStatus(BaseModel):
     failed: bool = False
 
 
+class Meta(BaseModel):
+    """A model's sizes, as llama-server tells them."""
+
+    n_vocab: int
+    n_ctx: int  # most tokens of one request
+    n_ctx_train: int
+    n_embd: int
+    n_params: int
+    size: int  # of its weights, in bytes
+
+
 class ModelCard(BaseModel):
     """A model, in OpenAI's fields and those that vLLM and llama-server add.
 
@@ -32,7 +43,10 @@ class ModelCard(BaseModel):
     created: int = _STARTED
     owned_by: str = "llama-medusa"
     aliases: list[str]
+    parent: str | None = None  # of a LoRA adapter, the model that it changes
+    root: str | None = None  # and its file
     status: ModelStatus
+    meta: Meta | None = None
     max_model_len: int | None = None
     n_params: int | None = None
     size_bytes: int | None = None
@@ -66,10 +80,10 @@ class Done(BaseModel):
 
 @router.get("/v1/models", response_model_exclude_none=True, summary="List the served models")
 async def list_models(request: Request) -> ModelList:
-    """The models this server has; the alias `default` stands for the first."""
+    """The models this server has, and their LoRA adapters; `default` stands for the first."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return ModelList(data=[_card(host) for host in hosts.all])
+    return ModelList(data=[card for host in hosts.all for card in (_card(host), *_adapted(host))])
 
 
 @router.get(
@@ -79,7 +93,8 @@ async def get_model(name: str, request: Request) -> ModelCard:
     """A served model, by its name or as `default`."""
     hosts = service_of(request).hosts
     hosts.check_started()
-    return _card(hosts.named(name))
+    host = hosts.named(name)
+    return next((card for card in _adapted(host) if card.id == name), _card(host))
 
 
 @router.post("/models/load", summary="Load a model")
@@ -107,11 +122,30 @@ def _card(host: ModelHost) -> ModelCard:
     return ModelCard(id=host.name, aliases=list(host.names[1:]), status=status, **_known(host))
 
 
+def _adapted(host: ModelHost) -> list[ModelCard]:
+    """A card of each adapter, as vLLM has them."""
+    base = _card(host)
+    return [
+        base.model_copy(
+            update={"id": each.name, "aliases": [], "parent": host.name, "root": str(each.path)}
+        )
+        for each in host.adapters.named
+    ]
+
+
 def _known(host: ModelHost) -> dict[str, Any]:
     info = host.info
     if info is None:
         return {}
     return {
+        "meta": Meta(
+            n_vocab=info.n_vocab,
+            n_ctx=info.max_context,
+            n_ctx_train=info.n_ctx_train,
+            n_embd=info.n_embd,
+            n_params=info.n_params,
+            size=info.size_bytes,
+        ),
         "max_model_len": info.max_context,
         "n_params": info.n_params,
         "size_bytes": info.size_bytes,

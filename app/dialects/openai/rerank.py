@@ -1,22 +1,21 @@
 """POST /v1/rerank: which documents answer a query best, in Jina's and Cohere's words."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel, model_validator
 
-from app.dialects.bodies import NullsLeftOut
-from app.dialects.dialect import in_words, service_of
+from app.dialects.bodies import NullsLeftOut, TextOrOther
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_ranks,
     embedding_of,
     n_tokens,
-    renamed,
     vectors,
 )
 from app.dialects.fields import Fields
+from app.dialects.limited import AtMost, Text
 from app.dialects.openai.embeddings import EmbeddingsUsage
 from app.dialects.openai.errors import OPENAI
 
@@ -28,22 +27,35 @@ _FIELD_NAMES = {"prompt": "documents"}
 class Document(Fields):
     """A text to rank."""
 
-    text: str
+    text: Text
 
 
 class RerankBody(Fields):
     """A query and what may answer it."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    query: str
-    documents: Annotated[list[str | Document], Field(min_length=1, max_length=MAX_TEXTS)]
+    query: Text
+    documents: (
+        Annotated[list[TextOrOther[Document]], Field(min_length=1), AtMost("max_inputs")] | None
+    ) = None
+    texts: Annotated[list[Text], Field(min_length=1), AtMost("max_inputs")] | None = Field(
+        None,
+        description="In place of documents: for an answer as Text Embeddings Inference has it.",
+    )
     top_n: int | None = Field(None, ge=1, description="Only the best so many; null: all.")
     return_documents: bool = Field(False, description="Tell the texts too.")
 
+    @model_validator(mode="after")
+    def _something_to_rank(self) -> Self:
+        if (self.documents is None) == (self.texts is None):
+            raise ValueError("documents are needed, or texts, and not both")
+        return self
+
     @property
-    def texts(self) -> list[str]:
-        """The documents' texts."""
-        return [each if isinstance(each, str) else each.text for each in self.documents]
+    def all_texts(self) -> list[str]:
+        """What is to be ranked."""
+        given = self.texts if self.documents is None else self.documents
+        return [each if isinstance(each, str) else each.text for each in given or ()]
 
 
 class Ranked(NullsLeftOut):
@@ -52,6 +64,17 @@ class Ranked(NullsLeftOut):
     index: int
     relevance_score: float
     document: Document | None = None
+
+
+class RankedText(BaseModel):
+    """A text's place and score, as Text Embeddings Inference tells them."""
+
+    index: int
+    score: float
+
+
+class RankedTexts(RootModel[list[RankedText]]):
+    """The texts, the best first."""
 
 
 class Ranking(BaseModel):
@@ -63,14 +86,16 @@ class Ranking(BaseModel):
     usage: EmbeddingsUsage
 
 
-@router.post("/v1/rerank", response_model=Ranking, summary="Rank documents by a query")
+@router.post(
+    "/v1/rerank", response_model=Ranking | RankedTexts, summary="Rank documents by a query"
+)
 @router.post("/rerank", include_in_schema=False)
 @router.post("/v1/reranking", include_in_schema=False)
 @router.post("/reranking", include_in_schema=False)
 @router.post("/v2/rerank", include_in_schema=False)
 async def rerank(body: RerankBody, request: Request) -> Response:
     """Scores are the model's own, as llama-server tells them; they need not lie within 0 and 1."""
-    texts = body.texts
+    texts = body.all_texts
     with await service_of(request).hosts.use(body.model) as backend, renamed(_FIELD_NAMES):
         name = backend.info.name
         check_ranks(backend)
@@ -79,7 +104,9 @@ async def rerank(body: RerankBody, request: Request) -> Response:
     scores = [float(embedding_of(each)[0]) for each in done]
     best = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]
 
-    def answer() -> Ranking:
+    def answer() -> Ranking | RankedTexts:
+        if body.documents is None:
+            return RankedTexts([RankedText(index=each, score=scores[each]) for each in best])
         total = n_tokens(done)
         return Ranking(
             model=name,

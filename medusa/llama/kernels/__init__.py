@@ -4,7 +4,8 @@
     # status.active: load models with use_extra_bufts=False and flash attention enabled
 
 Everything works without them. LLAMA_MEDUSA_KERNELS=off keeps llama.cpp as it comes;
-LLAMA_MEDUSA_KERNELS_ISA=avx512vnni|avxvnni|avx2|neon forces an instruction set.
+LLAMA_MEDUSA_KERNELS_ISA=avx512vnni|avxvnni|avx2|neon forces an instruction set;
+LLAMA_MEDUSA_KERNELS_PACK=off reads weights as they lie in their file, makes no packed copies.
 docs/kernels.md explains how they work.
 """
 
@@ -41,6 +42,7 @@ class KernelStatus:
     active: bool
     isa: str = ""
     reason: str = ""  # why inactive
+    packs: bool = False  # models' weights are copied for them at their first use
     replaced: tuple[str, ...] = ()  # functions of libggml-cpu that ours stand in for
     checks: tuple[Check, ...] = field(default=(), repr=False)
     library: Library | None = field(default=None, repr=False, compare=False)
@@ -69,6 +71,9 @@ def _load() -> KernelStatus:
     if mode != "auto":
         reason = "switched off" if mode == "off" else f"LLAMA_MEDUSA_KERNELS={mode} is unknown"
         return KernelStatus(active=False, reason=reason)
+    pack = os.environ.get("LLAMA_MEDUSA_KERNELS_PACK", "auto")
+    if pack not in ("auto", "off"):
+        return KernelStatus(active=False, reason=f"LLAMA_MEDUSA_KERNELS_PACK={pack} is unknown")
     try:
         folder = check_environment()
         library = Library()
@@ -82,5 +87,10 @@ def _load() -> KernelStatus:
         return KernelStatus(active=False, reason=reason, checks=checks)
     library.enable(Enable.ALL)
     return KernelStatus(
-        active=True, isa=library.isa, replaced=REPLACED, checks=checks, library=library
+        active=True,
+        isa=library.isa,
+        packs=pack == "auto",
+        replaced=REPLACED,
+        checks=checks,
+        library=library,
     )

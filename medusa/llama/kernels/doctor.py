@@ -61,7 +61,8 @@ def compare_speed(status: KernelStatus, seconds: float = 10.0, threads: int = 0)
         weights = np.tile(ggml.quantise(kind, few), (rows // len(few), 1))
         for n in columns:
             x = rng.standard_normal((n, k), dtype=np.float32)
-            with repeated_mul_mat(kind, weights, x, matrices, threads) as compute:
+            pack = status.library if status.packs else None
+            with repeated_mul_mat(kind, weights, x, matrices, threads, pack) as compute:
                 stock, ours = _median_seconds(status.library, compute, budget)
             results.append(Speed(kind.name, n, stock / matrices, ours / matrices))
     status.library.enable(Enable.ALL)

@@ -105,6 +105,13 @@ class Library:
         self._lib.medusa_kernels_fallthrough.restype = ctypes.c_size_t
         self._lib.medusa_kernels_fallthrough.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
         self._lib.medusa_kernels_reset_fallthrough.restype = None
+        self._lib.medusa_kernels_register_model.restype = ctypes.c_char_p
+        self._lib.medusa_kernels_register_model.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+        self._lib.medusa_kernels_register_tensor.restype = None
+        self._lib.medusa_kernels_register_tensor.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._lib.medusa_kernels_forget.restype = None
+        self._lib.medusa_kernels_forget.argtypes = [ctypes.c_void_p]
+        self._lib.medusa_kernels_packed_bytes.restype = ctypes.c_size_t
 
     def bind(self, folder: Path, isa: str = "") -> None:
         """Load ggml, take the places of its functions, choose kernels (isa: force which).
@@ -126,6 +133,33 @@ class Library:
     def enable(self, what: Enable) -> None:
         """Takes effect with the next graph; not to be called while one is being computed."""
         self._lib.medusa_kernels_enable(what)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Of all packed copies that live."""
+        return int(self._lib.medusa_kernels_packed_bytes())
+
+    def register_model(self, model: object) -> None:
+        """Let a llama_model's weights be packed, each at its first use in a product.
+
+        Raises:
+            UnavailableError: this libllama does not tell what tensors it has.
+        """
+        path = os.fsencode(ggml.folder() / "libllama.so")
+        problem = self._lib.medusa_kernels_register_model(path, model)
+        if problem is not None:
+            raise UnavailableError(problem.decode())
+
+    def register_tensor(self, owner: int, tensor: int) -> None:
+        """The same for one ggml_tensor; owner: any number to forget it by."""
+        self._lib.medusa_kernels_register_tensor(owner, tensor)
+
+    def forget(self, owner: object) -> None:
+        """Free the packed copies of a model's or owner's weights, which come before these.
+
+        Nothing may be computing with them.
+        """
+        self._lib.medusa_kernels_forget(owner)
 
     @property
     def mat_mul_calls(self) -> int:

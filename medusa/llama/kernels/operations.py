@@ -5,7 +5,7 @@ the stock ones, through the very call path (graph plan, thread team, operation) 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from medusa.llama import ggml
 from medusa.llama.gguf_files import Kind, row_width
 from medusa.llama.graph import Cpu, Graph, Tensor
+
+from .library import Library
 
 FloatArray = npt.NDArray[np.float32]
 HalfArray = npt.NDArray[np.float16]
@@ -49,17 +51,32 @@ def mul_mat(kind: Kind, weights: Weights, x: FloatArray, threads: int) -> FloatA
         return _computed(graph, out, (*x.shape[:-1], weights.shape[-2]))
 
 
-def mul_mats(weights: Mapping[Kind, Weights], x: FloatArray, threads: int) -> list[FloatArray]:
+@contextlib.contextmanager
+def packing(library: Library | None, cpu: Cpu, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Products of these constants use packed copies meanwhile, where our kernels do; None: no."""
+    if library is None:
+        yield
+        return
+    for tensor in tensors:
+        library.register_tensor(cpu.backend, tensor)
+    try:
+        yield
+    finally:
+        library.forget(cpu.backend)
+
+
+def mul_mats(
+    weights: Mapping[Kind, Weights], x: FloatArray, threads: int, pack: Library | None = None
+) -> list[FloatArray]:
     """Several products of the same columns at once; shapes as in `mul_mat`."""
     with contextlib.closing(Cpu(threads, max_constants=len(weights) + 1)) as cpu:
         graph = Graph(cpu, max_nodes=2 * len(weights) + 1)
         columns = cpu.constant(Kind.F32, x)
-        outputs = [
-            graph.output(graph.mul_mat(cpu.constant(kind, rows), columns))
-            for kind, rows in weights.items()
-        ]
+        constants = [cpu.constant(kind, rows) for kind, rows in weights.items()]
+        outputs = [graph.output(graph.mul_mat(constant, columns)) for constant in constants]
         graph.allocate()
-        graph.compute()
+        with packing(pack, cpu, constants):
+            graph.compute()
         shapes = [(len(x), len(rows)) for rows in weights.values()]
         return [
             graph.array(out, shape, np.float32).copy()
@@ -93,16 +110,23 @@ def mul_mat_id(
 
 @contextlib.contextmanager
 def repeated_mul_mat(
-    kind: Kind, weights: Weights, x: FloatArray, matrices: int, threads: int
+    kind: Kind,
+    weights: Weights,
+    x: FloatArray,
+    matrices: int,
+    threads: int,
+    pack: Library | None = None,
 ) -> Iterator[Callable[[], None]]:
     """A function that computes x times several copies of weights; shapes as in `mul_mat`."""
     with contextlib.closing(Cpu(threads, max_constants=matrices + 1)) as cpu:
         graph = Graph(cpu, max_nodes=2 * matrices + 1)
         columns = cpu.constant(Kind.F32, x)
-        for _ in range(matrices):
-            graph.output(graph.mul_mat(cpu.constant(kind, weights), columns))
+        constants = [cpu.constant(kind, weights) for _ in range(matrices)]
+        for constant in constants:
+            graph.output(graph.mul_mat(constant, columns))
         graph.allocate()
-        yield graph.compute
+        with packing(pack, cpu, constants):
+            yield graph.compute
 
 
 @dataclass(frozen=True)

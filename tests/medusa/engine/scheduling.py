@@ -12,8 +12,10 @@ from medusa.engine.requests import GenerationRequest
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.llama.adapters import Applied
 from tests.medusa.engine.test_kv_labels import FakeCache
 
+POET = (Applied(0, 1.0),)
 NOTHING = np.zeros(1, np.float32)
 
 

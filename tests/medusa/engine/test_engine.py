@@ -13,6 +13,7 @@ from medusa.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from medusa.llama.adapters import Applied
 from medusa.llama.model import Model
 from medusa.sampling.params import SamplingParams
 from medusa.sampling.sampler import Sampler
@@ -170,8 +171,8 @@ def test_room_can_be_asked_for_before_requests_are_built(engine: Engine, count: 
 
 
 def test_an_unknown_adapter_is_refused(engine: Engine) -> None:
-    with pytest.raises(InvalidRequestError, match="no adapter 'poet'"):
-        submit(engine, [GenerationRequest((1, 2), adapter="poet")])
+    with pytest.raises(InvalidRequestError, match="no adapter 0; this model has 0"):
+        submit(engine, [GenerationRequest((1, 2), adapters=(Applied(0, 1.0),))])
 
 
 def test_closing_the_engine_ends_everything_with_an_error(model: Model) -> None:

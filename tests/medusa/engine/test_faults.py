@@ -15,7 +15,8 @@ from medusa.engine.client import Generated
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.events import Failed, FailureKind
-from medusa.engine.prefix_cache import Placement, PrefixKey
+from medusa.engine.prefix_cache import Placement
+from medusa.engine.prefixes import PrefixKey
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
@@ -237,10 +238,10 @@ def test_who_cannot_be_admitted_ends_alone(
     cache = engine._scheduler._cache
     place = cache.place
 
-    def failing(key: PrefixKey, n_cells: int) -> Placement | None:
+    def failing(key: PrefixKey, n_cells: int, *, in_ram: bool) -> Placement | None:
         if GUILTY in key.tokens:
             raise RuntimeError("anything")
-        return place(key, n_cells)
+        return place(key, n_cells, in_ram=in_ram)
 
     monkeypatch.setattr(cache, "place", failing)
     bad = replace(BAD, prompt=(GUILTY, *BAD.prompt))

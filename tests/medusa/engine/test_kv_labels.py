@@ -1,10 +1,12 @@
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from medusa.engine.kv_labels import GuardedLabels, SlotLabels
+from medusa.errors import DecodeError
 from medusa.speculation.tree import TokenTree
 from tests.medusa.speculation.test_tree import parent_lists
 
@@ -25,9 +27,14 @@ def is_chunked(position: int, reader: int) -> bool:
 
 
 class FakeCache:
-    """A KV cache as llama.cpp keeps it: cells with a position, a token and labels."""
+    """A KV cache as llama.cpp keeps it: cells with a position, a token and labels.
 
-    def __init__(self) -> None:
+    Args:
+        n_cells: how many there are.
+    """
+
+    def __init__(self, n_cells: int = 1_000_000) -> None:
+        self.n_cells = n_cells
         self.cells: list[tuple[int, int, set[int]]] = []
 
     def add(self, position: int, token: int, seqs: Sequence[int]) -> None:
@@ -46,6 +53,20 @@ class FakeCache:
 
     def first_position(self, seq: int) -> int:
         return min((p for p, _, labels in self.cells if seq in labels), default=-1)
+
+    def sequence_bytes(self, seq: int) -> int:
+        return 8 * len(self.text(seq))
+
+    def save_sequence(self, seq: int) -> np.ndarray:
+        return np.array(self.text(seq), np.int64).view(np.uint8)
+
+    def load_sequence(self, seq: int, state: np.ndarray) -> None:
+        tokens = state.view(np.int64).tolist()
+        if len(self.cells) + len(tokens) > self.n_cells:
+            raise DecodeError("no free cells")
+        assert not self.text(seq)
+        for position, token in enumerate(tokens):
+            self.add(position, token, [seq])
 
     def text(self, seq: int) -> list[int]:
         """Tokens that a sequence sees; positions must be 0, 1, 2, ..."""

@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 from medusa.engine.kv_labels import StateLabels
 from medusa.engine.memory import MemoryRules
-from medusa.engine.prefix_cache import PrefixCache, PrefixKey, common_prefix
+from medusa.engine.prefix_cache import PrefixCache
+from medusa.engine.prefixes import PrefixKey, common_prefix
 from medusa.engine.slot import Slot
+from medusa.llama.adapters import AdapterSet
 from medusa.speculation.tree import TokenTree
-from tests.medusa.engine.scheduling import make_slots, sequence
+from tests.medusa.engine.scheduling import POET, make_slots, sequence
 from tests.medusa.engine.test_kv_labels import FakeCache
 
 
@@ -22,8 +24,8 @@ def cache_of(n_cells: int, *texts: list[int], **rules: Any) -> tuple[PrefixCache
     return cache, slots
 
 
-def key(*tokens: int, adapter: str | None = None) -> PrefixKey:
-    return PrefixKey(adapter, list(tokens))
+def key(*tokens: int, adapters: AdapterSet = ()) -> PrefixKey:
+    return PrefixKey(adapters, list(tokens))
 
 
 @given(a=st.lists(st.integers(0, 2)), b=st.lists(st.integers(0, 2)))
@@ -40,7 +42,7 @@ def test_the_longest_prefix_is_matched() -> None:
 
 def test_a_prefix_of_another_adapter_does_not_match() -> None:
     cache, _ = cache_of(100, [1, 2, 3])
-    assert cache.match(key(1, 2, 3, adapter="poet"))[1] == 0
+    assert cache.match(key(1, 2, 3, adapters=POET))[1] == 0
 
 
 def test_asking_changes_nothing() -> None:

@@ -7,6 +7,7 @@ from medusa.engine.policy import MAX_PASSES
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
 from tests.medusa.engine.scheduling import (
+    POET,
     end,
     make_scheduler,
     play,
@@ -57,12 +58,12 @@ def test_a_shared_system_prompt_is_copied_from_a_running_slot() -> None:
 def test_another_adapters_cells_are_not_reused() -> None:
     scheduler = make_scheduler(n_slots=3, n_cells=10_000)
     run_to_end(scheduler, sequence(range(100)))
-    other = sequence(range(100), adapter="poet")
+    other = sequence(range(100), adapters=POET)
     same = sequence(range(100))
     scheduler.add([other, same])
     play(scheduler)
     assert (cached(other), cached(same)) == (0, 99)
-    again = sequence(range(100), adapter="poet")
+    again = sequence(range(100), adapters=POET)
     scheduler.add([again])
     play(scheduler)
     assert cached(again) == 99

@@ -8,6 +8,7 @@ everybody has had his answer.
 
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,13 +23,18 @@ from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, StepPlan, StepResult, Verified
 from medusa.engine.policy import MAX_PASSES
 from medusa.engine.pooling import Pooling
+from medusa.engine.prompt_cache.cache import PromptCache
+from medusa.engine.prompt_cache.disk import Disk, Loaded, Removed, Result, Written
+from medusa.engine.prompt_cache.shelf import Entry
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
+from medusa.engine.turns import TURN_STEPS
 from medusa.errors import DecodeError
+from medusa.llama.adapters import Applied
 from medusa.speculation.tree import TokenTree
-from tests.medusa.engine.scheduling import NOTHING, make_scheduler, play, sequence, slot_of
+from tests.medusa.engine.scheduling import NOTHING, POET, make_scheduler, play, sequence, slot_of
 from tests.medusa.engine.test_kv_labels import FakeCache
 
 LEAVES = 3
@@ -60,6 +66,53 @@ class Customer:
         return self.was_cancelled or any(isinstance(e, Finished | Failed) for e in self.events)
 
 
+class FakeDisk(Disk):
+    """One that takes its time, and forgets now and then."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.states: dict[Path, np.ndarray] = {}
+        self.pending: list[Result] = []
+        self.n_written = 0
+
+    def __str__(self) -> str:
+        return "a fake"
+
+    @property
+    def has_results(self) -> bool:
+        return True  # that is, nobody need wait for a call to `wake`
+
+    def entries(self) -> list[Entry]:
+        return []
+
+    def write(self, entry: Entry) -> None:
+        if entry.state is None or self.dice.random() < 0.1:
+            self.pending.append(Written(entry, None))
+            return
+        path = Path(str(self.n_written))
+        self.n_written += 1
+        self.states[path] = entry.state
+        self.pending.append(Written(entry, path))
+
+    def load(self, entry: Entry) -> None:
+        assert entry.path is not None
+        self.pending.append(Loaded(entry, self.states.get(entry.path)))
+
+    def remove(self, path: Path) -> None:
+        self.states.pop(path, None)
+
+    def touch(self, path: Path) -> None:
+        if self.states and self.dice.random() < 0.3:
+            gone = self.dice.choice(list(self.states))
+            del self.states[gone]
+            self.pending.append(Removed(gone))
+
+    def results(self) -> list[Result]:
+        count = self.dice.randint(0, len(self.pending))
+        done, self.pending = self.pending[:count], self.pending[count:]
+        return done
+
+
 class World:
     """A scheduler, a cache, and requests that come and go."""
 
@@ -68,13 +121,17 @@ class World:
         self.n_slots = dice.randint(1, 5)
         self.n_cells = self.n_slots + DRAFT_NODES + 2 * HEADROOM + dice.randint(0, 200)
         self.max_context = self.n_cells - HEADROOM - DRAFT_NODES
-        self.cache = FakeCache()
+        self.cache = FakeCache(self.n_cells)
         self.slots = [
             Slot(SlotLabels(self.cache, index * LEAVES, LEAVES)) for index in range(self.n_slots)
         ]
         speed = dice.choice([1.0, 20.0, 500.0])
         self.pacer = PrefillPacer(1.0, LARGEST, LARGEST_SCORED, tokens_per_second=speed)
-        self.scheduler = Scheduler(self.slots, MemoryRules(LEAVES, self.n_cells), self.pacer)
+        rules = MemoryRules(LEAVES, self.n_cells)
+        disk = FakeDisk(dice) if dice.random() < 0.5 else None
+        self.prompts = PromptCache(rules, dice.choice([0, 500, 5_000, 50_000]), disk=disk)
+        self.scheduler = Scheduler(self.slots, rules, self.pacer, self.prompts)
+        self.restored = 0
         self.customers: list[Customer] = []
         self.started: set[Customer] = set()
         self.stepped_back = 0
@@ -94,7 +151,7 @@ class World:
                 max_tokens=0 if pooling else dice.choice([None, None, 0, 1, 2, 30, 90]),
                 prompt_logprobs=None if pooling else dice.choice([None, None, None, 0]),
                 pooling=pooling,
-                adapter=dice.choice([None, None, None, "poet"]),
+                adapters=dice.choice([None, None, None, POET, (Applied(0, 0.5),)]),
             )
             customer.sequence = Sequence(
                 request, SmallVocabulary(), customer.events.append, self.max_context
@@ -121,6 +178,7 @@ class World:
         """One step of an engine whose model says anything."""
         ran = {slot.sequence for slot in self.scheduler.running}
         plan = self.scheduler.schedule()
+        self.restored += len(plan.restored)
         waiting = set(self.scheduler.waiting)
         self.stepped_back += len(ran & waiting)
         self._note_who_started()
@@ -208,13 +266,16 @@ class World:
         assert n_tree_rows <= self.n_slots + DRAFT_NODES
         slots = [chunk.slot for chunk in (*plan.prefill, *plan.scored)]
         assert len(set(slots)) == len(slots)
+        slots += [candidates.slot for candidates in plan.trees]
+        assert all(slot.adapters == plan.adapters for slot in slots)
         for chunk in (*plan.prefill, *plan.scored):
             assert chunk.start == len(chunk.slot.tokens)
             assert chunk.tokens
         for candidates in plan.trees:
             assert candidates.tree.tokens[0] == candidates.slot.sequence.tokens[-1]
             assert max(candidates.tree.depths) < max(1, candidates.slot.sequence.remaining)
-        assert plan.n_prefilled + n_tree_rows or not self.scheduler.has_work, "nothing goes on"
+        goes_on = plan.n_prefilled + n_tree_rows or self.prompts.is_reading
+        assert goes_on or not self.scheduler.has_work, "nothing goes on"
 
     def _check_state(self) -> None:
         promised = 0
@@ -225,6 +286,7 @@ class World:
                 assert slot.tokens == slot.sequence.tokens[: len(slot.tokens)]
                 assert len(slot.tokens) < len(slot.sequence.tokens)
                 promised += len(slot.sequence.tokens) - len(slot.tokens)
+        assert self.prompts.stats.n_bytes <= self.prompts.limit
         claims = self.n_cells - self.scheduler.free_cells
         assert len(self.cache.cells) + promised == claims <= self.n_cells
         assert all(customer.overtaken <= MAX_PASSES for customer in self.customers)
@@ -244,8 +306,9 @@ def live(seed: int) -> World:
         world.step()
     for customer in world.customers:
         customer.sequence.paused = False
-    # Each step brings the oldest one that runs a token further; who steps back begins again.
-    for _ in range(2 * len(world.customers) * world.max_context):
+    # Each round of turns brings the oldest one that runs a token further; who steps back begins
+    # again.
+    for _ in range(2 * TURN_STEPS * len(world.customers) * world.max_context):
         if not world.scheduler.has_work:
             break
         world.step()
@@ -275,7 +338,9 @@ def test_whatever_happens_cells_labels_and_slots_agree_and_everybody_gets_an_ans
 
 def test_the_worlds_are_cramped() -> None:
     """Or else the property above would say little."""
-    assert sum(live(seed).stepped_back for seed in range(10)) > 10
+    worlds = [live(seed) for seed in range(10)]
+    assert sum(world.stepped_back for world in worlds) > 10
+    assert sum(world.restored for world in worlds) > 10
 
 
 def test_after_a_failure_everything_is_forgotten_without_asking_the_cache(

@@ -3,7 +3,7 @@
 // Every block of 32 values of a row becomes 32 int8 and a scale d = max|x| / 127 (f32), from that row alone, so
 // neither the other rows of a batch nor the threads change it. Rows (columns of the product) are laid out in
 // tiles of up to kMaxTile; within a tile, record b holds block b of all its columns:
-//     int8 q[width][32]; float d[width]; int32 or float correction[width][groups]
+//     int8 or int16 q[width][32]; float d[width]; int32 or float correction[width][groups]
 // so that a kernel walks one pointer. correction is what the unsigned weights need:
 //     without a minimum   -offset * sum(q)  (int32, per group; the start value of the integer sum)
 //     with a minimum      d * sum(q)        (f32, multiplied by the weights' min)
@@ -19,10 +19,12 @@ struct Format {
     bool has_min;
     int groups;  // scale groups a block
     int offset;
+    bool wide;  // int16 instead of int8
 
     // Equal ids mean equal bytes for equal activations.
-    int id() const { return has_min ? 1 : offset * 4 + groups + 1; }
-    size_t column_bytes() const { return 32 + 4 + 4 * groups; }  // of one record
+    int id() const { return has_min ? 1 : (offset * 4 + groups) * 2 + wide + 2; }
+    int quant_bytes() const { return wide ? 64 : 32; }  // of a block
+    size_t column_bytes() const { return quant_bytes() + 4 + 4 * groups; }  // of one record
 };
 
 // Widths of tiles that have kernels of their own.
@@ -71,17 +73,18 @@ inline void quantize(const Activations & act, const medusa::Rows<const float> & 
         const int64_t tile = column / kMaxTile;
         const int c = column % kMaxTile, width = act.width(tile);
         uint8_t * record = act.record(tile, block);
-        int8_t * q = (int8_t *) record + 32 * c;
-        float * d = (float *) (record + 32 * width) + c;
-        void * correction = record + 36 * width + 4 * f.groups * c;
+        int8_t * q = (int8_t *) record + f.quant_bytes() * c;
+        float * d = (float *) (record + f.quant_bytes() * width) + c;
+        void * correction = record + (f.quant_bytes() + 4) * width + 4 * f.groups * c;
         if (column >= act.n) {
-            std::memset(q, 0, 32);
+            std::memset(q, 0, f.quant_bytes());
             std::memset(d, 0, 4);
             std::memset(correction, 0, 4 * f.groups);
             continue;
         }
         int sums[2];
         *d = quantize_block(src[column] + 32 * block, q, sums);
+        if (f.wide) widen_block(q);
         if (f.has_min) {
             *(float *) correction = *d * float(sums[0] + sums[1]);
         } else if (f.groups == 1) {

@@ -25,7 +25,8 @@ using medusa::Worker;
 
 namespace {
 
-// Fills in what follows and precedes a product. Threads meet all products in order, so each keeps its own place.
+// Fills in what follows and precedes a product, and the packed copy of its weights. Threads meet all products in order,
+// so each keeps its own place.
 void find_neighbours(const RunState & run, const ggml::Tensor * dst, MatMul & mm) {
     static thread_local struct {
         uint64_t run;
@@ -33,12 +34,16 @@ void find_neighbours(const RunState & run, const ggml::Tensor * dst, MatMul & mm
     } place = {};
     if (place.run != run.id) place = {run.id, 0};
     const int64_t i = place.index;
-    if (i >= run.n_products || run.products[i] != dst) return;
+    if (i >= run.n_products || run.products[i].dst != dst) return;
+    const auto weights = [](const medusa::Product & product) -> medusa::Weights {
+        const ggml::Tensor & w = *product.dst->src[0];
+        const bool packed = product.packed != nullptr;
+        return {packed ? product.packed : static_cast<const uint8_t *>(w.data), w.nb[1], w.ne[1], packed};
+    };
     place.index++;
     mm.follows = i > 0;
-    if (i + 1 == run.n_products) return;
-    const ggml::Tensor & w = *run.products[i + 1]->src[0];
-    mm.next = {static_cast<const uint8_t *>(w.data), w.nb[1], w.ne[1]};
+    mm.weights = weights(run.products[i]);
+    mm.next = weights(run.products[i + 1 < run.n_products ? i + 1 : i]);
 }
 
 void check_pool(const ggml::ComputeParams & params) {
@@ -97,7 +102,7 @@ void compute_products(const ggml::ComputeParams & params, RunState & run, const 
     medusa::find_groups(dst, p);
     switch (p.method) {
         case medusa::Method::kFloats: return binding.kernels->float_products(p, worker_of(params));
-        case medusa::Method::kPacked: binding.kernels->packed_products(p, worker_of(params), scratch); break;
+        case medusa::Method::kQuantised: binding.kernels->quantised_products(p, worker_of(params), scratch); break;
         case medusa::Method::kDots: medusa::dot_products(p, worker_of(params), scratch); break;
     }
     if (params.ith == 0) run.shared_source = nullptr;  // overwritten

@@ -2,9 +2,13 @@
 #include <dlfcn.h>
 
 #include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "fallthrough.h"
 #include "hooks.h"
+#include "packing.h"
 #include "state.h"
 
 using medusa::binding;
@@ -86,6 +90,28 @@ EXPORT const char * medusa_kernels_bind(const char * ggml_cpu, const char * ggml
 EXPORT void medusa_kernels_enable(uint32_t bits) { medusa::enabled.store(binding.kernels ? bits : 0); }
 
 EXPORT const char * medusa_kernels_isa() { return binding.kernels ? binding.kernels->name : ""; }
+
+// Lets all weights of a model, of the libllama at this path, be packed at their first use; owner: whom to forget them
+// by. Returns null or what is wrong.
+EXPORT const char * medusa_kernels_register_model(const char * libllama, const void * model) {
+    using Tensors = std::vector<std::pair<std::string, ggml::Tensor *>>;
+    const Tensors & (*tensors)(const void *);
+    void * llama = dlopen(libllama, RTLD_NOW | RTLD_NOLOAD);
+    if (!llama || !resolve(llama, "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model", tensors)) {
+        return "libllama does not tell its tensors";
+    }
+    for (const auto & [name, tensor] : tensors(model)) medusa::register_weights(model, *tensor);
+    return nullptr;
+}
+
+EXPORT void medusa_kernels_register_tensor(const void * owner, const ggml::Tensor * weights) {
+    medusa::register_weights(owner, *weights);
+}
+
+// Before the owner frees its weights; nothing may be computing with them.
+EXPORT void medusa_kernels_forget(const void * owner) { medusa::forget_weights(owner); }
+
+EXPORT size_t medusa_kernels_packed_bytes() { return medusa::packed_bytes(); }
 
 // Since the library was loaded.
 EXPORT uint64_t medusa_kernels_mat_mul_calls() { return medusa::mat_mul_calls; }

@@ -3,6 +3,7 @@
 #include "attention.h"
 #include "float_products.h"
 #include "grouped.h"
+#include "packed.h"
 
 namespace ISA_NAMESPACE {
 
@@ -41,25 +42,48 @@ inline bool supports(ggml::Type type) {
     }
 }
 
+template <class T> constexpr bool kPacks = T::kFields.any();
+
+inline int rows_packed_together(ggml::Type type) {
+    return supports(type) && with_type(type, [](auto t) { return kPacks<decltype(t)>; }) ? kPanel : 0;
+}
+
+inline void pack_any(ggml::Type type, const medusa::Weights & rows, int64_t begin, int64_t end, uint8_t * out) {
+    with_type(type, [&](auto t) {
+        if constexpr (kPacks<decltype(t)>) pack<decltype(t)>(rows, begin, end, out);
+    });
+}
+
 inline size_t mat_mul_scratch(ggml::Type type, int64_t n, int64_t k) {
-    return with_type(type, [&](auto t) { return Activations{format_of<decltype(t)>(), n, k / 32, nullptr}.bytes(); });
+    return with_type(type, [&](auto t) {
+        using T = decltype(t);
+        constexpr Format widest = kPacks<T> ? packed_format<T>() : format_of<T>();
+        return Activations{widest, n, k / 32, nullptr}.bytes();
+    });
 }
 
 inline void mat_mul_any(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * scratch) {
-    with_type(mm.type, [&](auto t) { mat_mul<decltype(t)>(mm, worker, run, scratch); });
+    with_type(mm.type, [&](auto t) {
+        using T = decltype(t);
+        if constexpr (kPacks<T>) {
+            if (mm.weights.packed) return mat_mul_packed<T>(mm, worker, run, scratch);
+        }
+        mat_mul<T>(mm, worker, run, scratch);
+    });
 }
 
-inline size_t packed_scratch(const Products & p) {
+inline size_t quantised_scratch(const Products & p) {
     return with_type(p.type, [&](auto t) { return grouped_scratch<decltype(t)>(p.n_columns, p.n_groups, p.k); });
 }
 
-inline void packed_products(const Products & p, const Worker & worker, uint8_t * scratch) {
+inline void quantised_products(const Products & p, const Worker & worker, uint8_t * scratch) {
     with_type(p.type, [&](auto t) { grouped_products<decltype(t)>(p, worker, scratch); });
 }
 
 constexpr medusa::Kernels make_kernels(const char * name) {
-    return {name,           supports,          mat_mul_scratch, mat_mul_any, packed_scratch, packed_products,
-            float_products, attention_scratch, attention};
+    return {name,     supports,          mat_mul_scratch,    mat_mul_any,    rows_packed_together,
+            pack_any, quantised_scratch, quantised_products, float_products, attention_scratch,
+            attention};
 }
 
 }  // namespace ISA_NAMESPACE

@@ -30,8 +30,13 @@ struct RunState {
     uint32_t enabled;        // bits of Enable, constant during the computation
     int32_t shared_format;   // what the shared scratch holds: activations in this format ...
     const void * shared_source;        // ... of this tensor
-    const ggml::Tensor ** products;    // the matrix products that are ours, in the order of computation
+    struct Product * products;         // the matrix products that are ours, in the order of computation
     int64_t n_products;
+};
+
+struct Product {
+    const ggml::Tensor * dst;
+    const uint8_t * packed;  // copy of its weights, or null
 };
 
 enum Enable : uint32_t { kMatMul = 1, kAttention = 2, kBarrier = 4 };
@@ -40,6 +45,7 @@ struct Weights {
     const uint8_t * data;
     size_t row_bytes;
     int64_t rows;
+    bool packed = false;  // data is a packed copy (packing.h)
 };
 
 // Rows of floats: row i is i * stride floats from data, or places[i] floats where there are places.
@@ -70,7 +76,7 @@ struct Group {
 };
 
 enum class Method {
-    kPacked,  // as MatMul
+    kQuantised,  // as MatMul
     kFloats,  // float_products.h
     kDots,    // dot_products.h
 };
@@ -108,8 +114,11 @@ struct Kernels {
     bool (*supports)(ggml::Type);
     size_t (*mat_mul_scratch)(ggml::Type, int64_t n, int64_t k);  // bytes, shared by the threads
     void (*mat_mul)(const MatMul &, const Worker &, RunState &, uint8_t * scratch);
-    size_t (*packed_scratch)(const Products &);  // bytes, shared by the threads, however columns fall into groups
-    void (*packed_products)(const Products &, const Worker &, uint8_t * scratch);
+    int (*rows_packed_together)(ggml::Type);  // 0: not packed
+    // Packs the parts [begin, end) of so many rows into their places in out.
+    void (*pack)(ggml::Type, const Weights &, int64_t begin, int64_t end, uint8_t * out);
+    size_t (*quantised_scratch)(const Products &);  // bytes, shared by the threads, however columns fall into groups
+    void (*quantised_products)(const Products &, const Worker &, uint8_t * scratch);
     void (*float_products)(const Products &, const Worker &);
     size_t (*attention_scratch)(const Attention &, int nth);
     void (*attention)(const Attention &, const Worker &, const RunState &, uint8_t * scratch);

@@ -7,7 +7,7 @@
 namespace medusa {
 namespace {
 
-constexpr int64_t kLeastRows = 16;  // of packed products, so that all instruction sets compute the same ones
+constexpr int64_t kLeastRows = 16;  // of quantised products, so that all instruction sets compute the same ones
 
 // Something cheaper than a product computes it.
 bool has_hint(const ggml::Tensor & dst) { return dst.op == binding.op_mul_mat && dst.op_params[1] != 0; }
@@ -25,7 +25,7 @@ bool find_method(const Kernels & kernels, const ggml::Tensor & w, Method & metho
     if (w.type == ggml::kF32 || w.type == ggml::kF16 || w.type == ggml::kBF16) {
         method = Method::kFloats;
     } else if (kernels.supports(w.type) && w.ne[1] >= kLeastRows) {
-        method = Method::kPacked;
+        method = Method::kQuantised;
     } else {
         method = Method::kDots;
         return binding.original.cpu_type_traits(w.type)->vec_dot != nullptr;

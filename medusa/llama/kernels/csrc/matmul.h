@@ -167,7 +167,7 @@ INLINE void touch(const uint8_t * p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) asm volatile("" : : "r"(*(const volatile uint8_t *) (p + i)));
 }
 
-template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset}; }
+template <class T> constexpr Format format_of() { return {T::kHasMin, T::kGroups, T::kOffset, false}; }
 
 template <class T> class PanelRunner {
 public:
@@ -247,6 +247,7 @@ private:
 
 // Up to this many blocks each thread quantises for itself: cheaper than a barrier.
 constexpr int64_t kPrivateBlocks = 128;
+constexpr size_t kMostColumnBytes = 80;  // of a record
 
 // What a thread's private activations hold.
 struct PrivateKey {
@@ -256,14 +257,14 @@ struct PrivateKey {
 };
 inline thread_local PrivateKey private_key;
 
-// Activations of mm in the format of T, quantised at most once per source, format and computation.
-template <class T>
-Activations activations(const MatMul & mm, const Worker & worker, RunState & run, uint8_t * shared) {
-    Activations act = {format_of<T>(), mm.n, mm.k / 32, shared};
+// Activations of mm, quantised at most once per source, format and computation.
+inline Activations activations(const MatMul & mm, const Format & to, const Worker & worker, RunState & run,
+                               uint8_t * shared) {
+    Activations act = {to, mm.n, mm.k / 32, shared};
     const int64_t items = padded_columns(act) * act.blocks;
     const int format = act.format.id();
     if (items <= kPrivateBlocks) {
-        act.data = thread_scratch<uint8_t>(kActivationsSlot, kPrivateBlocks * 64);
+        act.data = thread_scratch<uint8_t>(kActivationsSlot, kPrivateBlocks * kMostColumnBytes);
         PrivateKey & key = private_key;
         if (key.run != run.id || key.source != mm.source || key.format != format) {
             quantize(act, mm.src, 0, items);
@@ -284,7 +285,7 @@ void mat_mul(const MatMul & mm, const Worker & worker, RunState & run, uint8_t *
     const int64_t panels = (mm.weights.rows + kPanel - 1) / kPanel;
     const Share share(mm.weights, worker), next(mm.next, worker);
     if (!mm.follows) prefetch(share.begin, kPanel * mm.weights.row_bytes);
-    const Activations act = activations<T>(mm, worker, run, shared);
+    const Activations act = activations(mm, format_of<T>(), worker, run, shared);
     PanelRunner<T> runner(mm.weights, mm.dst, act, share, next);
     for (int64_t p = worker.begin(panels); p < worker.end(panels); p++) runner.run(p * kPanel);
 }

@@ -51,19 +51,57 @@ struct RowReader {
         ahead += 16 * kLanes;
         load_transposed([&](int lane) INLINE_LAMBDA { return rows + offset + lane * stride; }, out);
     }
+
+    // The f16 that ends a block at a byte offset.
+    INLINE F32 last_half(int offset) const { return half_to_f(shift_right<16>(gather(rows + offset - 2, stride))); }
 };
 
-// Dword at a byte offset of the transposed stream; offsets are even, lanes hold dwords.
-INLINE I32 dword_at(const I32 * v, int offset) {
-    return offset % 4 == 0 ? v[offset / 4] : middle(v[offset / 4], v[offset / 4 + 1]);
-}
+// The sizes of a block's fields, in their order: halves, dwords, halves. All zero: the type is not packed.
+struct Fields {
+    int first_halves, dwords, last_halves;
 
-INLINE F32 half_at(const I32 * v, int offset) {
-    return half_to_f(offset % 4 == 0 ? v[offset / 4] : shift_right<16>(v[offset / 4]));
-}
+    constexpr bool any() const { return first_halves + dwords > 0; }
+};
+
+// A block of kLanes rows, packed (packed.h): each field of all rows side by side, so that a field at byte o of a block
+// lies at byte o * kLanes.
+struct PackedBlock {
+    const uint8_t * data;
+
+    INLINE I32 dword(int byte) const { return load(data + byte * kLanes); }
+    INLINE F32 half(int byte) const { return load_halves((const uint16_t *) (data + byte * kLanes)); }
+    INLINE F32 last_half(int byte) const { return half(byte); }
+    INLINE void read(int byte, I32 * out) const {
+        #pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) out[i] = dword(byte + 4 * i);
+    }
+};
+
+// A block of kLanes rows in a transposed stream of dwords; byte offsets in the stream are even.
+struct StreamedBlock {
+    const I32 * stream;
+    int begin;  // of the block, in bytes of a row
+
+    INLINE I32 dword(int byte) const {
+        const I32 * v = stream + (begin + byte) / 4;
+        return (begin + byte) % 4 == 0 ? v[0] : middle(v[0], v[1]);
+    }
+    INLINE F32 half(int byte) const {
+        const I32 v = stream[(begin + byte) / 4];
+        return half_to_f((begin + byte) % 4 == 0 ? v : shift_right<16>(v));
+    }
+};
 
 INLINE I32 low_nibbles(I32 v) { return bit_and(v, set_i(0x0F0F0F0F)); }
 INLINE I32 high_nibbles(I32 v) { return bit_and(shift_right<4>(v), set_i(0x0F0F0F0F)); }
+
+// The pairs of signed bytes of a packed block, widened when asked for.
+struct PackedBytes {
+    PackedBlock block;
+    int begin;
+
+    INLINE I32 operator[](int pair) const { return load_bytes_wide(block.data + (begin + 2 * pair) * kLanes); }
+};
 
 // What the bits of a quant stand for: themselves.
 template <int bits, bool has_min> struct PlainValues {
@@ -89,6 +127,8 @@ template <int bits, bool has_min, class Values = PlainValues<bits, has_min>> str
     static constexpr int kUnit = kBlockBytes % 16 == 0 ? 1 : kBlockBytes % 8 == 0 ? 2 : kBlockBytes % 4 == 0 ? 4 : 8;
     static constexpr int kBlocksPerSuper = 1;
     static constexpr int kMostFused = Values::kMostFused;
+    static constexpr bool kWide = bits == 8 && kWidensBytes;  // packed: pairs of bytes, which widen to 16 bits
+    static constexpr Fields kFields = {kWide ? kBlockBytes / 2 : kHead / 2, kWide ? 0 : (kBlockBytes - kHead) / 4, 0};
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         I32 v[4 * chunks_for(blocks, blocks) + 1];
@@ -105,30 +145,38 @@ template <int bits, bool has_min, class Values = PlainValues<bits, has_min>> str
         constexpr int have = chunks_for(b, blocks), need = chunks_for(b + 1, blocks);
         #pragma GCC unroll 4
         for (int c = have; c < need; c++) in.read(16 * c, v + 4 * c);
-        unpack_block(v, b, sink);
+        unpack_block(StreamedBlock{v, b * kBlockBytes}, b, sink);
         if constexpr (b + 1 < blocks) unpack_from<blocks, b + 1>(in, v, sink);
     }
 
-    template <class Sink> INLINE static void unpack_block(const I32 * v, int b, Sink & sink) {
-        const int offset = b * kBlockBytes;
+    template <int blocks, class Sink> INLINE static void unpack(const PackedBlock & in, Sink & sink) {
+        if constexpr (kWide) {
+            const F32 scale = in.half(0);
+            sink(0, PackedBytes{in, kQuants}, &scale, zero_f());
+        } else {
+            unpack_block(in, 0, sink);
+        }
+    }
+
+    template <class Block, class Sink> INLINE static void unpack_block(const Block & in, int b, Sink & sink) {
         I32 w[8];
         if constexpr (bits == 8) {
             #pragma GCC unroll 8
             for (int j = 0; j < 8; j++) {
-                const I32 q = dword_at(v, offset + kQuants + 4 * j);
+                const I32 q = in.dword(kQuants + 4 * j);
                 w[j] = kSigned ? q : bit_xor(q, set_i(int32_t(0x80808080)));
             }
         } else {
             #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
-                const I32 q = dword_at(v, offset + kQuants + 4 * j);
+                const I32 q = in.dword(kQuants + 4 * j);
                 w[j] = Values::value(low_nibbles(q));
                 w[j + 4] = Values::value(high_nibbles(q));
             }
-            if constexpr (bits == 5) add_fifth_bits(w, dword_at(v, offset + kHead));
+            if constexpr (bits == 5) add_fifth_bits(w, in.dword(kHead));
         }
-        const F32 scale = half_at(v, offset);
-        sink(b, w, &scale, has_min ? half_at(v, offset + 2) : zero_f());
+        const F32 scale = in.half(0);
+        sink(b, w, &scale, has_min ? in.half(2) : zero_f());
     }
 
     INLINE static void add_fifth_bits(I32 * w, I32 b) {
@@ -153,8 +201,10 @@ template <int bits> struct SuperWithMin {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
     static constexpr int kMostFused = kMaxTile;
+    static constexpr bool kWide = false;
+    static constexpr Fields kFields = {0, kBlockBytes / 4, 0};
 
-    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
+    template <int blocks, class Reader, class Sink> INLINE static void unpack(Reader & in, Sink & sink) {
         static_assert(blocks == 8);
         I32 head[4];
         in.read(0, head);
@@ -177,8 +227,8 @@ template <int bits> struct SuperWithMin {
         unpack_pair<3>(in, fifth, d, neg_dmin, scale[1], min[1], sink);
     }
 
-    template <int pair, class Sink>
-    INLINE static void unpack_pair(RowReader & in, const I32 * fifth, F32 d, F32 neg_dmin, I32 scale, I32 min,
+    template <int pair, class Reader, class Sink>
+    INLINE static void unpack_pair(Reader & in, const I32 * fifth, F32 d, F32 neg_dmin, I32 scale, I32 min,
                                    Sink & sink) {
         I32 q[8], w[8];
         in.read(kQuants + 32 * pair, q);
@@ -217,18 +267,20 @@ struct Super6 {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
     static constexpr int kMostFused = 4;  // columns: four blocks share their bytes, which take most registers
+    static constexpr bool kWide = false;
+    static constexpr Fields kFields = {0, 52, 1};
 
-    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
+    template <int blocks, class Reader, class Sink> INLINE static void unpack(Reader & in, Sink & sink) {
         static_assert(blocks == 8);
         I32 scales[4];
         in.read(192, scales);
-        const F32 d = half_to_f(shift_right<16>(gather(in.rows + 206, in.stride)));
+        const F32 d = in.last_half(208);
         unpack_half<0>(in, d, scales, sink);
         unpack_half<1>(in, d, scales + 2, sink);
     }
 
-    template <int half, class Sink>
-    INLINE static void unpack_half(RowReader & in, F32 d, const I32 * scales, Sink & sink) {
+    template <int half, class Reader, class Sink>
+    INLINE static void unpack_half(Reader & in, F32 d, const I32 * scales, Sink & sink) {
         I32 a[8], b[8], high[8];
         in.read(128 + 32 * half, high);
         in.read(128 + 32 * half + 16, high + 4);

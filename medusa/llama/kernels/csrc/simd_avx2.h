@@ -14,6 +14,8 @@ constexpr bool kBiasSignedWeights = true;
 constexpr bool kBiasSignedWeights = false;  // maddubs would saturate at 255 * 127 * 2: |w| times sign(w) a instead
 #endif
 
+constexpr bool kWidensBytes = !kBiasSignedWeights;  // products of signed bytes by way of 16 bits
+
 using I32 = __m256i;
 using F32 = __m256;
 
@@ -131,6 +133,11 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     return init;
 #endif
 }
+
+// Signed bytes as 16-bit integers, and sums of products of pairs of such.
+INLINE I32 load_bytes_wide(const void * p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) p)); }
+INLINE I32 dot_wide(I32 a, I32 b) { return _mm256_madd_epi16(a, b); }
+INLINE I32 add_i(I32 a, I32 b) { return _mm256_add_epi32(a, b); }
 
 // ---- products of floats ----
 

@@ -12,6 +12,8 @@ constexpr int kLanes = 16;
 constexpr int kMaxTile = 16;  // activation columns that share one pass over unpacked weights
 constexpr bool kBiasSignedWeights = true;  // dpbusd wants weights unsigned: q + 128, corrected by -128 * sum
 
+constexpr bool kWidensBytes = false;
+
 using I32 = __m512i;
 using F32 = __m512;
 
@@ -116,6 +118,10 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     for (int j = 0; j < count; j++) init = _mm512_dpbusd_epi32(init, w[j], a(j));
     return init;
 }
+
+INLINE I32 load_bytes_wide(const void * p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *) p)); }
+INLINE I32 dot_wide(I32 a, I32 b) { return _mm512_madd_epi16(a, b); }
+INLINE I32 add_i(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
 
 // ---- products of floats ----
 

@@ -17,6 +17,8 @@ constexpr int kLanes = 4;
 constexpr int kMaxTile = 16;  // 32 registers: 8 of weights, 16 of sums, the rest for work
 constexpr bool kBiasSignedWeights = false;  // both operands of sdot are signed
 
+constexpr bool kWidensBytes = false;
+
 using I32 = int32x4_t;
 using F32 = float32x4_t;
 
@@ -134,6 +136,13 @@ INLINE I32 dot(I32 init, const I32 * w, Dword a) {
     return init;
 }
 
+INLINE I32 load_bytes_wide(const void * p) { return vreinterpretq_s32_s16(vmovl_s8(vld1_s8((const int8_t *) p))); }
+INLINE I32 dot_wide(I32 a, I32 b) {
+    const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    return vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+}
+INLINE I32 add_i(I32 a, I32 b) { return vaddq_s32(a, b); }
+
 // ---- products of floats ----
 
 constexpr int kFloatRows = 2, kFloatColumns = 2;  // of a tile: 16 registers of sums
@@ -243,6 +252,15 @@ INLINE float quantize_block(const float * x, int8_t * q, int * sums) {
         vst1q_s8(q + 16 * h, vcombine_s8(vqmovn_s16(first), vqmovn_s16(second)));
     }
     return largest / 127.0f;
+}
+
+INLINE void widen_block(int8_t * q) {
+    const int8x16_t low = vld1q_s8(q), high = vld1q_s8(q + 16);
+    int16_t * out = (int16_t *) q;
+    vst1q_s16(out, vmovl_s8(vget_low_s8(low)));
+    vst1q_s16(out + 8, vmovl_high_s8(low));
+    vst1q_s16(out + 16, vmovl_s8(vget_low_s8(high)));
+    vst1q_s16(out + 24, vmovl_high_s8(high));
 }
 
 }  // namespace ISA_NAMESPACE

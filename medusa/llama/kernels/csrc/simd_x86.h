@@ -52,6 +52,13 @@ INLINE float quantize_block(const float * x, int8_t * q, int * sums) {
     return largest / 127.0f;
 }
 
+// 32 int8 become 32 int16 in place.
+INLINE void widen_block(int8_t * q) {
+    const __m128i low = _mm_loadu_si128((const __m128i *) q), high = _mm_loadu_si128((const __m128i *) q + 1);
+    _mm256_storeu_si256((__m256i *) q, _mm256_cvtepi8_epi16(low));
+    _mm256_storeu_si256((__m256i *) q + 1, _mm256_cvtepi8_epi16(high));
+}
+
 // The largest |x| of each of 16 rows of size f16 values, a multiple of 16; not finite if an x is not.
 template <class Size> INLINE void largest_halves(const uint8_t * const * rows, Size size, float * out) {
     const __m256i magnitude = _mm256_set1_epi16(0x7FFF);

@@ -40,8 +40,10 @@ struct SuperTable {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
     static constexpr int kMostFused = kFewFused;
+    static constexpr bool kWide = false;
+    static constexpr Fields kFields = {0, kBlockBytes / 4, 0};
 
-    template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
+    template <int blocks, class Reader, class Sink> INLINE static void unpack(Reader & in, Sink & sink) {
         static_assert(blocks == 8);
         I32 head[4];
         in.read(0, head);
@@ -82,6 +84,8 @@ struct Mxfp4 {
     static constexpr int kUnit = 4;  // blocks start at any byte, so nothing is gained by more
     static constexpr int kBlocksPerSuper = 1;
     static constexpr int kMostFused = kFewFused;
+    static constexpr bool kWide = false;
+    static constexpr Fields kFields = {};
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         constexpr int o = kOffset;
@@ -115,6 +119,8 @@ struct Super3 {
     static constexpr int kUnit = 8;
     static constexpr int kBlocksPerSuper = 8;
     static constexpr int kMostFused = kFewFused;
+    static constexpr bool kWide = false;
+    static constexpr Fields kFields = {};
 
     template <int blocks, class Sink> INLINE static void unpack(RowReader & in, Sink & sink) {
         static_assert(blocks == 8);

@@ -4,6 +4,7 @@
 
 #include "dot_products.h"
 #include "match.h"
+#include "packing.h"
 
 namespace medusa {
 namespace {
@@ -21,15 +22,15 @@ RunState * run_state_at(void * work, size_t size) {
     return reinterpret_cast<RunState *>((end - sizeof(RunState)) / 64 * 64);
 }
 
-void list_products(ggml::Graph * graph, size_t count, RunState & run) {
-    const uintptr_t end = reinterpret_cast<uintptr_t>(&run) - align(count * sizeof(ggml::Tensor *));
-    run.products = reinterpret_cast<const ggml::Tensor **>(end);
+void list_products(ggml::Graph * graph, size_t count, int n_threads, RunState & run) {
+    const uintptr_t end = reinterpret_cast<uintptr_t>(&run) - align(count * sizeof(Product));
+    run.products = reinterpret_cast<Product *>(end);
     const int nodes = binding.original.graph_n_nodes(graph);
     for (int i = 0; i < nodes; i++) {
         const ggml::Tensor * node = binding.original.graph_node(graph, i);
         MatMul mm;
         if (as_mat_mul(*binding.kernels, *node, mm)) {
-            run.products[run.n_products++] = node;
+            run.products[run.n_products++] = {node, packed_copy(*node->src[0], n_threads)};
         }
     }
 }
@@ -60,14 +61,14 @@ Needs::Needs(ggml::Graph * graph, int n_threads, size_t stock) : start(stock) {
 
 size_t products_scratch(const Products & p) {
     switch (p.method) {
-        case Method::kPacked: return binding.kernels->packed_scratch(p);
+        case Method::kQuantised: return binding.kernels->quantised_scratch(p);
         case Method::kDots: return dot_scratch(p);
         default: return 0;
     }
 }
 
 size_t Needs::total() const {
-    return align(start) + align(mat_mul) + align(products * sizeof(ggml::Tensor *)) + 2 * 64 + kRunStateRoom;
+    return align(start) + align(mat_mul) + align(products * sizeof(Product)) + 2 * 64 + kRunStateRoom;
 }
 
 void start_run(ggml::Graph * graph, const ggml::Plan & plan, uint32_t enabled) {
@@ -78,7 +79,7 @@ void start_run(ggml::Graph * graph, const ggml::Plan & plan, uint32_t enabled) {
     const Needs needs(graph, plan.n_threads, 0);
     if (plan.work_size < needs.total()) return;
     run->magic = RunState::kMagic;
-    list_products(graph, needs.products, *run);
+    list_products(graph, needs.products, plan.n_threads, *run);
 }
 
 RunState * active_run(const ggml::ComputeParams & params, Enable what) {

@@ -3,6 +3,7 @@
 // ARM by test_neon.py.
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -83,6 +84,20 @@ void mat_mul(const medusa::Kernels & kernels, const Format & format, int m, int 
     mm.n = n, mm.k = k, mm.source = &mm;
     on_threads(threads, [&](const medusa::Worker & w) { kernels.mat_mul(mm, w, run, scratch.get()); });
     tell("product", {format.type, m, n, k, threads}, dst.get(), size_t(n) * m);
+
+    const int together = kernels.rows_packed_together(format.type);
+    if (!together || m % together) return;
+    auto packed = array<uint8_t>(m * row_bytes);
+    kernels.pack(format.type, mm.weights, 0, m / together, packed.get());
+    auto again = array<float>(size_t(n) * m);
+    mm.weights = mm.next = {packed.get(), row_bytes, m, true};
+    mm.dst = {again.get(), m};
+    run.id = run_id++;
+    on_threads(threads, [&](const medusa::Worker & w) { kernels.mat_mul(mm, w, run, scratch.get()); });
+    if (std::memcmp(dst.get(), again.get(), size_t(n) * m * sizeof(float))) {
+        std::fprintf(stderr, "packed weights of type %d give other results\n", format.type);
+        std::exit(1);
+    }
 }
 
 // Groups of n, 1 and 3 columns.
@@ -108,10 +123,10 @@ void products(const medusa::Kernels & kernels, medusa::Method method, const Form
     medusa::Products p = {method, format.type, m, k, row_bytes, columns, 3, groups.data(), {}, {}};
     p.src = {src.get(), 0, from.data()};
     p.dst = {dst.get(), 0, to.data()};
-    const bool packed = method == medusa::Method::kPacked;
-    auto scratch = array<uint8_t>(packed ? kernels.packed_scratch(p) : 0);
+    const bool quantised = method == medusa::Method::kQuantised;
+    auto scratch = array<uint8_t>(quantised ? kernels.quantised_scratch(p) : 0);
     on_threads(threads, [&](const medusa::Worker & w) {
-        packed ? kernels.packed_products(p, w, scratch.get()) : kernels.float_products(p, w);
+        quantised ? kernels.quantised_products(p, w, scratch.get()) : kernels.float_products(p, w);
     });
     tell("products", {format.type, m, n, k, threads}, dst.get(), size_t(columns) * m);
 }
@@ -206,7 +221,7 @@ int main(int, char ** argv) {
                 }
             }
             mat_mul(*kernels, format, 100, 3, 768, threads);
-            for (int n : {1, 5, 17, 40}) products(*kernels, medusa::Method::kPacked, format, 33, n, 256, threads);
+            for (int n : {1, 5, 17, 40}) products(*kernels, medusa::Method::kQuantised, format, 33, n, 256, threads);
         }
     }
     for (const Format & format : kFloats) {

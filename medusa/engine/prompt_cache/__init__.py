@@ -1,0 +1,1 @@
+"""What no slot holds any more, kept in RAM and on disk to be computed never again."""
