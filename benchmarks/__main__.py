@@ -3,13 +3,13 @@
 import typer
 
 from benchmarks.calibration import calibration
+from benchmarks.compare.command import compare, peers
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.prediction import prediction
 from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
-from benchmarks.serving import serving
 from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.structured import structured
@@ -26,7 +26,8 @@ cli.command()(exactness)
 cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
-cli.command()(serving)
+cli.command()(compare)
+cli.command()(peers)
 cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)
