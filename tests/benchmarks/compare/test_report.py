@@ -1,5 +1,6 @@
-"""A report of figures that were made up here: every one finds its place, in files that stay small."""
+"""A report of figures made up here: each finds its place, in files that stay small."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def results() -> Results:
 
 
 def written(results: Results, folder: Path) -> str:
-    publish(results, Console(file=(folder / "shown").open("w")), folder / "compare.md", None)
+    publish(results, Console(file=io.StringIO()), folder / "compare.md", None)
     return (folder / "compare.md").read_text("utf-8")
 
 
@@ -137,10 +138,9 @@ def test_a_report_is_made_again_from_its_file(results: Results, text: str, tmp_p
 
 def test_the_readme_gets_a_short_table_in_its_block(results: Results, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(
-        "# It\n\n<!-- measured: compare-short -->\n<!-- end of compare-short -->\nEnd.\n"
-    )
-    publish(results, Console(file=(tmp_path / "shown").open("w")), None, readme)
+    marks = ("<!-- measured: compare-short -->", "<!-- end of compare-short -->")
+    readme.write_text("\n".join(["# It", "", *marks, "End.", ""]))
+    publish(results, Console(file=io.StringIO()), None, readme)
     text = readme.read_text()
     assert text.startswith("# It\n")
     assert text.endswith("End.\n")
