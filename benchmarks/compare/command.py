@@ -2,6 +2,8 @@
 
 import datetime
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,6 +73,7 @@ def compare(
     readme: Annotated[Path | None, typer.Option(help="Write the short table here.")] = None,
 ) -> None:
     """Ours and other servers on the same model, machine and prompts, in turns."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     results = Results.load(report) if report else None
     if results is None:
         where = folder or _default_folder()

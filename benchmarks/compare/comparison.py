@@ -82,7 +82,7 @@ def run(
     Args:
         choice: what.
         results: get the figures; those that hold servers already are gone on with.
-        save: called after every round.
+        save: called once the settings are found, and after every round.
         say: tells how far it is.
     """
     goes_on = within(0 if choice.quick else 60 * choice.minutes)
@@ -103,6 +103,7 @@ def run(
             if choice.is_whole:
                 say("cost of a decode")
                 results.decodes += decode_costs(choice.model_path, _ISAS)
+            save()
         cells: list[Peer] = []
         if choice.is_whole:
             cells = stack.enter_context(matrix_peers(commit()))
@@ -124,7 +125,13 @@ def _line_up(choice: Choice, session: Session) -> Iterator[list[Tuned]]:
     threads = list(dict.fromkeys((n_threads, max(1, n_threads // 2))))
     measure = None if choice.quick else session.speeds
     theirs = others(choice.others, choice.model_path, threads, measure, choice.folder)
-    yield [*mine, *theirs]
+    yield [*mine, *filter(_runs, theirs)]
+
+
+def _runs(tuned: Tuned) -> bool:
+    """Whether a server ran with any of the settings that were tried."""
+    _, trials = tuned
+    return not trials or any(trial.tokens_per_second for trial in trials)
 
 
 def machine() -> str:

@@ -22,13 +22,13 @@ class Processes:
         if not _PROC.is_dir():
             return None
         ticks = os.sysconf("SC_CLK_TCK")
-        return sum(sum(map(int, fields[11:15])) for fields in map(_stat, self._pids())) / ticks
+        return sum(sum(map(int, fields[11:15])) for fields in map(_stat, self.pids())) / ticks
 
     def peak_memory_mb(self) -> float | None:
         """Sum of the most that each had resident, model files included that it mapped."""
         if not _PROC.is_dir():
             return None
-        return sum(map(_peak_kb, self._pids())) * 1024 / 1e6
+        return sum(map(_peak_kb, self.pids())) * 1024 / 1e6
 
     def pause(self) -> None:
         """Let none of them use the processor."""
@@ -39,12 +39,12 @@ class Processes:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        for pid in self._pids():
+        for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _pids(self) -> list[int]:
-        """Itself first."""
+    def pids(self) -> list[int]:
+        """Their ids, its own first."""
         children: dict[int, list[int]] = {}
         for folder in _PROC.glob("[0-9]*"):
             if fields := _stat(int(folder.name)):

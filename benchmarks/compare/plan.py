@@ -10,8 +10,8 @@ from typing import TypeVar
 from benchmarks.compare.prompts import Prompt, conversations, draw
 
 _CLIENTS = (1, 2, 4, 8, 16)
-_RATES = (0.5, 1.0, 2.0)
-_N_CONVERSATIONS = 20
+_RATES = (1.0, 2.0, 4.0)
+_N_CONVERSATIONS = 18  # more than there are slots
 _N_MATRIX = 5
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Scenario:
 
 def closed(clients: int, tokens: int, n_prompts: int | None = None) -> Scenario:
     """So many clients, each of which asks when its last answer is whole."""
-    count = n_prompts or max(4, 2 * clients)
+    count = n_prompts or max(4, clients)
     name = f"{clients} client{'s' if clients > 1 else ''}"
     return Scenario(name, Part.CLIENTS, count, clients, tokens)
 
@@ -83,7 +83,7 @@ def closed(clients: int, tokens: int, n_prompts: int | None = None) -> Scenario:
 def full(kinds: Sequence[str], tokens: int) -> list[Scenario]:
     """Everything but the matrix."""
     arrivals = [
-        Scenario(f"{rate:g} requests/s", Part.ARRIVALS, 8, 8, tokens, rate=rate) for rate in _RATES
+        Scenario(f"{rate:g} requests/s", Part.ARRIVALS, 6, 6, tokens, rate=rate) for rate in _RATES
     ]
     return [
         *(closed(clients, tokens) for clients in _CLIENTS),
@@ -93,7 +93,7 @@ def full(kinds: Sequence[str], tokens: int) -> list[Scenario]:
             _N_CONVERSATIONS, tokens // 2, turns=2,
         ),
         Scenario("repeated prompts", Part.REPEATED, 8, 4, tokens, repeated=True),
-        *(Scenario(kind, Part.KINDS, 3, 1, tokens, kind=kind) for kind in kinds),
+        *(Scenario(kind, Part.KINDS, 2, 1, tokens, kind=kind) for kind in kinds),
     ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def quick(kinds: Sequence[str], tokens: int) -> list[Scenario]:
     return [
         closed(1, tokens, 2),
         closed(4, tokens, 4),
-        Scenario("4 requests/s", Part.ARRIVALS, 3, 8, tokens, rate=4.0),
+        Scenario("4 requests/s", Part.ARRIVALS, 3, 3, tokens, rate=4.0),
         Scenario("2 conversations", Part.CONVERSATIONS, 2, 2, tokens // 2, turns=2),
         Scenario("repeated prompts", Part.REPEATED, 2, 2, tokens, repeated=True),
         *(Scenario(kind, Part.KINDS, 1, 1, tokens, kind=kind) for kind in kinds),

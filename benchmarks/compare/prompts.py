@@ -28,9 +28,9 @@ class Prompt:
     turns: tuple[str, ...]
     fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def fresh(self, edition: int) -> "Prompt":
-        """The same, but no prefix of an earlier edition's prompt beyond the chat template's."""
-        return replace(self, turns=(f"({edition}) {self.turns[0]}", *self.turns[1:]))
+    def marked(self, mark: str) -> "Prompt":
+        """The same, but what begins with another mark shares no prefix of its text."""
+        return replace(self, turns=(f"({mark}) {self.turns[0]}", *self.turns[1:]))
 
 
 def own_prompts(per_kind: int = 12) -> list[Prompt]:
@@ -64,9 +64,10 @@ def conversations(prompts: Sequence[Prompt], turns: int) -> list[Prompt]:
 
 
 def draw(prompts: Sequence[Prompt], count: int, edition: int) -> tuple[Prompt, ...]:
-    """So many prompts, other ones in each edition as far as there are, fresh in any case."""
+    """So many prompts, other ones in each edition as far as there are; no two begin alike."""
     return tuple(
-        prompts[(edition * count + place) % len(prompts)].fresh(edition) for place in range(count)
+        prompts[(edition * count + place) % len(prompts)].marked(f"{edition}.{place}")
+        for place in range(count)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compare.measuring import Processes
 from benchmarks.compare.peers.ours import NAME, PLAIN
 from benchmarks.compare.results import Results
 from models import cache_folder
@@ -15,9 +16,11 @@ from tests.benchmarks.compare.scripted import Script, scripted
 pytestmark = pytest.mark.real
 
 
+COMMAND = (sys.executable, "-m", "benchmarks", "compare")
+
+
 def compare(*options: str) -> None:
-    command = [sys.executable, "-m", "benchmarks", "compare", *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*COMMAND, *options], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -64,3 +67,14 @@ def test_rounds_are_added_and_the_report_is_made_again(dataset: Path, tmp_path: 
     assert Results.load(json).n_rounds == 2
     compare("--report", str(json), "--markdown", str(markdown))
     assert "2 rounds" in markdown.read_text()
+
+
+def test_one_that_is_stopped_leaves_no_server_behind(dataset: Path) -> None:
+    command = [*COMMAND, "--quick", "--only-ours", "--dataset", str(dataset)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("round 1" in line for line in process.stderr)
+        started = Processes(process.pid).pids()
+        process.terminate()
+    assert len(started) > 3
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]

@@ -77,7 +77,7 @@ def test_conversations_of_a_data_set_are_kept() -> None:
 
 def test_there_are_always_enough_prompts() -> None:
     drawn = draw([Prompt("a", ("1",))], 3, 7)
-    assert [prompt.turns for prompt in drawn] == [("(7) 1",)] * 3
+    assert [prompt.turns for prompt in drawn] == [("(7.0) 1",), ("(7.1) 1",), ("(7.2) 1",)]
 
 
 def test_mt_bench_and_spec_bench_are_read(tmp_path: Path) -> None:
