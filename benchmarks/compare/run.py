@@ -95,6 +95,8 @@ class Session:
                     scenario = closed(clients, min(_TUNING_TOKENS, self.tokens), count)
                     burst, _ = self.burst(server, scenario, _FAR + clients)
                     found[clients] = self.n_tokens(burst) / burst.seconds
+                    if not found[clients]:
+                        raise RuntimeError(f"{peer.name} answered nothing")
         except RuntimeError as error:
             self.say(str(error))
             return {}

@@ -7,7 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.compare.peers.peer import CONTEXT, Peer
+from medusa.llama.processor import tiles_are_doubtful
 
+_TILELESS = "benchmarks.compare.peers.without_tiles"
 _NEEDS = ("pydantic_settings", "starlette_context")
 
 
@@ -23,7 +25,8 @@ def llama_cpp_python(model: Path, threads: Sequence[int]) -> Peer:
         model: GGUF.
         threads: numbers to try.
     """
-    command = (sys.executable, "-m", "llama_cpp.server", "--model", str(model), "--port", "{port}")
+    module = _TILELESS if tiles_are_doubtful() else "llama_cpp.server"
+    command = (sys.executable, "-m", module, "--model", str(model), "--port", "{port}")
     return Peer(
         "llama-cpp-python",
         version("llama_cpp_python"),

@@ -64,6 +64,7 @@ def llama_server(binary: Path, model: Path, threads: Sequence[int]) -> Peer:
         version[1] if version else "unknown",
         (str(binary), "--model", str(model), "--port", "{port}", *slots),
         (
+            (("--no-repack",), ("--repack",)),  # the latter may need matrix tiles
             tuple(("--threads", str(number)) for number in threads),
             (("--flash-attn", "on"), ("--flash-attn", "off")),
             (("--ubatch-size", "512"), ("--ubatch-size", "128")),

@@ -75,7 +75,7 @@ def test_a_peer_is_started_set_and_stopped(binary: Path, tmp_path: Path) -> None
         assert server.processes is not None
     started = (tmp_path / "calls").read_text().splitlines()[-1]
     assert "--model model.gguf" in started
-    assert "--threads 2 --flash-attn on" in started
+    assert "--no-repack --threads 2 --flash-attn on" in started
     assert started.endswith("--spec-type ngram-simple")
     assert server.processes.cpu_seconds() == 0, "it still runs"
 

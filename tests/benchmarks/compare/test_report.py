@@ -29,8 +29,7 @@ def sample(server: str, scenario: str, number: int, speed: float, error: str = "
     return Sample.of(server, scenario, number, burst, 0 if error else 10, cost)
 
 
-@pytest.fixture
-def results() -> Results:
+def made_up() -> Results:
     """Two servers, three rounds, of which each is a little faster."""
     found = Results(
         "python -m benchmarks compare", "2026-01-02", "abc123", "a CPU, 2 cores", "model.gguf",
@@ -60,14 +59,20 @@ def results() -> Results:
     return found
 
 
+@pytest.fixture
+def results() -> Results:
+    return made_up()
+
+
 def written(results: Results, folder: Path) -> str:
     publish(results, Console(file=io.StringIO()), folder / "compare.md", None)
     return (folder / "compare.md").read_text("utf-8")
 
 
-@pytest.fixture
-def text(results: Results, tmp_path: Path) -> str:
-    return written(results, tmp_path)
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of these results."""
+    return written(made_up(), tmp_path_factory.mktemp("report"))
 
 
 def row(text: str, *beginning: str) -> str:
