@@ -1,16 +1,18 @@
 """What answers requests: a model behind an engine, in this process or, later, elsewhere."""
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from app.deep_threads import DeepThreads
+from app.door.limits import RequestLimits
+from app.model_info import ModelInfo, info_of
 from medusa.engine.events import EventSink
-from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
+from medusa.engine.slot import SlotState
 from medusa.errors import InvalidRequestError
-from medusa.llama.vocabulary import FimTokens
 from medusa.loading import LoadedModel
 from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
@@ -19,9 +21,9 @@ from medusa.sampling.params import Breakers, SamplingParams
 from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
 
-MAX_CHARACTERS = 1_000_000
-"""Longest text that is tokenised at once: DeepThreads' stacks hold it for all of llama.cpp's
-pre-tokenizers, of which the hungriest, over std::regex, take about 270 bytes a character."""
+_STACK_PER_CHARACTER = 512
+"""Bytes that tokenising may take; of llama.cpp's pre-tokenizers the hungriest, over std::regex,
+take about 270."""
 
 
 class NotSupportedError(Exception):
@@ -30,28 +32,6 @@ class NotSupportedError(Exception):
 
 class NoChatTemplateError(InvalidRequestError):
     """A conversation was sent to a model without a chat template that can be used."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What clients may know of a model."""
-
-    name: str
-    max_context: int  # most tokens of one request, prompt and answer together
-    n_vocab: int
-    n_params: int
-    size_bytes: int
-    n_heads: int  # Medusa heads
-    architecture: str
-    memory: str  # how it remembers: attention, sliding windows of so many tokens, ...
-    vocabulary: str  # kind of tokenizer
-    limits: tuple[str, ...]  # what is not done for it though it is for others
-    inexact_because: tuple[str, ...] = ()  # why answers may depend on company; empty: they do not
-    fim: FimTokens | None = None  # for filling in the middle
-    chat_template: str = ""
-    pooling: Pooling = Pooling.MEAN  # how texts become vectors
-    n_embd: int = 0  # their length
-    generates: bool = True  # whether it writes text
 
 
 @dataclass(frozen=True)
@@ -111,6 +91,16 @@ class Backend(Protocol):
     def stats(self) -> Stats:
         """How busy the backend is."""
 
+    def slots(self) -> Sequence[SlotState]:
+        """What is going on in each slot."""
+
+    async def erase(self, slot: int) -> int:
+        """Have a slot forget what it has cached, once it is idle; returns how many tokens.
+
+        Raises:
+            EngineStoppedError: the backend is closing.
+        """
+
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool
     ) -> list[list[int]]:
@@ -165,33 +155,23 @@ class LocalBackend:
     Args:
         loaded: is closed with the backend.
         sampling: how tokens are chosen where a request does not say.
+        limits: of texts that are tokenised, and of grammars.
     """
 
-    def __init__(self, loaded: LoadedModel, sampling: SamplingParams | None = None) -> None:
-        model, engine = loaded.model, loaded.engine
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sampling: SamplingParams | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
+        model = loaded.model
         self.loaded = loaded
         self.pieces: Sequence[bytes] = model.pieces
         self.control_tokens: Collection[int] = model.control_tokens
-        self.sampling = sampling or SamplingParams()
-        self.info = ModelInfo(
-            name=loaded.name,
-            max_context=engine.max_context,
-            n_vocab=model.n_vocab,
-            n_params=model.n_params,
-            size_bytes=model.size_bytes,
-            n_heads=loaded.heads.header.n_heads if loaded.heads else 0,
-            architecture=model.capabilities.architecture,
-            memory=model.capabilities.description,
-            vocabulary=model.capabilities.vocabulary,
-            limits=model.capabilities.limits,
-            inexact_because=engine.exactness.reasons,
-            fim=model.fim_tokens,
-            chat_template=loaded.template.source if loaded.template else "",
-            pooling=engine.pooling,
-            n_embd=model.capabilities.n_embd_out,
-            generates=not model.capabilities.is_embedding,
-        )
-        self._threads = DeepThreads()
+        self.info = info_of(loaded, sampling or SamplingParams())
+        self.sampling = self.info.sampling
+        self._limits = limits or RequestLimits()
+        self._threads = DeepThreads(self._limits.max_text * _STACK_PER_CHARACTER)
         loaded.grammars.prepare()  # while nobody waits
         self._breakers = lru_cache(maxsize=16)(
             lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
@@ -218,6 +198,14 @@ class LocalBackend:
         engine = self.loaded.engine
         return Stats(engine.config.n_slots, engine.n_running, engine.n_waiting)
 
+    def slots(self) -> Sequence[SlotState]:
+        """See Backend."""
+        return self.loaded.engine.slots
+
+    async def erase(self, slot: int) -> int:
+        """See Backend."""
+        return await asyncio.wrap_future(self.loaded.engine.erase(slot))
+
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool
     ) -> list[list[int]]:
@@ -236,7 +224,7 @@ class LocalBackend:
     async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
         """See Backend."""
         for text in (query, *documents):
-            _check_length(text)
+            self._check_length(text)
         rerank = self.loaded.model.rerank_tokens
         return await self._threads.run(lambda: [rerank(query, each) for each in documents])
 
@@ -254,7 +242,7 @@ class LocalBackend:
 
         def prompt() -> ChatPrompt:
             prompt = template.prompt(conversation)
-            _check_length(prompt.text)
+            self._check_length(prompt.text)
             form = template.answer_form(conversation, prompt)
             tokens = tuple(prompt.tokens(self.loaded.model))
             return ChatPrompt(tokens, form, self._shown(form), prompt.text)
@@ -263,6 +251,8 @@ class LocalBackend:
 
     async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
         """See Backend."""
+        for source in spec.sources:
+            self._limits.check("max_grammar", source, "constraint")
         return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
 
     async def breakers(self, texts: tuple[str, ...]) -> Breakers:
@@ -279,18 +269,13 @@ class LocalBackend:
         return frozenset(token for token in self.control_tokens if self.pieces[token] in marks)
 
     def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        _check_length(text)
+        self._check_length(text)
         return self.loaded.model.tokenize(
             text, add_special=add_special, parse_special=parse_special
         )
 
-
-def _check_length(text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidRequestError(
-            f"a text of {len(text):,} characters is too long; at most {MAX_CHARACTERS:,} "
-            "are read at once"
-        )
+    def _check_length(self, text: str) -> None:
+        self._limits.check("max_text", text, "prompt")
 
 
 def spell(pieces: Sequence[bytes], tokens: Iterable[int]) -> str:

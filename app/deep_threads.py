@@ -10,8 +10,10 @@ from medusa.errors import EngineStoppedError
 
 T = TypeVar("T")
 
-STACK_BYTES = 512 << 20  # address space; memory is taken only as deep as a call has been
 N_THREADS = 2  # a long text does not hold up a short one
+
+_ORDINARY_STACK = 8 << 20
+_PAGE = 4096
 
 _starting = threading.Lock()
 
@@ -21,16 +23,20 @@ class DeepThreads:
 
     llama.cpp cuts text with std::regex, which calls itself for each character of a run: 40 KB of
     one letter overflow an ordinary stack of 8 MB, and that ends the process.
+
+    Args:
+        stack: bytes by which stacks are larger than that; address space, of which memory is taken
+            only as deep as a call has been.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stack: int) -> None:
         self._closed = False
         self._executor = ThreadPoolExecutor(N_THREADS, thread_name_prefix="deep")
         # A thread's stack is as large as threading.stack_size says when it starts. That holds for
         # the whole process, so all of ours start here and now.
         everyone = threading.Barrier(N_THREADS)
         with _starting:
-            before = threading.stack_size(STACK_BYTES)
+            before = threading.stack_size(_ORDINARY_STACK + stack // _PAGE * _PAGE)
             try:
                 wait([self._executor.submit(everyone.wait) for _ in range(N_THREADS)])
             except RuntimeError:  # no memory for so many stacks

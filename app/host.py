@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
 
-from app.backend import Backend, ModelInfo, Stats
+from app.backend import Backend, Stats
+from app.model_info import ModelInfo
 from app.residency import Room
 from medusa.engine.report import StepObserver
 from medusa.errors import MedusaError

@@ -14,8 +14,18 @@ from app.auth import Guard
 from app.dialects.anthropic import messages
 from app.dialects.by_path import dialect_of
 from app.dialects.dialect import Service
-from app.dialects.fields import UnknownFields
-from app.dialects.native import completion, infill, operations, page, prompts, props, tokens
+from app.dialects.fields import BodyRules, UnknownFields
+from app.dialects.native import (
+    completion,
+    embedding,
+    infill,
+    operations,
+    page,
+    prompts,
+    props,
+    slots,
+    tokens,
+)
 from app.dialects.ollama import endpoints as ollama
 from app.dialects.openai import chat, completions, embeddings, models, rerank
 from app.dialects.responses import endpoints as responses
@@ -39,9 +49,11 @@ _ENDPOINTS = (
     ollama,
     models,
     completion,
+    embedding,
     infill,
     prompts,
     props,
+    slots,
     tokens,
     operations,
     page,
@@ -63,7 +75,7 @@ def create_app(
     """
     door = door or DoorConfig()
     guard = Guard(api_keys)
-    bodies = BodyReader(door.max_values, UnknownFields(door.strict))
+    bodies = BodyReader(door.limits, BodyRules(door.limits, UnknownFields(door.strict)))
     service = Service(hosts, Metrics(hosts.stats), guard, bodies, door)
 
     @asynccontextmanager

@@ -8,19 +8,19 @@ port stays taken and nobody is refused in between; it loads nothing that could c
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import ssl
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from app.last_words import Keeper
+from app.stand_in import unavailable
 
 MAX_FAILED_STARTS = 5
 """Crashes in a row, without ever being ready, after which the supervisor gives up."""
@@ -34,7 +34,6 @@ STEADY_SECONDS = 60
 _VARIABLE = "LLAMA_MEDUSA_SUPERVISED"  # descriptors, as Supervised has them
 _LAST_LINES = 10
 _LONGEST_LINE = 1000
-_STAND_IN_SECONDS = 5  # for a client to send its request and to read the answer
 
 
 @dataclass(frozen=True)
@@ -223,44 +222,10 @@ class _Supervisor:
 
     async def _stand_in(self, seconds: float) -> None:
         """Answer 503 for a while, or until the supervisor is stopped."""
-        async with _unavailable(self._listening, self._certificate, seconds):
+        async with unavailable(self._listening, self._certificate, seconds):
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._stopping.wait()
-
-
-@asynccontextmanager
-async def _unavailable(
-    listening: socket.socket, certificate: ssl.SSLContext | None, seconds: float
-) -> AsyncIterator[None]:
-    """Answer every request 503."""
-    message = "the server crashed and is being started again"
-    error = {"message": message, "type": "server_error", "param": None, "code": "restarting"}
-    body = json.dumps({"error": error}).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: {seconds:.0f}\r\nConnection: close\r\n\r\n"
-    )
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_STAND_IN_SECONDS):
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(head.encode() + body)
-                if writer.can_write_eof():  # TLS cannot
-                    writer.write_eof()
-                while await reader.read(1 << 16):  # a body; unread, it would reset the connection
-                    pass
-        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
-            pass  # the client's fault, and there is nobody to tell
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, sock=listening.dup(), ssl=certificate)
-    try:
-        yield
-    finally:
-        server.close()
 
 
 def _terminal() -> dict[str, str]:

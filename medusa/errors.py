@@ -34,6 +34,14 @@ class ContextLengthError(InvalidRequestError):
         self.limit = limit
 
 
+class CostlyTemplateError(InvalidRequestError):
+    """Rendering a conversation takes more time or memory than it may."""
+
+
+class CostlyGrammarError(InvalidRequestError):
+    """Compiling a grammar takes more work than it may."""
+
+
 class QueueFullError(MedusaError):
     """The waiting queue is at its limit; the request was not accepted."""
 

@@ -26,6 +26,7 @@ from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
+from medusa.text.rendering import RenderingLimits
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def open_model(
     gpu_layers: int | None = None,
     chat_template: Path | None = None,
     default_template: str | None = None,
+    rendering: RenderingLimits | None = None,
+    grammar_work: float = 1.0,
     observer: StepObserver | None = None,
 ) -> LoadedModel:
     """Load everything and start the engine.
@@ -73,6 +76,8 @@ def open_model(
         gpu_layers: as for `load_model`.
         chat_template: Jinja file to use instead of the model's own.
         default_template: Jinja source for a model that has none.
+        rendering: what the chat template may take.
+        grammar_work: see GrammarCompiler.
         observer: called in the engine's thread after every step.
 
     Raises:
@@ -94,7 +99,7 @@ def open_model(
         source = model.chat_template or default_template
         if chat_template is not None:
             source = chat_template.read_text("utf-8")
-        template, no_chat = _open_template(model, source)
+        template, no_chat = _open_template(model, source, rendering)
         if template is not None:
             opened.callback(template.close)
         engine = Engine(model, loaded_heads, config, observer)
@@ -105,7 +110,7 @@ def open_model(
         loaded_heads,
         engine,
         template,
-        GrammarCompiler(lambda: grammar_tokenizer(model)),
+        GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
         no_chat,
     )
 
@@ -171,7 +176,9 @@ def _layers(gpu_layers: int | None) -> int:
     return ALL_LAYERS if gpu_offload_available() else 0
 
 
-def load_template(model: Model, source: str) -> ChatTemplate:
+def load_template(
+    model: Model, source: str, rendering: RenderingLimits | None = None
+) -> ChatTemplate:
     """A chat template that knows the model's special tokens.
 
     Raises:
@@ -186,15 +193,18 @@ def load_template(model: Model, source: str) -> ChatTemplate:
         bos=text(model.bos_token),
         eos=text(model.eos_token),
         control=model.control_spellings,
+        limits=rendering,
     )
 
 
-def _open_template(model: Model, source: str | None) -> tuple[ChatTemplate | None, str | None]:
+def _open_template(
+    model: Model, source: str | None, rendering: RenderingLimits | None
+) -> tuple[ChatTemplate | None, str | None]:
     """A chat template, or why there is none; texts can be continued without."""
     if not source:
         return None, "the model has no chat template"
     try:
-        return load_template(model, source), None
+        return load_template(model, source, rendering), None
     except InvalidRequestError as error:
         return None, str(error)
 

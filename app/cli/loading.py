@@ -43,6 +43,8 @@ def open_files(
         gpu_layers=settings.gpu_layers,
         chat_template=settings.chat_template,
         default_template=files.template,
+        rendering=settings.rendering,
+        grammar_work=settings.grammar_work,
         observer=observer,
     )
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,12 +14,15 @@ from rich.console import Console
 
 from app.cli.names import find_model
 from app.cli.terminal import print_error, set_up_logging
+from app.door.tls import tls_context
 from app.settings import ServerSettings
 from app.settings.running import LogFormat
 from app.supervisor import Supervised, supervise
 from medusa.errors import MedusaError
 
 if TYPE_CHECKING:
+    import ssl
+
     from app.host import ModelHost
     from app.hosts import ModelHosts
     from medusa.engine.report import StepObserver
@@ -34,16 +36,16 @@ def run(settings: ServerSettings) -> None:
     """Serve one or several models over the OpenAI API."""
     set_up_logging(settings.verbose, settings.log_format)
     files = [find_model(name, settings) for name in settings.models]
+    certificate = tls_context(settings.ssl_certfile, settings.ssl_keyfile)
     supervised = Supervised.from_environment()
     if supervised is not None:
-        _serve(settings, files, supervised.listening, supervised)
+        _serve(settings, files, certificate, supervised.listening, supervised)
         return
     with listen(settings.host, settings.port) as listening:
         if not settings.supervise:
-            _serve(settings, files, listening, None)
+            _serve(settings, files, certificate, listening, None)
             return
         command = [sys.executable, *sys.orig_argv[1:]]
-        certificate = _certificate(settings)
         report = log.error if settings.log_format is LogFormat.JSON else print_error
         raise SystemExit(asyncio.run(supervise(command, listening, report, certificate)))
 
@@ -51,6 +53,7 @@ def run(settings: ServerSettings) -> None:
 def _serve(
     settings: ServerSettings,
     files: Sequence[ModelFiles],
+    certificate: ssl.SSLContext | None,
     listening: socket.socket,
     supervised: Supervised | None,
 ) -> None:
@@ -67,8 +70,7 @@ def _serve(
         door,
         grace=1,  # serving lets requests end before
         wills=None if supervised is None else supervised.wills,
-        certificate=settings.ssl_certfile,
-        key=settings.ssl_keyfile,
+        certificate=certificate,
     )
     log.info("loading %s", files[0].model.name)
     console.print(f"loading {files[0].model.name} ...", highlight=False)
@@ -99,7 +101,7 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
             loaded = open_files(files, settings, observer, name=names[0])
             for line in describe(loaded):
                 console.print(line, highlight=False, soft_wrap=True)
-            return LocalBackend(loaded, settings.sampling)
+            return LocalBackend(loaded, settings.sampling, settings.limits)
 
         return ModelHost(names[0], open_backend, names[1:], lambda: measure(files, settings))
 
@@ -113,22 +115,6 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
     limits = Limits(settings.models_max, room, settings.sleep_idle)
     chosen = [host(*pair) for pair in zip(files, names, strict=True)]
     return ModelHosts(chosen, limits, strict=settings.strict)
-
-
-def _certificate(settings: ServerSettings) -> ssl.SSLContext | None:
-    """The server's certificate, for who answers in its place.
-
-    Raises:
-        MedusaError: the files cannot be used.
-    """
-    if settings.ssl_certfile is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
-    except OSError as error:  # ssl.SSLError is one
-        raise MedusaError(f"--ssl-certfile and --ssl-keyfile cannot be used: {error}") from error
-    return context
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -11,13 +11,21 @@ from pydantic import (
     model_serializer,
 )
 
+from app.dialects.limited import Text
+
 Part = TypeVar("Part")
 
 TextOr = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Field(fail_fast=True), Tag("list")],
+    Annotated[Text, Tag("text")] | Annotated[list[Part], Field(fail_fast=True), Tag("list")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "list"),
 ]
 """A text, or a list; what is wrong with a list is told of its first part at fault."""
+
+TextOrOther = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Part, Tag("other")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "other"),
+]
+"""A text, or something else; what is wrong is told of what it is."""
 
 
 class NullsLeftOut(BaseModel):

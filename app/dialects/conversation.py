@@ -76,6 +76,7 @@ class ReadQuestion:
         max_tokens: int | None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        return_progress: bool = False,
     ) -> GenerationRequest:
         """What the backend is to run for one answer."""
         return GenerationRequest(
@@ -84,6 +85,7 @@ class ReadQuestion:
             max_tokens=max_tokens,
             stop=tuple(stop),
             logprobs=logprobs,
+            return_progress=return_progress,
             constraint=self.constraint,
             shown=self.prompt.shown,
         )

@@ -9,10 +9,11 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
@@ -203,24 +204,30 @@ async def _start(
 ) -> tuple[Exchange, Job]:
     """Hand what a body asks for to the backend."""
     service = service_of(request)
+    with renamed(body.field_names), service.metrics.refusals(body.count):
+        backend.check_room(body.count)
+        job = await parse(body, backend)
+        check_logprobs(
+            job.requests,
+            stream=body.stream,
+            max_context=backend.info.max_context,
+            most=service.door.limits.max_logprobs,
+        )
+        exchange = await Exchange.start(
+            backend, service.metrics, job.requests, service.door.stream_buffer
+        )
+    return exchange, job
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Tell of what is wrong by a body's names for fields of GenerationRequest."""
     try:
-        with service.metrics.refusals(body.count):
-            backend.check_room(body.count)
-            job = await parse(body, backend)
-            check_logprobs(
-                job.requests,
-                stream=body.stream,
-                max_context=backend.info.max_context,
-                most=service.door.max_logprobs,
-            )
-            exchange = await Exchange.start(
-                backend, service.metrics, job.requests, service.door.stream_buffer
-            )
+        yield
     except InvalidRequestError as error:
         if error.field is not None:
-            error.field = body.field_names.get(error.field, error.field)
+            error.field = names.get(error.field, error.field)
         raise
-    return exchange, job
 
 
 async def in_words(answer: Callable[[], BaseModel]) -> Response:

@@ -1,7 +1,6 @@
 """Vectors of texts: the way of every dialect that has an endpoint for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -15,8 +14,8 @@ from medusa.engine.pooling import Pooling, normalised
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 
-MAX_TEXTS = 2048
-"""Texts of one request; as many as OpenAI takes."""
+_INT16 = 32760.0
+_EUCLIDEAN = 2
 
 
 def check_embeds(backend: Backend, dimensions: int | None = None) -> None:
@@ -88,17 +87,22 @@ def embedding_of(generated: Generated, dimensions: int | None = None) -> np.ndar
     return normalised(generated.embedding[:dimensions].astype(np.float64))
 
 
+def scaled(vector: np.ndarray, norm: int) -> np.ndarray:
+    """A vector of length 1, scaled as llama-server's `embd_normalize` says: to 1 in the norm of
+    this order; 0: so that its largest number is a 16-bit integer's (`common_embd_normalize`).
+    """
+    if norm == _EUCLIDEAN:
+        return vector
+    magnitudes = np.abs(vector.astype(np.float64))
+    largest = magnitudes.max()
+    length = (
+        largest / _INT16
+        if norm == 0
+        else largest * float(((magnitudes / largest) ** norm).sum() ** (1 / norm))
+    )
+    return (vector / length).astype(np.float32)
+
+
 def n_tokens(generated: Sequence[Generated]) -> int:
     """How many tokens were read."""
     return sum(each.usage.prompt_tokens for each in generated if each.usage is not None)
-
-
-@contextmanager
-def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Tell of what is wrong by a body's names for fields of GenerationRequest."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        if error.field is not None:
-            error.field = names.get(error.field, error.field)
-        raise

@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from app.door.limits import RequestLimits
 
 log = logging.getLogger("app")
 
@@ -17,7 +20,7 @@ Matters = Callable[[Any], bool]
 
 
 class UnknownFields:
-    """What one server does about fields that it does not know; the context of all validation.
+    """What one server does about fields that it does not know.
 
     Args:
         strict: refuse them; else the first of each name is logged.
@@ -33,6 +36,14 @@ class UnknownFields:
         if name not in self._noted and len(self._noted) < _MOST_NOTED:
             self._noted.add(name)
             log.warning("requests hold a field %r, which is unknown here and ignored", name)
+
+
+@dataclass(frozen=True)
+class BodyRules:
+    """What one server asks of bodies; the context of their validation."""
+
+    limits: RequestLimits
+    unknown: UnknownFields
 
 
 class Fields(BaseModel):
@@ -61,15 +72,15 @@ class Fields(BaseModel):
         return given
 
     @classmethod
-    def _check(cls, name: str, value: Any, context: UnknownFields | None) -> None:
+    def _check(cls, name: str, value: Any, context: BodyRules | None) -> None:
         """Refuse a field that is none of the model's, or ignore it."""
         if name in cls.unsupported:
             if cls.unsupported[name](value):
                 raise _refusal(cls, name, PydanticCustomError("unsupported", "is not supported"))
         elif name not in cls.without_effect and context is not None:
-            if context.strict:
+            if context.unknown.strict:
                 raise _refusal(cls, name, "extra_forbidden")
-            context.note(name)
+            context.unknown.note(name)
 
 
 def _refusal(model: type[BaseModel], name: str, kind: str | PydanticCustomError) -> ValidationError:

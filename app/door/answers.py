@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from app.door.limits import LimitError, option_of
 from medusa.engine.requests import GenerationRequest
-from medusa.errors import InvalidRequestError
 
 
 def check_logprobs(
@@ -18,14 +18,14 @@ def check_logprobs(
         most: log probabilities, those of alternatives included.
 
     Raises:
-        InvalidRequestError: there could be more.
+        LimitError: there could be more.
     """
     total = sum(_kept(request, stream, max_context) for request in requests)
     if total > most:
         advice = "ask for fewer" if stream else "set max_tokens, ask for fewer, or use stream"
-        raise InvalidRequestError(
+        raise LimitError(
             f"the answer could hold {total:,} log probabilities; at most {most:,} are kept "
-            f"(--max-logprobs): {advice}",
+            f"({option_of('max_logprobs')}): {advice}",
             field="logprobs",
         )
 

@@ -9,37 +9,36 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from app.door.bounded_json import TOO_DEEP, check_shape, too_deep
+from app.door.limits import PARSER_NESTING, RequestLimits
 from app.door.refusals import RefusedError
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _LARGE = 64 * 1024  # bytes from which on parsing is worth a thread
 _BOM = b"\xef\xbb\xbf"
-_TOO_DEEP = "recursion limit exceeded"  # in pydantic's words
-_WEIGHT = 8  # values for which a list, an object or a named member counts, being so much dearer
 _BROWSERS = {"origin", "sec-fetch-site"}  # headers that pages cannot leave out
-_QUOTES_A_VALUE = 4  # around its name and itself
 
 
 class BodyReader:
     """Reads the bodies of one server's requests.
 
     Args:
-        max_values: most values in one body, see `check_values`. Bytes alone bound no costs: 8 MB
-            hold millions of lists, gigabytes once they are objects.
+        limits: on values and nesting, see `check_shape`. Bytes alone bound no costs: 8 MB hold
+            millions of lists, gigabytes once they are objects.
         context: of the validation.
     """
 
-    def __init__(self, max_values: int, context: Any = None) -> None:
+    def __init__(self, limits: RequestLimits, context: Any = None) -> None:
         self._context = context
-        self._max_values = max_values
+        self._limits = limits
         self._one_at_a_time = anyio.CapacityLimiter(1)  # parsing holds the interpreter's lock
 
     async def read(self, request: Request, model: type[Model]) -> Model:
         """The body, checked.
 
         Raises:
-            RefusedError: it is no JSON, or has too many values.
+            RefusedError: it is no JSON, or has too many values or levels.
             RequestValidationError: it is not what the endpoint takes.
         """
         _check_content_type(request)
@@ -51,15 +50,13 @@ class BodyReader:
         return await anyio.to_thread.run_sync(self._parse, body, model, limiter=self._one_at_a_time)
 
     def _parse(self, body: bytes, model: type[Model]) -> Model:
-        check_values(body, self._max_values)
+        check_shape(body, self._limits)
         try:
             return model.model_validate_json(body, strict=True, context=self._context)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
-            if _TOO_DEEP in errors[0]["msg"]:
-                raise RefusedError(
-                    400, "the body is nested too deeply; at most 200 levels are read", "too_deep"
-                ) from None
+            if TOO_DEEP in errors[0]["msg"]:
+                raise too_deep(PARSER_NESTING) from None
             raise RequestValidationError(
                 [{**each, "loc": ("body", *each["loc"])} for each in errors], body=_values(body)
             ) from None
@@ -94,41 +91,6 @@ class ReadRequest(Request):
     async def json(self) -> Any:
         """What was read."""
         return self._content
-
-
-def check_values(body: bytes, most: int) -> None:
-    """Refuse JSON of more than so many values, at the cost of a glance at most bodies.
-
-    Numbers and texts in lists count once, lists, objects and named members eight times.
-
-    Raises:
-        RefusedError: there are more.
-    """
-    if len(body) * _WEIGHT <= most or _marks(body) <= most:
-        return
-    begin = values = quotes = 0
-    in_string = False
-    while begin <= len(body):
-        end = body.find(b'"', begin)
-        run = body[begin : end if end >= 0 else len(body)]
-        if in_string:
-            in_string = (len(run) - len(run.rstrip(b"\\"))) % 2 == 1  # the quote is escaped
-        else:
-            values += _marks(run)
-            in_string = True
-        quotes += 1
-        if values > most or quotes > _QUOTES_A_VALUE * (most + 1):
-            raise RefusedError(
-                400,
-                f"the body has too many values; at most {most:,} are read (--max-values)",
-                "too_many_values",
-            )
-        begin += len(run) + 1
-
-
-def _marks(json: bytes) -> int:
-    """How many values there are, of JSON without strings; else no fewer than that."""
-    return json.count(b",") + _WEIGHT * sum(json.count(mark) for mark in (b"[", b"{", b":"))
 
 
 def _check_content_type(request: Request) -> None:

@@ -1,6 +1,8 @@
 """How clients are met: each limit of the door, once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from app.door.limits import RequestLimits
 
 
 @dataclass(frozen=True)
@@ -10,16 +12,14 @@ class DoorConfig:
     hosts are the names that a request's Host may have beside those that cannot be anybody else's;
     None means any. A request's headers must have arrived header_timeout after its first byte, its
     body body_timeout after them, and what waits to be sent must be taken within send_timeout.
-    max_values bounds the values in a JSON body, max_logprobs the log probabilities that are
-    kept until a whole answer is sent, stream_buffer what a stream holds for a slow reader,
+    limits bounds what one request holds, stream_buffer what a stream holds for a slow reader,
     max_responses and response_memory the responses that are kept to go on with. strict refuses
     fields that are unknown. cors_origins are the origins whose pages may use the server; None:
     those of this machine.
     """
 
     max_body: int = 8 * 2**20
-    max_values: int = 2**18
-    max_logprobs: int = 2**18
+    limits: RequestLimits = field(default_factory=RequestLimits)
     stream_buffer: int = 2**20
     max_responses: int = 1000
     response_memory: int = 64 * 2**20

@@ -2,7 +2,7 @@
 
 import resource
 import socket
-from pathlib import Path
+import ssl
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -24,8 +24,7 @@ def server_config(
     *,
     grace: int,
     wills: socket.socket | None = None,
-    certificate: Path | None = None,
-    key: Path | None = None,
+    certificate: ssl.SSLContext | None = None,
 ) -> uvicorn.Config:
     """What uvicorn is to do.
 
@@ -34,14 +33,13 @@ def server_config(
         door: the limits.
         grace: seconds for which answers may go on when it is stopped.
         wills: where last words to clients go, if a supervisor keeps them.
-        certificate: for TLS: the server's certificate (PEM), and those that vouch for it.
-        key: its private key (PEM); None: it is in the certificate's file.
+        certificate: for TLS.
 
     Raises:
-        MedusaError: there cannot be so many connections, or the certificate is none.
+        MedusaError: there cannot be so many connections.
     """
     reserve_descriptors(door.max_connections)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         http=connection_type(door, wills),
         ws="none",
@@ -52,14 +50,8 @@ def server_config(
         backlog=BACKLOG,
         timeout_keep_alive=round(door.keep_alive),
         timeout_graceful_shutdown=grace,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate,
     )
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        raise MedusaError(f"--ssl-certfile and --ssl-keyfile cannot be used: {error}") from error
-    return config
 
 
 def reserve_descriptors(connections: int) -> None:

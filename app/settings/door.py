@@ -6,7 +6,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from app.door.config import DoorConfig
-from app.settings.base import ExistingFile, Settings, TextFile
+from app.settings.base import ExistingFile, TextFile
+from app.settings.limits import LimitSettings
 from app.settings.option import Opt
 
 _MB = 2**20
@@ -25,7 +26,7 @@ def _an_address(host: str) -> str:
     return host
 
 
-class DoorSettings(Settings):
+class DoorSettings(LimitSettings):
     """Where clients find the server, and what they may do."""
 
     host: Annotated[
@@ -102,24 +103,6 @@ class DoorSettings(Settings):
         float,
         Opt(help="Largest body of a request in MB.", ge=0.001, metavar="MB", variable=True),
     ] = DoorConfig.max_body / _MB
-    max_values: Annotated[
-        int,
-        Opt(
-            help="Values in a body: numbers, texts, lists, objects. A prompt of token ids has one "
-            "for each token.",
-            ge=100,
-            variable=True,
-        ),
-    ] = DoorConfig.max_values
-    max_logprobs: Annotated[
-        int,
-        Opt(
-            help="Log probabilities of one answer: sequences x tokens x those of each token. "
-            "Streams have no limit, but for the prompt's.",
-            ge=1,
-            variable=True,
-        ),
-    ] = DoorConfig.max_logprobs
     stream_buffer: Annotated[
         int,
         Opt(
@@ -188,8 +171,7 @@ class DoorSettings(Settings):
         """The limits."""
         return DoorConfig(
             max_body=round(self.max_body * _MB),
-            max_values=self.max_values,
-            max_logprobs=self.max_logprobs,
+            limits=self.limits,
             stream_buffer=self.stream_buffer * _KB,
             max_connections=self.max_connections,
             max_connections_per_client=self.max_connections_per_client,

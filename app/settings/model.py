@@ -7,6 +7,7 @@ from app.settings.base import ComputeSettings, HubSettings, TextFile
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import CacheType
+from medusa.text.rendering import RenderingLimits
 from models import ModelFiles
 
 if TYPE_CHECKING:
@@ -81,6 +82,37 @@ class ModelSettings(ComputeSettings, HubSettings):
             variable=True,
         ),
     ] = None
+    template_seconds: Annotated[
+        int,
+        Opt(
+            help="Processor time in seconds that the template may take for a conversation.",
+            ge=1,
+            variable=True,
+        ),
+    ] = RenderingLimits.seconds
+    template_memory: Annotated[
+        int,
+        Opt(
+            help="MB of memory that it may take.",
+            ge=128,
+            metavar="MB",
+            variable=True,
+        ),
+    ] = RenderingLimits.memory >> 20
+    grammar_work: Annotated[
+        float,
+        Opt(
+            help="Work that a grammar or schema may cost, as a multiple of the usual: 20 ms at "
+            "first, 10 ms in a step.",
+            ge=0.001,
+            variable=True,
+        ),
+    ] = 1.0
+
+    @property
+    def rendering(self) -> RenderingLimits:
+        """What the chat template may take."""
+        return RenderingLimits(self.template_seconds, self.template_memory << 20)
 
     def heads_path(self, files: ModelFiles) -> Path | None:
         """The heads file that was chosen for a model, if any."""

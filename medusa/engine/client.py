@@ -33,7 +33,7 @@ class Generated:
     hidden: list[np.ndarray] = field(default_factory=list)  # each [n_tokens, n_embd] float32
     embedding: np.ndarray | None = None  # see Embedded
     drafts: list[str | None] = field(default_factory=list)  # who guessed each token
-    end_logprob: float | None = None
+    end_logprob: TokenLogprob | None = None
     reason: FinishReason | None = None
     stop: str | None = None  # the stop string that ended the text, if one did
     usage: Usage | None = None

@@ -5,12 +5,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.intake import Intake
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence as Running
+from medusa.engine.slot import SlotState
 from medusa.engine.validation import check_embedding
 from medusa.errors import EngineStoppedError
 from medusa.llama.exactness import observe_embeddings
@@ -73,6 +75,19 @@ class EmbeddingEngine(Intake):
     def n_running(self) -> int:
         """See Intake."""
         return len(self._running)
+
+    @property
+    def slots(self) -> list[SlotState]:
+        """See Intake."""
+        running = self._running
+        idle = self.config.n_slots - len(running)
+        return [SlotState.of(each, 0) for each in running] + idle * [SlotState()]
+
+    def erase(self, slot: int) -> Future[int]:
+        """See Intake; there is nothing to forget."""
+        nothing: Future[int] = Future()
+        nothing.set_result(0)
+        return nothing
 
     def close(self) -> None:
         """See Intake."""
@@ -137,8 +152,8 @@ class EmbeddingEngine(Intake):
 
     def _embed(self, batch: Sequence[Running]) -> None:
         """Answer a batch; if that fails, each of it alone, to see whose error it is."""
-        for sequence in batch:
-            sequence.output.admitted(0)
+        for place, sequence in enumerate(batch):
+            sequence.output.admitted(place, 0)
             sequence.output.decoded(0)
         try:
             vectors = self._context.embed([sequence.tokens for sequence in batch])

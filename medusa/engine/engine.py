@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from concurrent.futures import Future
 
 from threadpoolctl import threadpool_limits
 
@@ -19,7 +20,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.engine.runner import StepRunner
 from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
-from medusa.engine.slot import Slot
+from medusa.engine.slot import Slot, SlotState
 from medusa.engine.validation import check_request
 from medusa.errors import EngineStoppedError, ModelLoadError
 from medusa.llama.batch import Batch
@@ -88,6 +89,7 @@ class Engine(Intake):
             rules,
             PrefillPacer(config.max_stall, config.n_batch, config.scored_rows),
         )
+        self._erasures: list[tuple[int, Future[int]]] = []
         self._runner = StepRunner(
             self._context,
             batch,
@@ -108,6 +110,21 @@ class Engine(Intake):
         """See Intake."""
         return len(self._scheduler.running)
 
+    @property
+    def slots(self) -> list[SlotState]:
+        """See Intake."""
+        return [slot.state for slot in self._scheduler.slots]
+
+    def erase(self, slot: int) -> Future[int]:
+        """See Intake."""
+        erased: Future[int] = Future()
+        with self._changed:
+            if self._stopping:
+                raise EngineStoppedError("the engine has been stopped")
+            self._erasures.append((slot, erased))
+            self._changed.notify()
+        return erased
+
     def _check(self, request: GenerationRequest) -> None:
         check_request(request, self.model, self.max_context)
 
@@ -125,6 +142,9 @@ class Engine(Intake):
         self._thread.join()
         for sequence in [*self._scheduler.abort(), *self._scheduler.waiting, *self._inbox]:
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
+        for _, erased in self._erasures:
+            if erased.set_running_or_notify_cancel():
+                erased.set_exception(EngineStoppedError("the server is shutting down"))
         self._context.close()
 
     def _make_drafter(self, heads: Heads | None, batch: Batch, *, rewinds: bool) -> Drafter | None:
@@ -166,7 +186,7 @@ class Engine(Intake):
         """Block until there is something to do; False when the engine is closing."""
         scheduler = self._scheduler
         with self._changed:
-            while not (self._stopping or self._inbox or scheduler.has_work):
+            while not (self._stopping or self._inbox or self._erasures or scheduler.has_work):
                 self._changed.wait()
             arrived, self._inbox = self._inbox, []
             scheduler.add(sequence for sequence in arrived if not sequence.is_complete)
@@ -178,6 +198,7 @@ class Engine(Intake):
 
     def _step(self) -> None:
         began = time.perf_counter()
+        self._erase()
         plan = self._scheduler.schedule()  # 1 admit, reuse cached prefixes, give out the rows
         result = self._runner.run(plan)  # 2 prefill, 3 decode, 4 verify
         self._scheduler.settle(result)
@@ -189,6 +210,17 @@ class Engine(Intake):
         if self._drafter is not None and report.n_decoding and not report.prefilled_tokens:
             self._drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
         self._observe(report)
+
+    def _erase(self) -> None:
+        """Empty the slots that are to forget, as far as they are idle."""
+        with self._changed:
+            wanted, self._erasures = self._erasures, []
+        for slot, erased in wanted:
+            if not self._scheduler.slots[slot].is_idle:
+                with self._changed:
+                    self._erasures.append((slot, erased))
+            elif erased.set_running_or_notify_cancel():
+                erased.set_result(self._scheduler.erase(slot))
 
     def _observe(self, report: StepReport) -> None:
         if self._observer is not None:

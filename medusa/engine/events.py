@@ -24,7 +24,8 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Log probability (nats) of a token under the model, before any sampling setting."""
+    """Log probability (nats) of a token: under the model, before any sampling setting, or, if that
+    was asked for, among the tokens that it was drawn from."""
 
     token: int
     logprob: float
@@ -47,6 +48,16 @@ class Usage:
     generation_seconds: float = 0.0  # from the first token to the last
     predicted: tuple[int, int] | None = None
     """Tokens of the prediction, if there was one, that are in the answer, and that are not."""
+    slot: int = -1  # where it ran last
+
+
+@dataclass(frozen=True)
+class PromptProgress:
+    """How much of the prompt is in the KV cache by now, if that is to be told."""
+
+    request_id: str
+    total: int  # tokens of the prompt
+    usage: Usage  # so far: its prompt_tokens are those that have been read
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ class Finished:
     request_id: str
     reason: FinishReason
     usage: Usage
-    end_logprob: float | None = None
-    """Log probability of the end token, where one ended the text and `logprobs` was asked for."""
+    end_logprob: TokenLogprob | None = None
+    """That of the end token, where one ended the text and `logprobs` was asked for."""
     stop: str | None = None  # the stop string that ended the text, if one did
 
 
@@ -99,6 +110,6 @@ class Failed:
     message: str
 
 
-Event = PromptScored | Embedded | Delta | Finished | Failed
+Event = PromptProgress | PromptScored | Embedded | Delta | Finished | Failed
 EventSink = Callable[[Event], None]
 """Called in the engine's thread, so it must be quick and must not block."""

@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from weakref import WeakValueDictionary
 
 from medusa.engine.config import EngineConfig
@@ -10,6 +11,7 @@ from medusa.engine.events import EventSink
 from medusa.engine.pooling import Pooling
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence as Running
+from medusa.engine.slot import SlotState
 from medusa.errors import EngineStoppedError, InvalidRequestError, QueueFullError
 from medusa.llama.exactness import Exactness
 from medusa.llama.model import Model
@@ -48,6 +50,11 @@ class Intake(ABC):
 
     @property
     @abstractmethod
+    def slots(self) -> Sequence[SlotState]:
+        """What is going on in each slot; any thread may ask."""
+
+    @property
+    @abstractmethod
     def _n_queued(self) -> int:
         """Requests that the engine's thread has taken over and does not run yet."""
 
@@ -62,6 +69,16 @@ class Intake(ABC):
 
         Raises:
             InvalidRequestError: it never can; names the field.
+        """
+
+    @abstractmethod
+    def erase(self, slot: int) -> Future[int]:
+        """Have a slot forget its cached tokens, how many of them being the result.
+
+        It waits for what runs there to end.
+
+        Raises:
+            EngineStoppedError: the engine was closed; also as the result.
         """
 
     @abstractmethod

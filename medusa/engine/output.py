@@ -1,9 +1,10 @@
 """What a running request owes its owner: text, log probabilities, usage, as events."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from medusa.engine.events import (
     FailureKind,
     Finished,
     FinishReason,
+    PromptProgress,
     PromptScored,
     TokenLogprob,
     Usage,
@@ -24,6 +26,7 @@ from medusa.engine.events import (
 from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
+from medusa.sampling.candidates import Candidates
 from medusa.sampling.draw import log_softmax
 from medusa.speculation.alignment import Alignment
 from medusa.text.pieces import TextStream
@@ -59,6 +62,14 @@ def token_logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob:
         ids = ids[np.argsort(-logprobs[ids], kind="stable")]
         best = tuple((int(i), float(logprobs[i])) for i in ids)
     return TokenLogprob(token, float(logprobs[token]), best)
+
+
+def drawn_logprob(drawn_from: Candidates | None, token: int, top: int) -> TokenLogprob:
+    """The same among the tokens that it was drawn from; None: it was the only one."""
+    if drawn_from is None:
+        return TokenLogprob(token, 0.0, ((token, 0.0),) if top else ())
+    best = tuple((each, math.log(p)) for each, p in drawn_from.likeliest(top))
+    return TokenLogprob(token, math.log(drawn_from.probability(token)), best)
 
 
 def _failure(error: BaseException) -> tuple[FailureKind, str]:
@@ -108,12 +119,14 @@ class Output:
         self._pooler = (
             None if request.pooling is None else Pooler(request.pooling, len(request.prompt))
         )
-        self._end_logprob: float | None = None
+        self._end_logprob: TokenLogprob | None = None
         self._submitted = time.perf_counter()
         self._admitted: float | None = None
         self._decode_started: float | None = None
         self._first_token: float | None = None
-        self._has_line = False  # a line has ended
+        self._slot = -1
+        self._n_told = -1  # tokens of the prompt, in the last event about them
+        self.has_line = False  # a line has ended
 
     @property
     def n_unread(self) -> int:
@@ -124,8 +137,9 @@ class Output:
             return 0
         return len(self._request.prompt) - len(self._prompt_logprobs)
 
-    def admitted(self, cached_tokens: int) -> None:
-        """Note that a slot was found, with so many of the tokens in the KV cache."""
+    def admitted(self, slot: int, cached_tokens: int) -> None:
+        """Note that this slot was found, with so many of the tokens in the KV cache."""
+        self._slot = slot
         if self._admitted is None:
             self._admitted = time.perf_counter()
             self.cached_tokens = cached_tokens
@@ -136,6 +150,13 @@ class Output:
             self._decode_started = time.perf_counter()
         self._steps += 1
         self._proposed_drafts += n_drafts
+
+    def progressed(self, n_read: int) -> None:
+        """Note that so many tokens of the prompt are in the KV cache, and tell if it is wanted."""
+        if self._request.return_progress and self._n_told < n_read <= len(self._request.prompt):
+            self._n_told = n_read
+            usage = replace(self.usage(0), prompt_tokens=n_read)
+            self._send(PromptProgress(self._request.id, len(self._request.prompt), usage))
 
     def score(self, logits: np.ndarray) -> None:
         """Take logits [n, n_vocab] of the next tokens of the prompt."""
@@ -154,12 +175,12 @@ class Output:
         assert self._pooler is not None
         self._pooler.take(vector)
 
-    def add(self, token: int, logits: np.ndarray, hidden: np.ndarray | None) -> bool:
+    def add(self, token: int, entry: TokenLogprob | None, hidden: np.ndarray | None) -> bool:
         """Take over a token; whether a stop string ended the text.
 
         Args:
             token: what was sampled.
-            logits: [n_vocab] float32 that it was sampled from.
+            entry: how likely it was; needed if that is to be told.
             hidden: [n_embd] float32 of the token before; needed if it is to be recorded.
         """
         pending, request = self._pending, self._request
@@ -168,22 +189,22 @@ class Output:
         pending.tokens.append(token)
         if self.alignment is not None:
             self.alignment.feed(token)
-        if request.logprobs is not None:
-            pending.logprobs.append(token_logprob(logits, token, request.logprobs))
+        if entry is not None:
+            pending.logprobs.append(entry)
         if request.record_hidden:
             assert hidden is not None
             pending.hidden.append(hidden.copy())
         shown = token not in self._vocabulary.control_tokens or token in request.shown
         chunk = self._text.feed(self._vocabulary.pieces[token] if shown else b"")
         pending.text += chunk.text
-        self._has_line |= "\n" in chunk.text
+        self.has_line |= "\n" in chunk.text
         return chunk.stopped
 
     @property
     def is_overdue(self) -> bool:
         """Whether the answer took its time, and a line of it has ended."""
         limit, began = self._request.max_seconds, self._first_token
-        if limit is None or began is None or not self._has_line:
+        if limit is None or began is None or not self.has_line:
             return False
         return time.perf_counter() - began > limit
 
@@ -193,10 +214,9 @@ class Output:
         if self._request.return_drafts:
             self._pending.drafts += [*sources, None]
 
-    def end(self, token: int, logits: np.ndarray) -> None:
-        """Take over the end token, which is no part of the answer."""
-        if self._request.logprobs is not None:
-            self._end_logprob = token_logprob(logits, token, 0).logprob
+    def end(self, entry: TokenLogprob | None) -> None:
+        """Take over the end token, which is no part of the answer; see `add`."""
+        self._end_logprob = entry
 
     def deliver(self, reason: FinishReason | None, n_generated: int) -> None:
         """Send what has gathered since the last call, and the end if there is a reason for it."""
@@ -210,8 +230,10 @@ class Output:
         if reason is not None:
             self._pending.text += self._text.finish().text
         pending, self._pending = self._pending, _Pending()
-        usage = self._usage(n_generated)
+        usage = self.usage(n_generated)
         if pending.tokens or pending.text:
+            self.progressed(self.cached_tokens)
+            self.progressed(len(self._request.prompt))
             self._send(
                 Delta(
                     self._request.id,
@@ -240,7 +262,8 @@ class Output:
             self.closed = isinstance(event, Finished | Failed)
             self._sink(event)
 
-    def _usage(self, n_generated: int) -> Usage:
+    def usage(self, n_generated: int) -> Usage:
+        """What it took so far, to so many tokens; any thread may ask."""
         now = time.perf_counter()
         admitted = self._admitted if self._admitted is not None else now
         decode_started = self._decode_started if self._decode_started is not None else now
@@ -257,6 +280,7 @@ class Output:
             prompt_seconds=first_token - admitted,
             generation_seconds=now - first_token,
             predicted=self._predicted(),
+            slot=self._slot,
         )
 
     def _predicted(self) -> tuple[int, int] | None:

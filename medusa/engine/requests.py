@@ -20,13 +20,15 @@ class GenerationRequest:
     max_tokens None means up to the context limit. An answer ends once it has taken max_seconds
     since its first token and a line of it has ended. `stop_tokens` end the text as the model's own
     end tokens do. `logprobs` asks for the log probability of each generated token and that many
-    likeliest alternatives, `prompt_logprobs` for the same of the prompt. `record_hidden` delivers
-    the hidden state each token was sampled from. `constraint` makes what restricts the sampled
-    tokens, once, when the request is taken in. `shown` are control tokens that are part of its text
-    all the same. `return_drafts` tells who guessed each token. `adapter` names the weights'
-    adapter: cached prefixes are good for the same one only. `pooling` asks for an embedding of the
-    prompt, not for an answer: max_tokens must be 0. `prediction` is what the answer is likely to
-    be, which only makes it faster. `id` names the request in its events.
+    likeliest alternatives, with `after_sampling` among those that it was drawn from,
+    `prompt_logprobs` for the same of the prompt under the model. `record_hidden` delivers the
+    hidden state each token was sampled from. `constraint` makes what restricts the sampled tokens,
+    once, when the request is taken in. `shown` are control tokens that are part of its text all the
+    same. `return_drafts` tells who guessed each token, `return_progress` how much of the prompt has
+    been read. `adapter` names the weights' adapter: cached prefixes are good for the same one only.
+    `pooling` asks for an embedding of the prompt, not for an answer: max_tokens must be 0.
+    `prediction` is what the answer is likely to be, which only makes it faster. `id` names the
+    request in its events.
     """
 
     prompt: tuple[int, ...]
@@ -37,11 +39,13 @@ class GenerationRequest:
     stop_tokens: frozenset[int] = frozenset()
     ignore_eos: bool = False
     logprobs: int | None = None
+    after_sampling: bool = False
     prompt_logprobs: int | None = None
     record_hidden: bool = False
     constraint: Callable[[], TokenConstraint] | None = None
     shown: frozenset[int] = frozenset()
     return_drafts: bool = False
+    return_progress: bool = False
     adapter: str | None = None
     pooling: Pooling | None = None
     prediction: tuple[int, ...] = ()

@@ -59,14 +59,17 @@ class StepRunner:
             self._verify(plan, outputs, result)
         return result
 
-    def _prefill(self, chunks: Iterable[Chunk], result: StepResult) -> None:
+    def _prefill(self, chunks: Collection[Chunk], result: StepResult) -> None:
         """Bring pieces of prompts into the KV cache."""
         began = time.perf_counter()
         self._batch.clear()
         for chunk in chunks:
             self._add(chunk, output=False)
+            _tell_progress(chunk, chunk.start, result)
         self._context.prefill(self._batch)
         result.prefill_seconds = time.perf_counter() - began
+        for chunk in chunks:
+            _tell_progress(chunk, chunk.start + len(chunk.tokens), result)
 
     def _decode(self, plan: StepPlan, result: StepResult) -> Outputs:
         """One llama_decode over prompts to score or embed and the candidate trees of all slots."""
@@ -151,6 +154,13 @@ def _accept(
             break
     sequence.output.accepted(tree.sources_of(path))
     return path
+
+
+def _tell_progress(chunk: Chunk, n_read: int, result: StepResult) -> None:
+    try:
+        chunk.slot.sequence.output.progressed(n_read)
+    except Exception as error:
+        _fail(chunk.slot, error, result)
 
 
 def _fail(slot: Slot, error: Exception, result: StepResult) -> None:

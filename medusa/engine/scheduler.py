@@ -40,6 +40,8 @@ class Scheduler:
 
     def __init__(self, slots: list[Slot], rules: MemoryRules, pacer: PrefillPacer) -> None:
         self.slots = slots
+        for index, slot in enumerate(slots):
+            slot.index = index
         self._rolls_back = rules.rollback > 0
         self._waits = rules.can_share and rules.can_truncate
         self._cache = PrefixCache(slots, rules)
@@ -129,6 +131,14 @@ class Scheduler:
         ordered = sorted(sequences, key=arrival, reverse=True)
         self._waiting.extendleft(map(_Waiting, ordered))
         self._may_admit = True
+
+    def erase(self, index: int) -> int:
+        """Forget the cached tokens of an idle slot; returns how many there were."""
+        slot = self.slots[index]
+        n_tokens = len(slot.tokens)
+        slot.reuse(0)
+        self._may_admit = True
+        return n_tokens
 
     def abort(self) -> list[Sequence]:
         """Forget all running sequences and all cached tokens; returns what ran.

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from medusa.engine.events import EventSink, FinishReason
-from medusa.engine.output import Output, Vocabulary
+from medusa.engine.events import EventSink, FinishReason, TokenLogprob
+from medusa.engine.output import Output, Vocabulary, drawn_logprob, token_logprob
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.sampler import Sampler
 
@@ -90,13 +90,23 @@ class Sequence:
             hidden: [n_embd] float32 of the token before, if computed.
         """
         self.tokens.append(token)
+        entry = self._logprob(token, logits)
         if token in self._ends:
-            self.output.end(token, logits)
+            self.output.end(entry)
             self.finish_reason = FinishReason.STOP
-        elif self.output.add(token, logits, hidden):
+        elif self.output.add(token, entry, hidden):
             self.finish_reason = FinishReason.STOP
         elif self.remaining <= 0 or self.output.is_overdue:
             self.finish_reason = FinishReason.LENGTH
+
+    def _logprob(self, token: int, logits: np.ndarray) -> TokenLogprob | None:
+        """How likely the newest token was, if that is to be told."""
+        top = self.request.logprobs
+        if top is None:
+            return None
+        if self.request.after_sampling:
+            return drawn_logprob(self.sampler.drawn_from, token, top)
+        return token_logprob(logits, token, top)
 
     def cancel(self) -> None:
         """End it at the next step; no event comes after this. Any thread may call."""

@@ -1,21 +1,44 @@
 """Slots: the places in which requests run, each with its own part of the KV cache."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from medusa.engine.cells import CellRuns
+from medusa.engine.events import Usage
 from medusa.engine.kv_labels import SlotLabels
+from medusa.engine.requests import GenerationRequest
 from medusa.engine.sequence import Sequence
 from medusa.speculation.tree import TokenTree
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """What a slot is doing. Of an idle one there are but the tokens in the KV cache."""
+
+    n_tokens: int = 0
+    request: GenerationRequest | None = None
+    usage: Usage | None = None  # so far
+    has_line: bool = False  # a line of the answer has ended
+
+    @classmethod
+    def of(cls, sequence: Sequence | None, n_tokens: int) -> "SlotState":
+        """Of a slot with so many tokens in the KV cache, in which a sequence may run."""
+        if sequence is None:
+            return cls(n_tokens)
+        usage = sequence.output.usage(sequence.n_generated)
+        return cls(n_tokens, sequence.request, usage, sequence.output.has_line)
 
 
 class Slot:
     """A place for one running sequence. Its KV cells outlive the sequence, for prefix reuse.
 
-    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`.
+    `tokens` are exactly the tokens whose cells the slot holds, computed with `adapter`. `index` is
+    the slot's place among all, set by the scheduler.
     """
 
     def __init__(self, labels: SlotLabels) -> None:
         self.labels = labels
+        self.index = 0
         self.tokens: list[int] = []
         self.cells = CellRuns()
         self.adapter: str | None = None
@@ -28,6 +51,11 @@ class Slot:
         """The running sequence; the slot must not be idle."""
         assert self._sequence is not None
         return self._sequence
+
+    @property
+    def state(self) -> SlotState:
+        """What is going on here; any thread may ask."""
+        return SlotState.of(self._sequence, len(self.tokens))
 
     @property
     def is_idle(self) -> bool:
@@ -81,7 +109,7 @@ class Slot:
         assert len(self.tokens) < len(sequence.tokens)
         self._sequence = sequence
         self.adapter = sequence.adapter
-        sequence.output.admitted(len(self.tokens))
+        sequence.output.admitted(self.index, len(self.tokens))
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:
         """Token, depth and sequence ids of each node, once their labels are up to date."""

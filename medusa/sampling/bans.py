@@ -1,6 +1,6 @@
 """Tokens that must not be chosen, whatever their logits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Bans:
         ends: Iterable[int] = (),
     ) -> None:
         single = {word[0] for word in params.bad_words if len(word) == 1}
-        self._never = _ids({*forbidden, *single})
+        biased = {token for token, bias in params.logit_bias.items() if bias == -np.inf}
+        self._never = _ids({*forbidden, *single, *biased})
         self._ends = _ids(ends)
         self._runs = [np.array(word, np.int32) for word in params.bad_words if len(word) > 1]
         self._allowed = None if params.allowed_tokens is None else _ids(params.allowed_tokens)
@@ -45,14 +46,25 @@ class Bans:
             kept = row[self._allowed]
             row[:] = -np.inf
             row[self._allowed] = kept
-        row[self._never] = -np.inf
+        for banned in self._banned():
+            row[banned] = -np.inf
+
+    def forbid(self, token: int) -> bool:
+        """Whether this one is banned."""
+        if self._allowed is not None and token not in self._allowed:
+            return True
+        return any(token in banned for banned in self._banned())
+
+    def _banned(self) -> Iterator[np.ndarray]:
+        """Ids of what must not come next, as far as that is listed."""
+        yield self._never
         generated = self._history.generated
         if len(generated) < self._min_tokens:
-            row[self._ends] = -np.inf
+            yield self._ends
         for run in self._runs:
             begun = len(run) - 1
             if len(generated) >= begun and np.array_equal(generated[-begun:], run[:-1]):
-                row[run[-1]] = -np.inf
+                yield run[-1:]
 
 
 def _ids(tokens: Iterable[int]) -> np.ndarray:

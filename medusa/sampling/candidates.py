@@ -75,6 +75,24 @@ class Candidates:
         weights: np.ndarray = np.exp(self.scaled)
         return weights
 
+    def probability(self, token: int) -> float:
+        """Of one of them, by its token id."""
+        index = token if self._ids is None else int(np.searchsorted(self._ids, token))
+        return float(self.weights[index]) / self._total
+
+    def likeliest(self, count: int) -> list[tuple[int, float]]:
+        """Token ids and probabilities of at most so many, descending; impossible ones are none."""
+        order = np.argsort(-self.weights, kind="stable")[:count]
+        return [
+            (self.token(int(index)), float(self.weights[index]) / self._total)
+            for index in order
+            if self.weights[index] > 0
+        ]
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self.weights.sum(dtype=np.float64))
+
     def token(self, index: int) -> int:
         """The token id of one of them."""
         return index if self._ids is None else int(self._ids[index])

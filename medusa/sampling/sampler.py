@@ -2,7 +2,7 @@
 
 First the row: logit bias and penalties, what a constraint and bans rule out. Then candidates of
 it: by default temperature and filters in the order of vLLM and Hugging Face (see `Stage`). Then one
-draw of the request's own random numbers.
+draw of the request's own random numbers. What a constraint forces needs no look at the row.
 Exactly one draw is spent for each emitted token, whatever was speculated, so a seed gives the
 same text with and without drafts. What else remembers (penalties, DRY, mirostat, XTC's coin) goes
 on with each emitted token too, and with nothing else.
@@ -23,6 +23,9 @@ from medusa.sampling.mirostat import Mirostat
 from medusa.sampling.params import SamplingParams, Stage
 from medusa.sampling.penalties import Penalties
 
+_CERTAIN = Candidates.of(np.zeros(1, np.float32))
+"""Drawing from these chooses nothing, but all that remembers goes on."""
+
 
 class Sampler:
     """One request's sampler: its settings, its random numbers, the tokens it has emitted.
@@ -33,6 +36,9 @@ class Sampler:
         forbidden: tokens that must never be chosen (EOS under ignore_eos).
         constraint: what may come next; told of every token that is chosen.
         ends: tokens that end the text.
+
+    Attributes:
+        drawn_from: what the newest token was drawn from; None: there was no choice.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Sampler:
         ends: Iterable[int] = (),
     ) -> None:
         self.params = params
+        self.drawn_from: Candidates | None = None
         self.constraint = constraint
         seeds = np.random.SeedSequence(params.seed)
         self._rng = np.random.Generator(np.random.Philox(seeds))
@@ -76,12 +83,14 @@ class Sampler:
             NothingAllowedError: the constraint and what is banned leave no token.
             NotNumbersError: the logits are none.
         """
-        row = self._adjust(logits)
-        if self._is_greedy:
-            token = int(row.argmax())
-            checked_peak(float(row[token]))
-        else:
-            token = self._draw(Candidates.of(row))
+        token = self._take_forced()
+        if token is None:
+            row = self._adjust(logits)
+            if self._is_greedy:
+                token = int(row.argmax())
+                checked_peak(float(row[token]))
+            else:
+                token = self._draw(Candidates.of(row))
         self._history.append(token)
         if self._penalties is not None:
             self._penalties.accept(token)
@@ -89,11 +98,22 @@ class Sampler:
             self.constraint.accept(token)
         return token
 
+    def _take_forced(self) -> int | None:
+        """What the constraint leaves no choice about, if that is known and nothing forbids it."""
+        forced = self.constraint.forced() if self.constraint is not None else ()
+        if not forced or self._bans.forbid(forced[0]):
+            return None
+        if not self._is_greedy:
+            self._draw(_CERTAIN)
+            self.drawn_from = None
+        return forced[0]
+
     def _draw(self, candidates: Candidates) -> int:
         for step in self._filters:
             candidates = step(candidates)
         if self._mirostat is not None:
             candidates = self._mirostat.cut(candidates)
+        self.drawn_from = candidates
         index = draw(candidates.weights, self._rng.random())
         if self._mirostat is not None:
             self._mirostat.observe(candidates, index)

@@ -55,11 +55,11 @@ def plan_trees(
 ) -> TreePlan:
     """Trees that make decoding fastest, the likeliest nodes of all of them first.
 
-    With E tokens expected of a step of n tokens that takes T(n), the next node pays if
-    (E + chance) / T(n + 1) > E / T(n). Of the sizes up to where none pays any more, or up to the
-    last step's, the one with the most tokens a second is taken, if that is clearly more than
-    without guesses. Nodes that are certain are taken in any case: their tokens have to be decoded
-    sooner or later.
+    With E tokens expected of a step of n tokens that takes T(n), m more nodes pay if
+    (E + m * chance) / T(n + m) is more than for any smaller step; the nodes after the next are no
+    likelier than that. Of the sizes up to where none can pay any more, or up to the last step's,
+    the one with the most tokens a second is taken, if that is clearly more than without guesses.
+    Nodes that are certain are taken in any case: their tokens have to be decoded sooner or later.
 
     Args:
         requests: one for every running request; at least one.
@@ -73,27 +73,27 @@ def plan_trees(
     n_roots = len(growths)
     owners: list[int] = []  # whose each node is, likeliest first
     required = 0  # that many of them are taken whether they pay or not
-    # of a step with the first 0, 1, 2 ... nodes
+    # of a step with 0, 1, 2 ... nodes
+    seconds = [cost.seconds(n_roots + more) + other_seconds for more in range(max_nodes + 1)]
     expected = [float(n_roots)]
-    seconds = [cost.seconds(n_roots) + other_seconds]
+    fastest = n_roots / seconds[0]  # tokens a second
 
     # Of equally likely nodes, the one of the smallest tree comes first.
     order = [(-growth.chance, 0, index) for index, growth in enumerate(growths)]
     heapq.heapify(order)
     while len(owners) < max_nodes and order[0][0] < 0.0:
         negative_chance, _, index = order[0]
-        tokens, time = expected[-1], seconds[-1]
-        more = tokens - negative_chance
-        longer = cost.seconds(n_roots + len(owners) + 1) + other_seconds
         if len(owners) < min_nodes or negative_chance <= -1.0:
             required += 1
-        elif more * time <= tokens * longer and n_roots + len(owners) >= last_size:
+        elif n_roots + len(owners) >= last_size and not _may_pay(
+            -negative_chance, expected[-1], seconds[len(owners) + 1 :], fastest
+        ):
             break
         growth = growths[index]
         growth.grow()
         owners.append(index)
-        expected.append(more)
-        seconds.append(longer)
+        expected.append(expected[-1] - negative_chance)
+        fastest = max(fastest, expected[-1] / seconds[len(owners)])
         heapq.heapreplace(order, (-growth.chance, growth.n_nodes, index))
 
     change = cost.change_seconds
@@ -110,6 +110,18 @@ def plan_trees(
         expected[best],
         expected[best] / seconds[best],
     )
+
+
+def _may_pay(chance: float, tokens: float, seconds: Sequence[float], fastest: float) -> bool:
+    """Whether more nodes of at most a chance could make a step the fastest.
+
+    Args:
+        chance: of the next one.
+        tokens: expected without it.
+        seconds: of the step with it, with two more, and so on.
+        fastest: tokens a second that are to be exceeded.
+    """
+    return any(tokens + more * chance > fastest * time for more, time in enumerate(seconds, 1))
 
 
 class TreeGrowth:

@@ -9,11 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from medusa.errors import InvalidRequestError
+from medusa.errors import CostlyTemplateError, InvalidRequestError
 from medusa.text.answers import AnswerForm, find_reasoning
 from medusa.text.control_tokens import ControlTokens, Marks, strings
 from medusa.text.prompt import Piece, Prompt, Tokenizer
-from medusa.text.rendering import RenderingError, RenderingProcess
+from medusa.text.rendering import (
+    CostlyRenderingError,
+    RenderingError,
+    RenderingLimits,
+    RenderingProcess,
+)
 from medusa.text.template_needs import WORDS, find_needs
 from medusa.text.tool_formats import Message, text_arguments
 
@@ -52,7 +57,13 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, source: str, *, bos: str = "", eos: str = "", control: Mapping[str, bool] = {}
+        self,
+        source: str,
+        *,
+        bos: str = "",
+        eos: str = "",
+        control: Mapping[str, bool] = {},
+        limits: RenderingLimits | None = None,
     ):
         self.source = source
         self._reasoning = find_reasoning(source)
@@ -60,7 +71,7 @@ class ChatTemplate:
         self._control = ControlTokens(control)
         try:
             with ExitStack() as opened:
-                self._process = RenderingProcess(source)
+                self._process = RenderingProcess(source, limits)
                 opened.callback(self._process.close)
                 self._needs = find_needs(lambda variables: self._render(variables, True))
                 opened.pop_all()
@@ -99,7 +110,10 @@ class ChatTemplate:
             text = self._begun(marked, marks.put(prefill, self._control))
             return marks.prompt(text, self._control)
         except RenderingError as error:
-            raise InvalidRequestError(
+            kind = InvalidRequestError
+            if isinstance(error, CostlyRenderingError):
+                kind = CostlyTemplateError
+            raise kind(
                 f"the model's chat template refuses these messages: {error}", field="messages"
             ) from error
 

@@ -17,7 +17,9 @@ class TextStream:
     """Turns a request's tokens into text as they come.
 
     Bytes of an unfinished UTF-8 character wait for the rest. Text that could be the beginning of a
-    stop string waits until it is one (it and all after it are dropped) or is not.
+    stop string waits until it is one (it and all after it are dropped) or is not. Of several the
+    first that is whole ends the text; of those that one token completes, the one that begins first,
+    as in llama-server.
 
     Args:
         stop: strings that end the text; they are not part of it.

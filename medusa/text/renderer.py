@@ -1,4 +1,4 @@
-"""Renders one chat template, as a program of its own: `python -I renderer.py`.
+"""Renders one chat template, as a program of its own: `python -I renderer.py SECONDS BYTES`.
 
 Templates come with models, hence from anybody, and Jinja's sandbox bounds neither time nor memory.
 A process can be bounded from outside; a thread cannot. So this file imports nothing of ours.
@@ -22,12 +22,6 @@ from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import SandboxedEnvironment
-
-CPU_SECONDS = 2
-"""Processor time of one rendering; the kernel ends the process that takes more."""
-
-MEMORY_BYTES = 1 << 30
-"""Address space of the process."""
 
 MAX_CHARACTERS = 4_000_000
 """Longest text that a rendering may yield."""
@@ -93,7 +87,7 @@ def answer(template: jinja2.Template, variables: Mapping[str, Any]) -> dict[str,
     except jinja2.TemplateError as error:
         return {"error": _shortened(str(error))}
     except MemoryError:
-        return {"error": f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
+        raise
     except Exception as error:  # a template can raise whatever Python can
         return {"error": _shortened(f"{type(error).__name__}: {error}")}
     if len(text) > MAX_CHARACTERS:
@@ -105,26 +99,33 @@ def _shortened(message: str) -> str:
     return message if len(message) <= _LONGEST_ERROR else message[:_LONGEST_ERROR] + " ..."
 
 
-def _limit_processor_time() -> None:
+def _limit_processor_time(seconds: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = int(time.process_time()) + 1 + CPU_SECONDS
+    soft = int(time.process_time()) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def main() -> None:
-    """Answer line by line, until there are no more."""
+def main(seconds: int, memory: int) -> None:
+    """Answer line by line, until there are no more, or a rendering takes more than it may.
+
+    Args:
+        seconds: of processor time, for one rendering; the kernel ends the process that takes more.
+        memory: bytes of address space, for the process.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # a tighter limit holds already
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     template: jinja2.Template | None = None
     for line in sys.stdin.buffer:
-        _limit_processor_time()
+        _limit_processor_time(seconds)
         request = json.loads(line)
         if template is not None:
             reply = answer(template, request)
         else:
             try:
                 template, reply = compiled(request["source"]), {"text": ""}
+            except MemoryError:
+                raise
             except Exception as error:  # SyntaxError and RecursionError come too
                 reply = {"error": _shortened(f"{type(error).__name__}: {error}")}
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
@@ -132,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -7,16 +7,31 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medusa.text import renderer
-
-_PROGRAM = Path(renderer.__file__)
+_PROGRAM = Path(__file__).with_name("renderer.py")
 
 
 class RenderingError(Exception):
     """A template cannot be compiled or rendered; the message is the template's, if it has one."""
+
+
+class CostlyRenderingError(RenderingError):
+    """A rendering takes more than it may."""
+
+
+@dataclass(frozen=True)
+class RenderingLimits:
+    """What one rendering may take.
+
+    seconds: of processor time.
+    memory: of the process, in bytes of address space.
+    """
+
+    seconds: int = 2
+    memory: int = 1 << 30
 
 
 class RenderingProcess:
@@ -27,13 +42,15 @@ class RenderingProcess:
 
     Args:
         source: Jinja source.
+        limits: on each rendering.
 
     Raises:
         RenderingError: it cannot be compiled.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, limits: RenderingLimits | None = None) -> None:
         self._source = source
+        self._limits = limits or RenderingLimits()
         self._lock = threading.Lock()
         self._start()
 
@@ -41,7 +58,8 @@ class RenderingProcess:
         """The text that the template makes of variables, which JSON must be able to hold.
 
         Raises:
-            RenderingError: the template raises an error, takes too long, or too much memory.
+            CostlyRenderingError: it takes too long, or too much memory.
+            RenderingError: the template raises an error.
         """
         with self._lock:
             if self._process.poll() is not None:
@@ -54,8 +72,9 @@ class RenderingProcess:
         self._end()
 
     def _start(self) -> None:
+        limits = self._limits
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(_PROGRAM)],
+            [sys.executable, "-I", str(_PROGRAM), str(limits.seconds), str(limits.memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -76,9 +95,9 @@ class RenderingProcess:
             line = b""
         if not line.endswith(b"\n"):
             self._process.wait()
-            raise RenderingError(
-                f"it takes more than {renderer.CPU_SECONDS} seconds of processor time "
-                f"or {renderer.MEMORY_BYTES >> 20} MiB of memory"
+            raise CostlyRenderingError(
+                f"it takes more than {self._limits.seconds} seconds of processor time "
+                f"or {self._limits.memory >> 20} MiB of memory"
             )
         reply = json.loads(line)
         if "error" in reply:

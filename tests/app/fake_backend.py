@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.backend import ChatPrompt, ModelInfo, NoChatTemplateError, Stats
+from app.backend import ChatPrompt, NoChatTemplateError, Stats
+from app.model_info import ModelInfo
 from medusa.engine.events import (
     Delta,
     Embedded,
@@ -23,6 +24,7 @@ from medusa.engine.events import (
 )
 from medusa.engine.pooling import normalised
 from medusa.engine.requests import GenerationRequest
+from medusa.engine.slot import SlotState
 from medusa.errors import ContextLengthError, InvalidRequestError, QueueFullError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -72,7 +74,9 @@ def events_of(request: GenerationRequest, script: Script) -> Iterable[Event]:
     elif not script.hangs:
         n_tokens = sum(len(script.tokens(text)) for text in script.texts)
         usage = Usage(len(request.prompt), 1, n_tokens, 2, 3, 4, 0.0, 0.0)
-        end = script.end_logprob if request.logprobs is not None else None
+        end = None
+        if script.end_logprob is not None and request.logprobs is not None:
+            end = TokenLogprob(0, script.end_logprob, ((1, -0.5),))
         yield Finished(request.id, script.reason, usage, end, script.stop)
 
 
@@ -106,6 +110,7 @@ class FakeBackend:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     submitted: list[GenerationRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    busy: Sequence[SlotState] = ()
     pauses: list[bool] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     closed: bool = False
@@ -148,6 +153,12 @@ class FakeBackend:
 
     def stats(self) -> Stats:
         return Stats(slots=4, running=1, waiting=2)
+
+    def slots(self) -> Sequence[SlotState]:
+        return self.busy or [SlotState()] * self.info.n_slots
+
+    async def erase(self, slot: int) -> int:
+        return slot
 
     async def tokenize(
         self, texts: Sequence[str], *, add_special: bool, parse_special: bool

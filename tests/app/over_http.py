@@ -18,6 +18,7 @@ from app.backend import Backend
 from app.door.config import DoorConfig
 from app.door.connections import Connection
 from app.door.listening import server_config
+from app.door.tls import tls_context
 from app.hosts import ModelHosts
 from app.server import create_app
 from tests.app.in_process import _same, host_of
@@ -96,7 +97,7 @@ def listening(
     keys = [] if api_key is None else [api_key]
     hosts = ModelHosts([host])
     app = create_app(hosts, api_keys=keys, door=door)
-    config = server_config(app, door, grace=1, certificate=certificate)
+    config = server_config(app, door, grace=1, certificate=tls_context(certificate))
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()

@@ -98,6 +98,18 @@ def test_a_prompt_can_be_scored_without_generating(client: OpenAI, model: Model)
     assert answer.usage.completion_tokens == 0
 
 
+def test_a_scored_text_has_an_entry_more_than_its_tokens(client: OpenAI, model: Model) -> None:
+    """Of one token after the text, too, where that is the end token."""
+    said = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello! How can I help you today?"
+    answer = complete(client, prompt=said, echo=True, logprobs=1, max_tokens=1)
+    (choice,) = answer.choices
+    assert choice.finish_reason == "stop"
+    assert choice.text == said
+    assert len(choice.logprobs.tokens) == len(model.tokenize(said, parse_special=True)) + 1
+    assert choice.logprobs.tokens[-1] == "<|im_end|>"
+    assert choice.logprobs.token_logprobs[-1] == max(choice.logprobs.top_logprobs[-1].values())
+
+
 def test_echo_and_logprobs_stream_too(client: OpenAI) -> None:
     whole = complete(client, echo=True, logprobs=1, max_tokens=6).choices[0]
     chunks = list(complete(client, echo=True, logprobs=1, max_tokens=6, stream=True))

@@ -15,7 +15,7 @@ RUN = "a" * 40_000  # overflows a stack of 8 MB in llama.cpp's pre-tokenizers ov
 
 
 def test_work_is_done_beside_the_event_loop() -> None:
-    threads = DeepThreads()
+    threads = DeepThreads(1 << 20)
     here = threading.Event()
 
     async def run() -> str:
@@ -43,13 +43,13 @@ def test_where_stacks_find_no_memory_nothing_hangs(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", only_one)
     with pytest.raises(RuntimeError, match="can't start"):
-        DeepThreads()
+        DeepThreads(1 << 20)
     started[0].join(10)
     assert not started[0].is_alive(), "it waits for the others for ever"
 
 
 def test_one_long_work_does_not_hold_up_another() -> None:
-    threads = DeepThreads()
+    threads = DeepThreads(1 << 20)
     meeting = threading.Barrier(2)
 
     async def run() -> None:
@@ -60,7 +60,7 @@ def test_one_long_work_does_not_hold_up_another() -> None:
 
 
 def test_what_waits_when_the_threads_are_closed_is_given_up() -> None:
-    threads = DeepThreads()
+    threads = DeepThreads(1 << 20)
     begun, going_on = threading.Barrier(N_THREADS + 1), threading.Event()
 
     def work() -> bool:
@@ -85,7 +85,7 @@ def test_what_waits_when_the_threads_are_closed_is_given_up() -> None:
 
 def test_other_threads_keep_their_stacks() -> None:
     before = threading.stack_size()
-    DeepThreads().close()
+    DeepThreads(1 << 20).close()
     assert threading.stack_size() == before
 
 

@@ -52,8 +52,34 @@ def test_tokenize_and_detokenize_are_inverse(server: Server, model: Model) -> No
     answer = server.http.post("/tokenize", json={"content": text}).json()
     assert answer["tokens"] == model.tokenize(text, parse_special=True)
     back = server.http.post("/detokenize", json={"tokens": answer["tokens"]}).json()
-    assert back == {"content": text}
+    assert back == {"content": text, "prompt": text}
     assert server.http.post("/detokenize", json={"tokens": [-1]}).status_code == 400
+
+
+def test_tokens_in_vllms_words(server: Server, model: Model) -> None:
+    text = "Grüße 🙂"
+    answer = server.http.post("/tokenize", json={"prompt": text, "return_token_strs": True}).json()
+    assert answer["tokens"] == model.tokenize(text, add_special=True)
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert answer["token_strs"][0] == "Gr"
+    assert (
+        answer["max_model_len"]
+        == server.http.get("/props").json()["default_generation_settings"]["n_ctx"]
+    )
+    bare = {"prompt": text, "add_special_tokens": False}
+    assert server.http.post("/tokenize", json=bare).json()["tokens"] == model.tokenize(
+        text, add_special=False
+    )
+    refused = server.http.post("/tokenize", json={"messages": [{"role": "user", "content": "Hi"}]})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages"
+
+
+def test_the_tokenizer_describes_itself_as_vllms_does(server: Server) -> None:
+    info = server.http.get("/tokenizer_info").json()
+    assert info["bos_token"] == "<|im_start|>"
+    assert info["eos_token"] == "<|im_end|>"
+    assert "<|im_start|>" in info["chat_template"]
 
 
 def test_the_api_describes_itself(server: Server) -> None:

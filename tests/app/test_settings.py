@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import app.settings
 from app.cli.from_settings import command
 from app.door.config import DoorConfig
+from app.door.limits import RequestLimits
 from app.settings import (
     GenerateSettings,
     ModelSettings,
@@ -81,7 +82,8 @@ def test_what_is_given_reaches_the_engine() -> None:
 def test_what_is_given_reaches_the_door() -> None:
     sizes = ("--max-body", "0.5", "--stream-buffer", "7", "--max-values", "200")
     config = chosen(*sizes, "--open-docs", "--keep-alive", "9").door_config
-    assert (config.max_body, config.stream_buffer, config.max_values) == (2**19, 7 * 2**10, 200)
+    assert (config.max_body, config.stream_buffer) == (2**19, 7 * 2**10)
+    assert config.limits == RequestLimits(max_values=200)
     assert (config.open_docs, config.open_metrics, config.keep_alive) == (True, False, 9)
 
 

@@ -75,6 +75,9 @@ def test_an_error_of_the_template_is_a_400(
     assert answer["status"] == 400
     assert answer["error"]["param"] == "messages"
     assert reason in answer["error"]["message"]
+    is_costly = words == "hang"
+    assert (answer["error"]["code"] == "limit_exceeded") == is_costly
+    assert ("--template-seconds" in answer["error"]["message"]) == is_costly
     assert chat(client, "Hi")["status"] == 200
 
 

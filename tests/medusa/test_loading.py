@@ -7,7 +7,7 @@ from medusa.engine.config import EngineConfig
 from medusa.errors import InvalidRequestError, ModelLoadError
 from medusa.loading import open_model
 from medusa.text.chat_template import ChatTemplate
-from medusa.text.rendering import RenderingProcess
+from medusa.text.rendering import RenderingLimits, RenderingProcess
 from tests.app.tiny_model import write_tiny_model
 
 CONFIG = EngineConfig(n_slots=1, n_ctx=256, n_threads=1, draft_nodes=0)
@@ -50,8 +50,8 @@ def renderers(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     begun: list[subprocess.Popen[bytes]] = []
 
     class Noted(RenderingProcess):
-        def __init__(self, source: str) -> None:
-            super().__init__(source)
+        def __init__(self, source: str, limits: RenderingLimits | None) -> None:
+            super().__init__(source, limits)
             begun.append(self._process)
 
     monkeypatch.setattr("medusa.text.chat_template.RenderingProcess", Noted)

@@ -9,11 +9,10 @@ from app.dialects.anthropic.blocks import InputMessage, TextBlock, messages_of
 from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
 from app.dialects.fields import Fields
-from app.dialects.openai.common import MAX_STOP_LENGTH, MAX_STOPS
+from app.dialects.limited import AtMost, Word
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.tools import (
-    MAX_TOOLS,
     Function,
     FunctionName,
     Name,
@@ -100,7 +99,7 @@ class ConversationBody(Fields):
     model: str = Field("default", description="The served model's name, or `default`.")
     system: TextOr[TextBlock] = ""
     messages: list[InputMessage] = Field(min_length=1, fail_fast=True)
-    tools: list[AnyTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tools: Annotated[list[AnyTool], AtMost("max_tools")] = Field(default_factory=list)
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig = Field(default_factory=lambda: OutputConfig())
@@ -143,9 +142,7 @@ class MessagesBody(SamplingFields, ConversationBody):
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
-    stop_sequences: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] = Field(
-        default_factory=list, max_length=MAX_STOPS
-    )
+    stop_sequences: Annotated[list[Word], AtMost("max_stops")] = Field(default_factory=list)
 
     @property
     def count(self) -> int:

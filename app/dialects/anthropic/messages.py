@@ -13,7 +13,7 @@ from app.dialects.anthropic.answer import AnswerMessage, Event, MessageUsage, Wr
 from app.dialects.anthropic.body import ConversationBody, MessagesBody
 from app.dialects.anthropic.errors import ANTHROPIC
 from app.dialects.conversation import ReadQuestion, read
-from app.dialects.dialect import generate, service_of
+from app.dialects.dialect import generate, renamed, service_of
 from app.dialects.openai.errors import STREAMED
 from app.sse import frame
 from medusa.engine import events as engine
@@ -46,7 +46,10 @@ async def create_message(body: MessagesBody, request: Request) -> Any:
 @router.post("/messages/count_tokens", include_in_schema=False)
 async def count_tokens(body: ConversationBody, request: Request) -> TokenCount:
     """How many tokens a model reads of what would be a request to answer."""
-    with await service_of(request).hosts.use(body.model) as backend:
+    with (
+        await service_of(request).hosts.use(body.model) as backend,
+        renamed(body.field_names),
+    ):
         prompt = await backend.chat(body.question().conversation())
     return TokenCount(input_tokens=len(prompt.tokens))
 

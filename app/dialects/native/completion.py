@@ -1,7 +1,6 @@
 """POST /completion: llama-server's own format for continued prompts."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastapi import Request
@@ -10,32 +9,37 @@ from pydantic import Field, RootModel
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.fields import Matters
-from app.dialects.openai.common import MAX_LOGPROBS, GenerationBody, token_limit
+from app.dialects.limited import TopLogprobs
+from app.dialects.native.answer import NativeWriter
+from app.dialects.openai.common import GenerationBody, token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
-from app.dialects.openai.logprobs import chat_logprobs
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
-from app.dialects.openai.timings import Timings
 from app.dialects.openai.unsupported import UNSUPPORTED
 from app.sse import frame
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Finished, FinishReason, TokenLogprob
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
+from medusa.engine.events import Delta, Event, Finished, PromptProgress
+from medusa.engine.requests import GenerationRequest
 
 router = OPENAI.router()
 
-_THEIR_NAMES = {"repetition_penalty": "repeat_penalty", "penalty_last_n": "repeat_last_n"}
+_OWN = frozenset({"n_probs", "post_sampling_probs"})
+"""What the other formats say in other words, or cannot."""
 
 
 class NativeFields(GenerationBody):
     """What all requests for llama-server's own format have."""
 
     unsupported: ClassVar[Mapping[str, Matters]] = {
-        name: matters for name, matters in UNSUPPORTED.items() if name != "n_probs"
+        name: matters for name, matters in UNSUPPORTED.items() if name not in _OWN
     }
 
+    field_names: ClassVar[Mapping[str, str]] = {"logprobs": "n_probs"}
+
     max_tokens: int | None = Field(None, description="Also n_predict; -1: to the context limit.")
-    n_probs: int = Field(0, ge=0, le=MAX_LOGPROBS, description="Likeliest tokens to tell.")
+    n_probs: TopLogprobs = Field(0, description="Likeliest tokens to tell.")
+    post_sampling_probs: bool = Field(
+        False, description="Tell of n_probs tokens how likely they were to be drawn."
+    )
     return_tokens: bool = False
     response_fields: list[str] = Field([], description="Only these, such as timings/prompt_n.")
 
@@ -74,26 +78,13 @@ class NativeJob:
         body: NativeFields,
         backend: Backend,
         prompts: Sequence[PromptText],
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
-        constraint: Callable[[], TokenConstraint] | None,
+        requests: Sequence[GenerationRequest],
     ) -> None:
         self._body = body
-        self._prompts = prompts
-        self._backend = backend
-        self._settings = _settings(body, backend, sampling)
-        self.requests = [
-            body.request(
-                prompt.tokens,
-                choice,
-                sampling=sampling,
-                max_tokens=token_limit(body.max_tokens),
-                prediction=prediction,
-                logprobs=body.n_probs or None,
-                constraint=constraint,
-            )
-            for prompt in prompts
-            for choice in range(body.n)
+        self.requests = requests
+        self._writers = [
+            NativeWriter(body, index, request, prompts[index // body.n].text, backend)
+            for index, request in enumerate(requests)
         ]
 
     @classmethod
@@ -104,16 +95,33 @@ class NativeJob:
             InvalidRequestError: one is too long, or what the answers are to look like cannot be
                 kept to.
         """
-        constraint = await body.constraint(backend)
-        prompts = await read_prompts(body.prompt, backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, prompts, sampling, prediction, constraint)
+        return await cls.of(body, backend, await read_prompts(body.prompt, backend))
+
+    @classmethod
+    async def of(
+        cls, body: NativeFields, backend: Backend, prompts: Sequence[PromptText]
+    ) -> "NativeJob":
+        """The job of going on with prompts.
+
+        Raises:
+            InvalidRequestError: what the answers are to look like cannot be kept to.
+        """
+        requests = await body.requests(
+            backend,
+            [prompt.tokens for prompt in prompts],
+            body.n,
+            constraint=await body.constraint(backend),
+            max_tokens=token_limit(body.max_tokens),
+            logprobs=body.n_probs or None,
+            after_sampling=body.post_sampling_probs,
+        )
+        return cls(body, backend, prompts, requests)
 
     def answer(self, generated: Sequence[Generated]) -> NativeAnswer:
         """See Job."""
         answers = [
-            self._end(index, each, each.text, each.tokens, each.logprobs)
-            for index, each in enumerate(generated)
+            self._chosen(writer.whole(each, tokens=self._body.return_tokens))
+            for writer, each in zip(self._writers, generated, strict=True)
         ]
         return NativeAnswer(answers if len(answers) > 1 else answers[0])
 
@@ -121,89 +129,19 @@ class NativeJob:
         """See Job. There is no frame behind the last answer's end."""
         so_far = [Generated() for _ in self.requests]
         async for index, event in events:
-            generated = so_far[index]
+            generated, writer = so_far[index], self._writers[index]
             generated.add(event)
             match event:
+                case PromptProgress():
+                    yield _frame(writer.progress(event))
                 case Delta():
-                    yield _frame(self._piece(index, event, len(generated.tokens)))
+                    yield _frame(writer.piece(event, len(generated.tokens)))
                 case Finished():
-                    yield _frame(self._end(index, generated, "", [], []))
+                    yield _frame(self._chosen(writer.end(generated)))
 
-    def _piece(self, index: int, delta: Delta, n_generated: int) -> dict[str, Any]:
-        usage = self._body.spent_so_far(delta)
-        return {
-            "index": index,
-            "content": delta.text,
-            "tokens": list(delta.tokens),
-            "stop": False,
-            "id_slot": -1,
-            "tokens_predicted": n_generated,
-            "tokens_evaluated": len(self.requests[index].prompt),
-            **({"timings": Timings.of([usage]).model_dump()} if usage else {}),
-            **self._probabilities(delta.logprobs),
-        }
-
-    def _end(
-        self,
-        index: int,
-        generated: Generated,
-        text: str,
-        tokens: Sequence[int],
-        entries: Sequence[TokenLogprob],
-    ) -> dict[str, Any]:
-        usage = generated.usage
-        assert usage is not None, "it has not ended"
-        ended = "eos" if generated.reason is FinishReason.STOP else "limit"
-        answer = {
-            "index": index,
-            "content": text,
-            "tokens": list(tokens) if self._body.return_tokens else [],
-            "id_slot": -1,
-            "stop": True,
-            "model": self._backend.info.name,
-            "tokens_predicted": usage.completion_tokens,
-            "tokens_evaluated": usage.prompt_tokens,
-            "generation_settings": self._settings,
-            "prompt": self._prompts[index // self._body.n].text.decode("utf-8", "replace"),
-            "has_new_line": "\n" in generated.text,
-            "truncated": False,
-            "stop_type": ended if generated.stop is None else "word",
-            "stopping_word": generated.stop or "",
-            "tokens_cached": usage.prompt_tokens + usage.completion_tokens,
-            "timings": Timings.of([usage]).model_dump(),
-            **self._probabilities(entries),
-        }
+    def _chosen(self, answer: dict[str, Any]) -> dict[str, Any]:
         fields = self._body.response_fields
         return _chosen(answer, fields) if fields else answer
-
-    def _probabilities(self, entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-        if not self._body.n_probs or not entries:
-            return {}
-        shown = chat_logprobs(self._backend.pieces, entries).model_dump()["content"]
-        for each, entry in zip(shown, entries, strict=True):
-            each["id"] = entry.token
-            for top, (token, _) in zip(each["top_logprobs"], entry.top, strict=True):
-                top["id"] = token
-        return {"completion_probabilities": shown}
-
-
-def _settings(body: NativeFields, backend: Backend, sampling: SamplingParams) -> dict[str, Any]:
-    """How the answer is made, in llama-server's names."""
-    chosen = {_THEIR_NAMES.get(name, name): value for name, value in asdict(sampling).items()}
-    chosen["logit_bias"] = [list(pair) for pair in sampling.logit_bias.items()]
-    limit = token_limit(body.max_tokens)
-    return {
-        **chosen,
-        "n_predict": -1 if limit is None else limit,
-        "max_tokens": -1 if limit is None else limit,
-        "stop": body.stop,
-        "stream": body.stream,
-        "ignore_eos": bool(body.ignore_eos),
-        "n_probs": body.n_probs,
-        "timings_per_token": body.timings_per_token,
-        "n_ctx": backend.info.max_context,
-        "model": backend.info.name,
-    }
 
 
 def _chosen(answer: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:

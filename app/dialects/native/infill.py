@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.fields import Fields
+from app.dialects.limited import Text
 from app.dialects.native.completion import NativeAnswer, NativeFields, NativeJob
 from app.dialects.openai.common import token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
@@ -21,16 +22,16 @@ class OtherFile(Fields):
     """A file that the model may look at."""
 
     filename: str = "tmp"
-    text: str = ""
+    text: Text = ""
 
 
 class InfillBody(NativeFields):
     """A request to fill in what stands between a prefix and a suffix."""
 
-    input_prefix: str
-    input_suffix: str
+    input_prefix: Text
+    input_suffix: Text
     input_extra: list[OtherFile] = []
-    prompt: str = Field("", description="What the middle begins with.")
+    prompt: Text = Field("", description="What the middle begins with.")
 
     @property
     def count(self) -> int:
@@ -56,7 +57,4 @@ async def _parse(body: InfillBody, backend: Backend) -> NativeJob:
     room = backend.info.max_context - 1 if limit is None else backend.info.max_context - 2 * limit
     files = [(each.filename, each.text) for each in body.input_extra]
     gap = Gap(body.input_prefix, body.input_suffix, body.prompt, files, max(1, room))
-    constraint = await body.constraint(backend)
-    prompts = [await fim_prompt(gap, backend)]
-    sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-    return NativeJob(body, backend, prompts, sampling, prediction, constraint)
+    return await NativeJob.of(body, backend, [await fim_prompt(gap, backend)])

@@ -23,6 +23,7 @@ class Health(BaseModel):
 
 
 @router.get("/health", summary="Is the server ready?")
+@router.get("/v1/health", include_in_schema=False)
 async def health(request: Request) -> Health:
     """200 when requests are answered, 503 while the first model is loading."""
     hosts = service_of(request).hosts

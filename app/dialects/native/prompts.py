@@ -6,7 +6,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from app.backend import ChatPrompt
-from app.dialects.dialect import service_of
+from app.dialects.dialect import renamed, service_of
 from app.dialects.openai.chat import ChatBody
 from app.dialects.openai.errors import OPENAI
 
@@ -39,5 +39,8 @@ async def count_tokens(body: ChatBody, request: Request) -> InputTokens:
 
 
 async def _prompt(body: ChatBody, request: Request) -> ChatPrompt:
-    with await service_of(request).hosts.use(body.model) as backend:
+    with (
+        await service_of(request).hosts.use(body.model) as backend,
+        renamed(body.field_names),
+    ):
         return await backend.chat(body.question().conversation())

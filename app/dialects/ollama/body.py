@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
 from app.dialects.conversation import reasoning_variables
 from app.dialects.fields import Fields
-from app.dialects.openai.common import MAX_LOGPROBS, MAX_STOP_LENGTH, MAX_STOPS
+from app.dialects.limited import AtMost, TopLogprobs, Word
 from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.sampling.grammars.spec import GrammarSpec
 
@@ -25,9 +25,7 @@ class Options(SamplingFields, Fields):
     """How an answer is made. What sets up a model, such as num_ctx, was said at its start."""
 
     num_predict: int | None = Field(None, description="Most tokens of the answer; below 1: any.")
-    stop: list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]] = Field(
-        default_factory=list, max_length=MAX_STOPS
-    )
+    stop: Annotated[list[Word], AtMost("max_stops")] = Field(default_factory=list)
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -68,7 +66,7 @@ class AnswerBody(OllamaBody):
     )
     think: bool | str | None = Field(None, description="Handed to the chat template.")
     logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: TopLogprobs = 0
 
     @field_validator("format", mode="plain", json_schema_input_type=str | dict[str, Any])
     @classmethod

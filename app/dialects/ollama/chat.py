@@ -10,12 +10,13 @@ from app.backend import Backend
 from app.dialects.conversation import Question, read
 from app.dialects.dialect import generate, service_of
 from app.dialects.fields import Fields
+from app.dialects.limited import AtMost
 from app.dialects.ollama.answers import Added, AnswerMessage, ChatLine
 from app.dialects.ollama.body import AnswerBody
 from app.dialects.ollama.errors import OLLAMA, STREAMED
 from app.dialects.ollama.job import OllamaJob
 from app.dialects.ollama.messages import OllamaMessage, for_template
-from app.dialects.openai.tools import MAX_TOOLS, Function, Name, Tool, ToolFields
+from app.dialects.openai.tools import Function, Name, Tool, ToolFields
 
 router = OLLAMA.router()
 
@@ -46,7 +47,7 @@ class ChatBody(AnswerBody):
     field_names: ClassVar[Mapping[str, str]] = {**AnswerBody.field_names, "prompt": "messages"}
 
     messages: Annotated[list[OllamaMessage], FailFast()] = Field(default_factory=list)
-    tools: list[OllamaTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tools: Annotated[list[OllamaTool], AtMost("max_tools")] = Field(default_factory=list)
 
 
 def _wording(added: Added, **fields: Any) -> ChatLine:

@@ -2,22 +2,20 @@
 
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from app.backend import Backend
 from app.dialects.bodies import TextOr
-from app.dialects.dialect import in_words, service_of
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_embeds,
     embedding_of,
     n_tokens,
-    renamed,
     vectors,
 )
+from app.dialects.limited import Text, checked
 from app.dialects.ollama.body import OllamaBody
 from app.dialects.ollama.errors import OLLAMA
-from medusa.errors import InvalidRequestError
 
 router = OLLAMA.router()
 
@@ -25,26 +23,24 @@ router = OLLAMA.router()
 class EmbedBody(OllamaBody):
     """Texts to embed."""
 
-    input: TextOr[str] = Field(default="", description="A text or a list of texts.")
+    input: TextOr[Text] = Field(default="", description="A text or a list of texts.")
     truncate: bool = Field(True, description="Cut off what the model cannot read.")
     dimensions: int | None = Field(
         None, ge=1, description="Only the first so many numbers, scaled to length 1 again."
     )
 
+    @field_validator("input", mode="after")
+    @classmethod
+    def _not_too_many(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
+        if isinstance(value, list):
+            checked(value, "max_inputs", info)
+        return value
+
     @property
     def texts(self) -> list[str]:
-        """The texts; none is asked for by an empty one.
-
-        Raises:
-            InvalidRequestError: there are too many.
-        """
+        """The texts; none is asked for by an empty one."""
         if isinstance(self.input, str):
             return [self.input] if self.input else []
-        if len(self.input) > MAX_TEXTS:
-            raise InvalidRequestError(
-                f"there are {len(self.input):,} texts; at most {MAX_TEXTS:,} are taken at once",
-                field="input",
-            )
         return self.input
 
 
@@ -61,7 +57,7 @@ class Embedded(BaseModel):
 class OldEmbedBody(OllamaBody):
     """A text to embed."""
 
-    prompt: str = ""
+    prompt: Text = ""
 
 
 class OldEmbedded(BaseModel):

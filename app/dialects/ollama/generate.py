@@ -11,6 +11,7 @@ from app.backend import Backend, ChatPrompt, NoChatTemplateError
 from app.dialects import dialect
 from app.dialects.conversation import Question, ReadQuestion, read
 from app.dialects.dialect import service_of
+from app.dialects.limited import Text
 from app.dialects.ollama.answers import Added, GenerateLine
 from app.dialects.ollama.body import AnswerBody, no_images
 from app.dialects.ollama.errors import OLLAMA, STREAMED
@@ -29,7 +30,7 @@ _NO_TOOLS = ToolFields(tools=None, tool_choice=None, parallel_tool_calls=None)
 class GenerateBody(AnswerBody):
     """A request to answer a prompt; without one it only asks for the model."""
 
-    prompt: str = ""
+    prompt: Text = ""
     system: str = Field("", description="What the system says before it.")
     raw: bool = Field(False, description="Continue the prompt as it is, without a chat template.")
     context: list[int] = Field(

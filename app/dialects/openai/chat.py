@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: answer conversations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,26 +11,24 @@ from pydantic import FailFast, Field, model_validator
 from app.backend import Backend
 from app.dialects.conversation import Question, ReadQuestion, read, reasoning_variables
 from app.dialects.dialect import generate
-from app.dialects.openai.answers import Answer, AnswerMessage, MessageDelta
-from app.dialects.openai.common import (
-    MAX_LOGPROBS,
-    GenerationBody,
-    Reason,
-    new_identity,
-    token_limit,
-)
-from app.dialects.openai.drafts import DraftsIfAsked, DraftTexts
+from app.dialects.limited import TopLogprobs
+from app.dialects.native.answer import NativeWriter
+from app.dialects.openai.answers import Answer, MessageDelta
+from app.dialects.openai.chat_format import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice
+from app.dialects.openai.common import GenerationBody, new_identity, token_limit
+from app.dialects.openai.drafts import DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
 from app.dialects.openai.logprobs import ChatLogprobs, chat_logprobs
 from app.dialects.openai.messages import ChatMessage
-from app.dialects.openai.timings import Timings
+from app.dialects.openai.timings import Progress, Timings
 from app.dialects.openai.tools import ToolFields
-from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
+from app.dialects.openai.usage import UsageBody, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Finished, TokenLogprob, Usage
+from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-from medusa.sampling.params import SamplingParams
+from medusa.text.answers import AnswerForm
 
 router = OPENAI.router()
 
@@ -43,8 +42,12 @@ class ChatBody(GenerationBody, ToolFields):
     max_tokens: int | None = Field(None, description="Older name of max_completion_tokens.")
     max_completion_tokens: int | None = Field(None, description="-1: up to the context limit.")
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: TopLogprobs | None = None
     reasoning_effort: str | None = Field(None, description="Handed to the chat template.")
+    reasoning_format: Literal["auto", "deepseek", "none"] = Field(
+        "auto", description="none: reasoning stays in the content, with its marks."
+    )
+    parse_tool_calls: bool = Field(True, description="false: calls stay in the content as text.")
     return_drafts: bool = Field(
         False, description="Tell in `drafts` which tokens were guessed, and by whom."
     )
@@ -96,6 +99,12 @@ class ChatBody(GenerationBody, ToolFields):
         prefill = self.messages[-1].text
         return Question(messages[:-1], self, content, variables, prefill=prefill)
 
+    def shown(self, form: AnswerForm) -> AnswerForm:
+        """What of an answer's form is told apart from its content."""
+        if self.reasoning_format == "none":
+            form = replace(form, reasoning=None, in_reasoning=False)
+        return form if self.parse_tool_calls else replace(form, calls=None)
+
     def _continues(self) -> bool:
         """Whether the answer goes on with the last message.
 
@@ -112,50 +121,6 @@ class ChatBody(GenerationBody, ToolFields):
                 field="continue_final_message",
             )
         return self.continue_final_message
-
-
-class ChatChoice(DraftsIfAsked):
-    """One answer."""
-
-    index: int
-    message: AnswerMessage
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason
-
-
-class ChatCompletion(UsageIfSet):
-    """The whole response."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    system_fingerprint: str = FINGERPRINT
-    choices: list[ChatChoice]
-    usage: UsageBody | None = None
-    timings: Timings | None = None
-
-
-class ChunkChoice(DraftsIfAsked):
-    """What a chunk adds to one answer."""
-
-    index: int
-    delta: MessageDelta
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason | None = None
-
-
-class ChatChunk(UsageIfSet):
-    """One chunk of a streamed response."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    system_fingerprint: str = FINGERPRINT
-    choices: list[ChunkChoice]
-    usage: UsageBody | None = None
-    timings: Timings | None = None
 
 
 @router.post(
@@ -177,29 +142,17 @@ class ChatJob:
         body: ChatBody,
         backend: Backend,
         question: ReadQuestion,
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
+        requests: Sequence[GenerationRequest],
     ) -> None:
+        self.requests = requests
         self._body = body
+        self._backend = backend
+        self._prompt = question.prompt.text
         self._pieces = backend.pieces
         self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
-        self._answers = [Answer(question.form) for _ in range(body.n)]
+        self._answers = [Answer(body.shown(question.form)) for _ in range(body.n)]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
-        self.requests = [
-            body.request(
-                question.prompt.tokens,
-                choice,
-                sampling=sampling,
-                prediction=prediction,
-                max_tokens=body.token_limit,
-                logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-                constraint=question.constraint,
-                shown=question.prompt.shown,
-                return_drafts=body.return_drafts,
-            )
-            for choice in range(body.n)
-        ]
 
     @classmethod
     async def parse(cls, body: ChatBody, backend: Backend) -> "ChatJob":
@@ -210,8 +163,17 @@ class ChatJob:
                 the answer is to look like cannot be kept to.
         """
         question = await read(body.question(), backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, question, sampling, prediction)
+        requests = await body.requests(
+            backend,
+            [question.prompt.tokens],
+            body.n,
+            constraint=question.constraint,
+            max_tokens=body.token_limit,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            shown=question.prompt.shown,
+            return_drafts=body.return_drafts,
+        )
+        return cls(body, backend, question, requests)
 
     def answer(self, generated: Sequence[Generated]) -> ChatCompletion:
         """See Job."""
@@ -231,7 +193,14 @@ class ChatJob:
             choices=choices,
             usage=self._usage(usages, [each.tokens for each in generated]),
             timings=Timings.of(usages),
+            verbose=self._in_native_words(generated[0]) if self._body.verbose else None,
         )
+
+    def _in_native_words(self, generated: Generated) -> dict[str, Any]:
+        """The first answer as /completion would have it, the prompt included."""
+        prompt = self._prompt.encode()
+        writer = NativeWriter(self._body, 0, self.requests[0], prompt, self._backend)
+        return writer.whole(generated, tokens=True)
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
@@ -244,6 +213,10 @@ class ChatJob:
         async for index, event in events:
             answer = self._answers[index]
             match event:
+                case PromptProgress():
+                    nothing = ChunkChoice(index=index, delta=MessageDelta())
+                    spent = self._body.spent_so_far(event)
+                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
                 case Delta(text=text, tokens=tokens, logprobs=entries):
                     written[index] += tokens
                     choice = ChunkChoice(
@@ -274,10 +247,18 @@ class ChatJob:
         return total_usage(usages, self._body.n, reasoning)
 
     def _frame(
-        self, *choices: ChunkChoice, usage: UsageBody | None = None, spent: Usage | None = None
+        self,
+        *choices: ChunkChoice,
+        usage: UsageBody | None = None,
+        spent: Usage | None = None,
+        progress: Progress | None = None,
     ) -> bytes:
-        timings = None if spent is None else Timings.of([spent])
-        chunk = ChatChunk(**self._identity, choices=list(choices), timings=timings)
+        chunk = ChatChunk(
+            **self._identity,
+            choices=list(choices),
+            timings=None if spent is None else Timings.of([spent]),
+            prompt_progress=progress,
+        )
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,21 +13,16 @@ from pydantic import (
 
 from app.backend import Backend
 from app.dialects.fields import Fields, Matters
+from app.dialects.limited import AtMost, Choices, Phrase
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.prediction import PredictionFields
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.openai.unsupported import UNSUPPORTED, WITHOUT_EFFECT
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, FinishReason, Usage
+from medusa.engine.events import Delta, FinishReason, PromptProgress, Usage
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
-
-MAX_LOGPROBS = 256
-MAX_CHOICES = 64
-MAX_STOPS = 256
-MAX_STOP_LENGTH = 1000  # characters
 
 Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[FinishReason, Reason] = {
@@ -69,10 +64,12 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
     unsupported: ClassVar[Mapping[str, Matters]] = UNSUPPORTED
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: list[Annotated[str, Field(max_length=MAX_STOP_LENGTH)]] = Field([], max_length=MAX_STOPS)
+    n: Choices = 1
+    stop: Annotated[list[Phrase], AtMost("max_stops")] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
+    return_progress: bool = Field(False, description="Tell in a stream how a prompt is read.")
+    verbose: bool = Field(False, description="Also answer in llama-server's own format.")
     timings_per_token: bool = Field(False, description="Tell in each chunk what it took so far.")
     t_max_predict_ms: int = Field(
         0, description="Longest time in ms from the first token on, once a line has ended; 0: any."
@@ -116,39 +113,49 @@ class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields):
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def spent_so_far(self, delta: Delta) -> Usage | None:
-        """What an answer took up to a piece of it, if that is to be told."""
-        return delta.usage if self.timings_per_token else None
+    def spent_so_far(self, event: Delta | PromptProgress) -> Usage | None:
+        """What an answer took up to an event, if that is to be told."""
+        return event.usage if self.timings_per_token else None
 
-    def request(
+    async def requests(
         self,
-        prompt: Sequence[int],
-        choice: int,
+        backend: Backend,
+        prompts: Iterable[Sequence[int]],
+        n: int,
         *,
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
+        constraint: Callable[[], TokenConstraint] | None,
         max_tokens: int | None,
-        logprobs: int | None,
-        prompt_logprobs: int | None = None,
-        constraint: Callable[[], TokenConstraint] | None = None,
-        shown: frozenset[int] = frozenset(),
-        return_drafts: bool = False,
-    ) -> GenerationRequest:
-        """What the backend is to run for the choice with this index; each has a seed of its own."""
-        return GenerationRequest(
-            prompt=tuple(prompt),
-            sampling=replace(
-                sampling, seed=None if sampling.seed is None else sampling.seed + choice
-            ),
-            max_tokens=max_tokens,
-            max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
-            stop=tuple(filter(None, self.stop)),
-            stop_tokens=frozenset(self.stop_token_ids or ()),
-            ignore_eos=bool(self.ignore_eos),
-            logprobs=logprobs,
-            prompt_logprobs=prompt_logprobs,
-            constraint=constraint,
-            shown=shown,
-            return_drafts=return_drafts,
-            prediction=prediction,
-        )
+        **fields: Any,
+    ) -> list[GenerationRequest]:
+        """What the backend is to run: `n` in a row for each prompt, with seeds of their own.
+
+        Args:
+            backend: knows the tokens.
+            prompts: token ids.
+            n: generations of each.
+            constraint: what the answers must look like.
+            max_tokens: most tokens of each, where there is a limit.
+            fields: further ones of GenerationRequest.
+
+        Raises:
+            InvalidRequestError: a text is too long.
+        """
+        sampling, prediction = await self.sampling(backend), await self.predicted(backend)
+        seeds = [None if sampling.seed is None else sampling.seed + choice for choice in range(n)]
+        return [
+            GenerationRequest(
+                prompt=tuple(prompt),
+                sampling=replace(sampling, seed=seed),
+                max_tokens=max_tokens,
+                max_seconds=self.t_max_predict_ms / 1000 if self.t_max_predict_ms > 0 else None,
+                stop=tuple(filter(None, self.stop)),
+                stop_tokens=frozenset(self.stop_token_ids or ()),
+                ignore_eos=bool(self.ignore_eos),
+                constraint=constraint,
+                return_progress=self.return_progress and self.stream,
+                prediction=prediction,
+                **fields,
+            )
+            for prompt in prompts
+            for seed in seeds
+        ]

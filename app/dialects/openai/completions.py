@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, Self
 
 from fastapi import Request
@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from app.backend import Backend
 from app.dialects.dialect import generate
+from app.dialects.limited import Choices, Text, TopLogprobs
 from app.dialects.openai.common import (
-    MAX_CHOICES,
-    MAX_LOGPROBS,
     REASONS,
     GenerationBody,
     Reason,
@@ -29,14 +28,21 @@ from app.dialects.openai.logprobs import (
     prompt_parts,
 )
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
-from app.dialects.openai.timings import Timings
+from app.dialects.openai.timings import Progress, Timings
 from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
 from app.sse import frame
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, Event, Finished, PromptScored, TokenLogprob, Usage
+from medusa.engine.events import (
+    Delta,
+    Event,
+    Finished,
+    PromptProgress,
+    PromptScored,
+    TokenLogprob,
+    Usage,
+)
+from medusa.engine.requests import GenerationRequest
 from medusa.errors import InvalidRequestError
-from medusa.sampling.constraints import TokenConstraint
-from medusa.sampling.params import SamplingParams
 
 router = OPENAI.router()
 
@@ -47,9 +53,9 @@ class CompletionBody(GenerationBody):
     prompt: Prompts = Field(description="Text, token ids, or a list of either, or of both.")
     max_tokens: int | None = Field(16, description="-1: up to the context limit.")
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    suffix: str = Field("", description="What is to come after the answer; for models with FIM.")
+    logprobs: TopLogprobs | None = None
+    best_of: Choices | None = None
+    suffix: Text = Field("", description="What is to come after the answer; for models with FIM.")
 
     @model_validator(mode="after")
     def _choices_are_consistent(self) -> Self:
@@ -94,7 +100,6 @@ class Completion(UsageIfSet):
     system_fingerprint: str = FINGERPRINT
     choices: list[CompletionChoice]
     usage: UsageBody | None = None
-    timings: Timings | None = None
 
 
 @router.post(
@@ -116,30 +121,14 @@ class CompletionJob:
         body: CompletionBody,
         backend: Backend,
         prompts: Sequence[PromptText],
-        sampling: SamplingParams,
-        prediction: tuple[int, ...],
-        constraint: Callable[[], TokenConstraint] | None,
+        requests: Sequence[GenerationRequest],
     ) -> None:
+        self.requests = requests
         self._body = body
         self._prompts = prompts
         self._pieces = backend.pieces
         self._hidden = backend.control_tokens
         self._identity = new_identity("cmpl", backend.info.name)
-        needs_logprobs = body.is_ranked and body.logprobs is None
-        self.requests = [
-            body.request(
-                prompt.tokens,
-                choice,
-                sampling=sampling,
-                prediction=prediction,
-                max_tokens=token_limit(body.max_tokens),
-                logprobs=0 if needs_logprobs else body.logprobs,
-                prompt_logprobs=body.logprobs if body.echo else None,
-                constraint=constraint,
-            )
-            for prompt in prompts
-            for choice in range(body.per_prompt)
-        ]
 
     @classmethod
     async def parse(cls, body: CompletionBody, backend: Backend) -> "CompletionJob":
@@ -151,8 +140,17 @@ class CompletionJob:
         """
         constraint = await body.constraint(backend)
         prompts = await _prompts(body, backend)
-        sampling, prediction = await body.sampling(backend), await body.predicted(backend)
-        return cls(body, backend, prompts, sampling, prediction, constraint)
+        needs_logprobs = body.is_ranked and body.logprobs is None
+        requests = await body.requests(
+            backend,
+            [prompt.tokens for prompt in prompts],
+            body.per_prompt,
+            constraint=constraint,
+            max_tokens=token_limit(body.max_tokens),
+            logprobs=0 if needs_logprobs else body.logprobs,
+            prompt_logprobs=body.logprobs if body.echo else None,
+        )
+        return cls(body, backend, prompts, requests)
 
     def answer(self, generated: Sequence[Generated]) -> Completion:
         """See Job."""
@@ -183,15 +181,21 @@ class CompletionJob:
                 yield self._frame(CompletionChoice(text=echo, index=index))
         async for index, event in events:
             match event:
+                case PromptProgress():
+                    nothing = CompletionChoice(text="", index=index)
+                    spent = self._body.spent_so_far(event)
+                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
                 case PromptScored(logprobs=entries):
                     yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
                     scored = self._logprobs(entries, offsets[index])
                     choice = CompletionChoice(text=text, index=index, logprobs=scored)
                     yield self._frame(choice, spent=self._body.spent_so_far(event))
-                case Finished(reason=reason, usage=usage):
+                case Finished(reason=reason, usage=usage, end_logprob=entry):
                     usages[index] = usage
                     end = CompletionChoice(text="", index=index, finish_reason=REASONS[reason])
+                    if entry is not None:
+                        end.logprobs = self._logprobs([entry], offsets[index])
                     yield self._frame(end, spent=usage)
         if self._body.include_usage:
             parts = [usages[index] for index in sorted(usages)]
@@ -199,10 +203,18 @@ class CompletionJob:
         yield DONE
 
     def _frame(
-        self, *choices: CompletionChoice, usage: UsageBody | None = None, spent: Usage | None = None
+        self,
+        *choices: CompletionChoice,
+        usage: UsageBody | None = None,
+        spent: Usage | None = None,
+        progress: Progress | None = None,
     ) -> bytes:
-        timings = None if spent is None else Timings.of([spent])
-        chunk = Completion(**self._identity, choices=list(choices), timings=timings)
+        chunk = Completion(
+            **self._identity,
+            choices=list(choices),
+            timings=None if spent is None else Timings.of([spent]),
+            prompt_progress=progress,
+        )
         if self._body.include_usage:
             chunk.usage = usage  # set, so that it is sent, be it to null
         return frame(chunk.model_dump_json())
@@ -214,7 +226,8 @@ class CompletionJob:
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)
-        logprobs = self._logprobs(generated.logprobs, TextOffsets(len(echo)))
+        end = [] if generated.end_logprob is None else [generated.end_logprob]
+        logprobs = self._logprobs([*generated.logprobs, *end], TextOffsets(len(echo)))
         if logprobs is not None and generated.prompt_logprobs:
             logprobs = self._prompt_logprobs(index, generated.prompt_logprobs) + logprobs
         return CompletionChoice(
@@ -263,5 +276,5 @@ def mean_logprob(generated: Generated) -> float:
     chooses. Nothing at all is the least likely answer."""
     values = [entry.logprob for entry in generated.logprobs]
     if generated.end_logprob is not None:
-        values.append(generated.end_logprob)
+        values.append(generated.end_logprob.logprob)
     return sum(values) / len(values) if values else -math.inf

@@ -8,18 +8,17 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, field_validator
 
-from app.dialects.dialect import in_words, service_of
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_embeds,
     embedding_of,
     n_tokens,
-    renamed,
+    scaled,
     vectors,
 )
 from app.dialects.fields import Fields
 from app.dialects.openai.errors import OPENAI
-from app.dialects.openai.prompts import Prompt, Prompts, read_prompts
+from app.dialects.openai.prompts import Inputs, Prompt, read_prompts
 
 router = OPENAI.router()
 
@@ -30,12 +29,15 @@ class EmbeddingsBody(Fields):
     """Texts to embed."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    input: Prompts = Field(description="Text, token ids, or a list of either.")
+    input: Inputs = Field(description="Text, token ids, or a list of either.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: of the numbers as little-endian float32."
     )
     dimensions: int | None = Field(
         None, ge=1, description="Only the first so many numbers, scaled to length 1 again."
+    )
+    embd_normalize: int = Field(
+        2, ge=0, le=100, description="Order of the norm that becomes 1; 0: 16-bit integers."
     )
     user: str | None = Field(None, description="Accepted for compatibility; not used.")
 
@@ -44,8 +46,6 @@ class EmbeddingsBody(Fields):
     def _not_empty(cls, value: list[Prompt]) -> list[Prompt]:
         if not all(value):
             raise ValueError("must not be empty, and no text of it")
-        if len(value) > MAX_TEXTS:
-            raise ValueError(f"has {len(value):,} texts; at most {MAX_TEXTS:,} are taken at once")
         return value
 
 
@@ -90,7 +90,10 @@ async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
             data=[
                 Embedding(
                     index=index,
-                    embedding=_encoded(embedding_of(each, body.dimensions), body.encoding_format),
+                    embedding=_encoded(
+                        scaled(embedding_of(each, body.dimensions), body.embd_normalize),
+                        body.encoding_format,
+                    ),
                 )
                 for index, each in enumerate(done)
             ],

@@ -15,12 +15,16 @@ from starlette.exceptions import HTTPException
 from app.auth import UnauthorizedError
 from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
+from app.dialects.limited import LIMIT_EXCEEDED
+from app.door.limits import LimitError
 from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
 from app.hosts import UnknownModelError
 from app.sse import frame
 from medusa.errors import (
     ContextLengthError,
+    CostlyGrammarError,
+    CostlyTemplateError,
     EngineStoppedError,
     InvalidRequestError,
     NotNumbersError,
@@ -114,6 +118,13 @@ class OpenAI(Dialect):
             case NoChatTemplateError():
                 hint = "use /v1/completions, or start the server with --chat-template"
                 return _invalid(f"{error}; {hint}", code="no_chat_template")
+            case CostlyTemplateError():
+                options = "--template-seconds or --template-memory"
+                return _limit_exceeded(f"{error} ({options})", error.field)
+            case CostlyGrammarError():
+                return _limit_exceeded(f"{error} (--grammar-work)", error.field)
+            case LimitError():
+                return _limit_exceeded(str(error), error.field)
             case InvalidRequestError():
                 return _invalid(str(error), param=error.field)
             case QueueFullError():
@@ -170,6 +181,10 @@ def _invalid(
     return _error(status, message, "invalid_request_error", param=param, code=code)
 
 
+def _limit_exceeded(message: str, param: str | None) -> ErrorAnswer:
+    return _invalid(f"{param}: {message}", param=param, code=LIMIT_EXCEEDED)
+
+
 def _validation_error(error: RequestValidationError) -> ErrorAnswer:
     first = error.errors()[0]
     param = _param_name(first["loc"], error.body)
@@ -187,6 +202,8 @@ def _validation_error(error: RequestValidationError) -> ErrorAnswer:
             param=param,
             code="unsupported_parameter",
         )
+    if first["type"] == LIMIT_EXCEEDED:
+        return _limit_exceeded(first["msg"], param)
     message = first["msg"].removeprefix("Value error, ")
     return _invalid(f"{param}: {message}" if param else message, param=param)
 

@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
 
 from app.dialects.fields import Fields, Matters
-from app.dialects.openai import json_text
+from app.dialects.limited import limits_of
+from app.door.bounded_json import read_json
 from medusa.errors import InvalidRequestError
 from medusa.sampling.grammars.spec import GrammarSpec
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(value: Any, info: ValidationInfo) -> Any:
     """A schema that was sent as its JSON text."""
-    return json_text.parse(value) if isinstance(value, str) else value
+    return read_json(value, limits_of(info)) if isinstance(value, str) else value
 
 
 Schema = dict[str, Any] | bool

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import from_json
 
 from app.dialects.fields import Fields, Matters
-from app.dialects.openai import json_text
+from app.dialects.limited import limits_of
+from app.door.bounded_json import read_json
 
 _TEXT = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Where parts of these types have their text."""
@@ -46,29 +48,18 @@ class CalledFunction(Fields):
 
     @field_validator("arguments", mode="before")
     @classmethod
-    def _object(cls, value: Any) -> str:
+    def _object(cls, value: Any, info: ValidationInfo) -> str:
         """The object's text; where it is cut off, as an answer may be, what there is of it."""
         if isinstance(value, dict):
             return json.dumps(value)
-        try:
-            if isinstance(json_text.parse(value or "{}"), dict):
-                return value or "{}"
-        except (TypeError, ValueError):
-            pass
-        return json.dumps(_begun(value))
-
-
-def _begun(value: Any) -> dict[str, Any]:
-    try:
-        if len(value) <= json_text.MAX_CHARACTERS:
-            begun = from_json(value, allow_partial="trailing-strings")
-            if isinstance(begun, dict):
-                return begun
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        f"must be a JSON object, as text of up to {json_text.MAX_CHARACTERS:,} characters"
-    )
+        text = value or "{}"
+        begun = read_json(text, limits_of(info), partial=True) if isinstance(text, str) else None
+        if not isinstance(begun, dict):
+            raise ValueError("must be a JSON object, as text")
+        with suppress(ValueError):
+            from_json(text)
+            return str(text)
+        return json.dumps(begun)
 
 
 class MadeCall(Fields):

@@ -21,6 +21,17 @@ class ModelStatus(BaseModel):
     failed: bool = False
 
 
+class Meta(BaseModel):
+    """A model's sizes, as llama-server tells them."""
+
+    n_vocab: int
+    n_ctx: int  # most tokens of one request
+    n_ctx_train: int
+    n_embd: int
+    n_params: int
+    size: int  # of its weights, in bytes
+
+
 class ModelCard(BaseModel):
     """A model, in OpenAI's fields and those that vLLM and llama-server add.
 
@@ -33,6 +44,7 @@ class ModelCard(BaseModel):
     owned_by: str = "llama-medusa"
     aliases: list[str]
     status: ModelStatus
+    meta: Meta | None = None
     max_model_len: int | None = None
     n_params: int | None = None
     size_bytes: int | None = None
@@ -112,6 +124,14 @@ def _known(host: ModelHost) -> dict[str, Any]:
     if info is None:
         return {}
     return {
+        "meta": Meta(
+            n_vocab=info.n_vocab,
+            n_ctx=info.max_context,
+            n_ctx_train=info.n_ctx_train,
+            n_embd=info.n_embd,
+            n_params=info.n_params,
+            size=info.size_bytes,
+        ),
         "max_model_len": info.max_context,
         "n_params": info.n_params,
         "size_bytes": info.size_bytes,

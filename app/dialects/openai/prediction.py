@@ -5,21 +5,23 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.backend import Backend
+from app.dialects.bodies import TextOr
 from app.dialects.fields import Fields
+from app.dialects.limited import Text
 
 
 class PredictedPart(Fields):
     """A part of a text."""
 
     type: Literal["text"] = "text"
-    text: str
+    text: Text
 
 
 class PredictedContent(Fields):
     """A text, or parts of one."""
 
     type: Literal["content"] = "content"
-    content: str | list[PredictedPart]
+    content: TextOr[PredictedPart]
 
     @property
     def text(self) -> str:

@@ -4,31 +4,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import AfterValidator, PlainValidator, ValidationInfo
 
 from app.backend import Backend
+from app.dialects.limited import checked
 from medusa.llama.vocabulary import check_token_ids
 
 Prompt = str | list[int | str]
 """A text, or token ids, which may have texts between them."""
 
 
-def _prompts(value: Any) -> list[Prompt]:
+def _prompts(value: Any, info: ValidationInfo) -> list[Prompt]:
     """The prompts, one or several, in the order given.
 
     They are told apart by types alone; the errors of a union would be one for each item and kind.
     """
     if isinstance(value, list) and value and not any(type(each) is int for each in value):
-        return [_prompt(each) for each in value]
-    return [_prompt(value)]
+        return [_prompt(each, info) for each in value]
+    return [_prompt(value, info)]
 
 
-def _prompt(value: Any) -> Prompt:
+def _prompt(value: Any, info: ValidationInfo) -> Prompt:
     if isinstance(value, dict) and not value.get("multimodal_data"):
-        value = value.get("prompt_string")
+        value = value.get("prompt_string", _joined_text(value.get("content")))
     if isinstance(value, str):
-        return value
+        return str(checked(value, "max_text", info))
     if isinstance(value, list) and value and {type(each) for each in value} <= {int, str}:
+        for text in value:
+            if isinstance(text, str):
+                checked(text, "max_text", info)
         return value
     raise ValueError(
         "must be a string, a list of token ids and strings, or a list of such prompts, "
@@ -36,10 +40,30 @@ def _prompt(value: Any) -> Prompt:
     )
 
 
+def _joined_text(parts: Any) -> str | None:
+    """The text of a list of parts {"type": "text", "text": ...}; None: it is something else."""
+    if not isinstance(parts, list) or not parts:
+        return None
+    texts = [
+        each.get("text") if isinstance(each, dict) and each.get("type") == "text" else None
+        for each in parts
+    ]
+    known = [text for text in texts if isinstance(text, str)]
+    return "".join(known) if len(known) == len(texts) else None
+
+
 Prompts = Annotated[
     list[Prompt],
     PlainValidator(_prompts, json_schema_input_type=str | list[int | str | list[int | str]]),
 ]
+
+
+def _not_too_many(value: list[Prompt], info: ValidationInfo) -> Any:
+    return checked(value, "max_inputs", info)
+
+
+Inputs = Annotated[Prompts, AfterValidator(_not_too_many)]
+"""Prompts to embed."""
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,16 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.dialects.bodies import NullsLeftOut
-from app.dialects.dialect import in_words, service_of
+from app.dialects.bodies import NullsLeftOut, TextOrOther
+from app.dialects.dialect import in_words, renamed, service_of
 from app.dialects.embedding import (
-    MAX_TEXTS,
     check_ranks,
     embedding_of,
     n_tokens,
-    renamed,
     vectors,
 )
 from app.dialects.fields import Fields
+from app.dialects.limited import AtMost, Text
 from app.dialects.openai.embeddings import EmbeddingsUsage
 from app.dialects.openai.errors import OPENAI
 
@@ -28,15 +27,15 @@ _FIELD_NAMES = {"prompt": "documents"}
 class Document(Fields):
     """A text to rank."""
 
-    text: str
+    text: Text
 
 
 class RerankBody(Fields):
     """A query and what may answer it."""
 
     model: str = Field("default", description="The served model's name, or `default`.")
-    query: str
-    documents: Annotated[list[str | Document], Field(min_length=1, max_length=MAX_TEXTS)]
+    query: Text
+    documents: Annotated[list[TextOrOther[Document]], Field(min_length=1), AtMost("max_inputs")]
     top_n: int | None = Field(None, ge=1, description="Only the best so many; null: all.")
     return_documents: bool = Field(False, description="Tell the texts too.")
 

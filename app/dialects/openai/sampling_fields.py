@@ -7,15 +7,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, PlainValidator, model_validator
 
 from app.backend import Backend
+from app.dialects.limited import AtMost, Word
 from medusa.sampling.breakers import DEFAULT_BREAKERS
 from medusa.sampling.order import parse_stages
 from medusa.sampling.params import Dry, SamplingParams, Stage
 
-MAX_BIASES = 10_000
 _MAX_BIAS = 100.0
-_MAX_TEXTS = 1000  # bad words
-_MAX_BREAKERS = 64
-_MAX_LENGTH = 1000  # characters
 _LARGE = 1e6  # a number so large that larger ones mean the same
 
 _RANDOM_SEED = -1
@@ -34,8 +31,6 @@ def _biases(value: Any) -> dict[int | str, float] | None:
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     ):
         raise ValueError("must map tokens to biases, or be a list of [token, bias]")
-    if len(value) > MAX_BIASES:
-        raise ValueError(f"has {len(value):,} biases; at most {MAX_BIASES:,} are taken")
     return {_token(token): _bias(bias) for token, bias in pairs}
 
 
@@ -67,13 +62,14 @@ def _stages(value: Any) -> tuple[Stage, ...] | None:
 
 _SentBiases = dict[str, float | bool] | list[list[Any]] | None
 Biases = Annotated[
-    dict[int | str, float] | None, PlainValidator(_biases, json_schema_input_type=_SentBiases)
+    dict[int | str, float] | None,
+    PlainValidator(_biases, json_schema_input_type=_SentBiases),
+    AtMost("max_biases"),
 ]
 Stages = Annotated[
     tuple[Stage, ...] | None,
     PlainValidator(_stages, json_schema_input_type=list[str] | str | None),
 ]
-Text = Annotated[str, Field(min_length=1, max_length=_MAX_LENGTH)]
 TokenIds = list[Annotated[int, Field(ge=0, lt=2**31)]]
 
 
@@ -117,13 +113,13 @@ class SamplingFields(BaseModel):
     dry_base: float | None = Field(None, ge=1, le=_LARGE)
     dry_allowed_length: int | None = Field(None, ge=0)
     dry_penalty_last_n: int | None = Field(None, ge=-1, description="-1: all tokens.")
-    dry_sequence_breakers: list[Text] | None = Field(None, max_length=_MAX_BREAKERS)
+    dry_sequence_breakers: Annotated[list[Word], AtMost("max_breakers")] | None = None
     logit_bias: Biases = Field(
         None, description="Added to the logits of tokens, by id or text; false: never this token."
     )
     allowed_token_ids: TokenIds | None = Field(None, min_length=1, description="No others come.")
-    bad_words: list[Text] | None = Field(
-        None, max_length=_MAX_TEXTS, description="Texts that must not be written."
+    bad_words: Annotated[list[Word], AtMost("max_bad_words")] | None = Field(
+        None, description="Texts that must not be written."
     )
     min_tokens: int | None = Field(None, ge=0, description="No end before so many.")
     stop_token_ids: TokenIds | None = Field(None, description="Tokens that end the answer.")

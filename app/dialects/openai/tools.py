@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.backend import Backend
 from app.dialects.fields import Fields
+from app.dialects.limited import AtMost
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
@@ -14,7 +15,6 @@ from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.text.answers import AnswerForm
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
-MAX_TOOLS = 128
 
 _COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}
 
@@ -65,7 +65,7 @@ class NamedTool(Fields):
 class ToolFields(BaseModel):
     """The fields by which a body says what may be called."""
 
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tools: Annotated[list[Tool], AtMost("max_tools")] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="auto where there are tools; with none the model does not see them."
     )
@@ -167,4 +167,5 @@ async def _compiled(backend: Backend, spec: GrammarSpec, field: str, words: str)
     try:
         await backend.constraint(spec)
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"{words}{error}", field=field) from error
+        error.args, error.field = (f"{words}{error}",), field
+        raise

@@ -22,7 +22,8 @@ WITHOUT_EFFECT = frozenset(
         "safety_identifier", "moderation", "verbosity", "stream_obfuscation",
         # llama-server's: where and how fast an answer is computed, and what logs say
         "cache_prompt", "id_slot", "n_cache_reuse", "n_keep", "n_discard", "backend_sampling",
-        "sse_ping_interval", "verbose", "return_tokens", "reasoning_control", "chat_format",
+        "sse_ping_interval", "return_tokens", "reasoning_control", "chat_format",
+        "adaptive_target", "adaptive_decay",  # settings of a sampler that `samplers` cannot name
         "speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.types",
         # vLLM's
         "priority", "request_id", "cache_salt", "kv_transfer_params", "early_stopping",
@@ -44,10 +45,8 @@ UNSUPPORTED: Mapping[str, Matters] = {
     "n_indent": _unless(0),
     "thinking_budget_tokens": _unless(-1),
     "reasoning_budget_tokens": _unless(-1),
-    "parse_tool_calls": _unless(True),
     "post_sampling_probs": _unless(False),
     "n_probs": _unless(0),  # logprobs says it here
-    "return_progress": _unless(False),
     # vLLM's
     "use_beam_search": _unless(False),
     "length_penalty": _unless(1),

@@ -6,8 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
+from app.dialects.openai.timings import Progress, Timings
 from medusa.engine.events import Usage
 
+_WHERE_KNOWN = {
+    "timings": "timings",
+    "prompt_progress": "prompt_progress",
+    "verbose": "__verbose",
+}
 FINGERPRINT = f"llama-medusa-{version('llama-medusa')}"
 
 
@@ -68,14 +74,19 @@ def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int 
 class UsageIfSet(BaseModel):
     """A response or chunk whose `usage` is sent only where it was set, be it to null.
 
-    `timings` are where they are known.
+    llama-server's fields are there where there is something to tell.
     """
+
+    timings: Timings | None = None
+    prompt_progress: Progress | None = None
+    verbose: dict[str, Any] | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
-        if fields.get("timings") is None:
-            del fields["timings"]
+        for name, sent_as in _WHERE_KNOWN.items():
+            if (value := fields.pop(name)) is not None:
+                fields[sent_as] = value
         if "usage" not in self.model_fields_set:
             fields.pop("usage", None)
         return fields

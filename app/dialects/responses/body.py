@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
 from app.dialects.fields import Fields
-from app.dialects.openai.common import MAX_LOGPROBS
+from app.dialects.limited import TopLogprobs
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.sampling_fields import SamplingFields
 from app.dialects.responses.errors import UnknownPreviousError, UnknownResponseError
@@ -175,11 +175,13 @@ class ResponseBody(SamplingFields, ConversationBody):
     """A request to make a response."""
 
     stream: bool = False
+    return_progress: bool = Field(False, description="Tell in a stream how the input is read.")
+    timings_per_token: bool = Field(False, description="Tell in each event what it took so far.")
     store: bool = Field(True, description="Whether it is kept, to go on with.")
     background: Literal[False] = Field(False, description="True is not supported.")
     max_output_tokens: int | None = Field(None, ge=1)
     max_tool_calls: int | None = Field(None, description="Accepted; no tools are run here.")
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: TopLogprobs | None = None
     include: list[str] = Field(
         default_factory=list,
         description="message.output_text.logprobs; other values are accepted, and not used.",

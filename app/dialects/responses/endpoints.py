@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response as HttpResponse
 from pydantic import BaseModel
 
-from app.dialects.dialect import generate, service_of
+from app.dialects.dialect import generate, renamed, service_of
 from app.dialects.openai.errors import STREAMED
 from app.dialects.responses.body import ConversationBody, ResponseBody
 from app.dialects.responses.errors import RESPONSES
@@ -63,7 +63,10 @@ async def create_response(body: ResponseBody, request: Request) -> Any:
 @router.post("/responses/input_tokens", include_in_schema=False)
 async def count_input_tokens(body: ConversationBody, request: Request) -> InputTokens:
     """How many tokens a model reads of what would be a request to make a response."""
-    with await service_of(request).hosts.use(body.model) as backend:
+    with (
+        await service_of(request).hosts.use(body.model) as backend,
+        renamed(body.field_names),
+    ):
         input = await body.read_input(memory_of(request))
         prompt = await backend.chat(body.question(input.items).conversation())
     return InputTokens(input_tokens=len(prompt.tokens))

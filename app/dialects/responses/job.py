@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from app.backend import Backend
 from app.dialects.conversation import ReadQuestion, read
 from app.dialects.openai.logprobs import TokenLogprobBody, chat_logprobs
+from app.dialects.openai.timings import Progress, Timings
 from app.dialects.responses.body import Input, ResponseBody
 from app.dialects.responses.errors import RESPONSES
 from app.dialects.responses.memory import KeptResponse, ResponseMemory
@@ -25,7 +26,7 @@ from app.dialects.responses.writer import Writer
 from app.sse import frame
 from medusa.engine import events as engine
 from medusa.engine.client import Generated
-from medusa.engine.events import Delta, FinishReason, TokenLogprob
+from medusa.engine.events import Delta, FinishReason, PromptProgress, TokenLogprob, Usage
 from medusa.sampling.params import SamplingParams
 
 
@@ -61,7 +62,10 @@ class ResponseJob:
         self._writer = Writer(question.form, tools, summarised=body.reasoning.summarised)
         self._sent = 0
         request = question.request(
-            sampling, max_tokens=body.max_output_tokens, logprobs=body.logprobs
+            sampling,
+            max_tokens=body.max_output_tokens,
+            logprobs=body.logprobs,
+            return_progress=body.return_progress and body.stream,
         )
         self.requests = [request]
 
@@ -98,11 +102,16 @@ class ResponseJob:
         try:
             async for _, event in events:
                 generated.add(event)
-                if isinstance(event, Delta):
-                    for each in self._writer.feed(event.text, self._logprobs(event.logprobs)):
-                        yield self._frame(each)
+                match event:
+                    case PromptProgress():
+                        progress = Progress.of(event).model_dump()
+                        told = self._told("in_progress") | {"prompt_progress": progress}
+                        yield self._frame(told | self._spent(event.usage))
+                    case Delta():
+                        for each in self._writer.feed(event.text, self._logprobs(event.logprobs)):
+                            yield self._frame(each | self._spent(event.usage))
             for each in self._end(generated):
-                yield self._frame(each)
+                yield self._frame(each | self._spent(generated.usage))
         except Exception as error:
             for each in self._failed(error):
                 yield self._frame(each)
@@ -139,6 +148,12 @@ class ResponseJob:
     def _kept(self) -> KeptResponse:
         output = [(item.id, to_json(item)) for item in self._response.output]
         return KeptResponse(self._response.id, to_json(self._response), self._input.kept, output)
+
+    def _spent(self, usage: Usage | None) -> Event:
+        """llama-server's timings, if they are asked for."""
+        if usage is None or not self._body.timings_per_token:
+            return {}
+        return {"timings": Timings.of([usage]).model_dump()}
 
     def _told(self, what: str) -> Event:
         return {"type": f"response.{what}", "response": self._response}

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from app.dialects.fields import Fields
+from app.dialects.limited import AtMost
 from app.dialects.openai.tools import (
-    MAX_TOOLS,
     Function,
     FunctionName,
     Name,
@@ -75,9 +75,10 @@ class Namespace(Fields):
     type: Literal["namespace"]
     name: str
     description: str | None = None
-    tools: list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]] = Field(
-        max_length=MAX_TOOLS
-    )
+    tools: Annotated[
+        list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]],
+        AtMost("max_tools"),
+    ]
 
 
 class HostedTool(Fields):
@@ -114,7 +115,7 @@ class AllowedTools(Fields):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"] = "auto"
-    tools: list[ChosenTool] = Field(max_length=MAX_TOOLS)
+    tools: Annotated[list[ChosenTool], AtMost("max_tools")]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class CallableTool:
 class ToolsOfResponse(Fields):
     """The fields by which a body says what may be called."""
 
-    tools: list[ResponseTool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tools: Annotated[list[ResponseTool], AtMost("max_tools")] = Field(default_factory=list)
     tool_choice: (
         Literal["none", "auto", "required"]
         | Annotated[ChosenTool | AllowedTools, Field(discriminator="type")]

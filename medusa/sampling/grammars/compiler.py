@@ -15,13 +15,10 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
-from medusa.errors import EngineStoppedError, InvalidRequestError
+from medusa.errors import CostlyGrammarError, EngineStoppedError, InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.constraint import GrammarConstraint
 from medusa.sampling.grammars.spec import GrammarKind, GrammarSpec
-
-MAX_SOURCE = 100_000
-"""Characters of the longest source that is read."""
 
 _CACHED = 64
 """Grammars that are kept compiled; a few hundred KB each."""
@@ -30,13 +27,18 @@ _VALUES = {"const", "enum", "default", "examples"}
 _BY_NAME = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
 """Keywords whose values are no schemas; and those that have schemas by name."""
 
-_LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,  # 20 ms
-    step_lexer_fuel=100_000,  # 7 ms in the engine's thread, with a cold cache
-    step_max_items=50_000,  # 3 ms
-    max_lexer_states=50_000,  # 2 kB each
-    max_grammar_size=200_000,
-)
+_TOO_COSTLY = "too big"
+"""What llguidance says of grammars that exceed a limit."""
+
+
+def _limits(work: float) -> LLParserLimits:
+    return LLParserLimits(
+        initial_lexer_fuel=round(work * 1_000_000),  # 20 ms
+        step_lexer_fuel=round(work * 100_000),  # 7 ms in the engine's thread, with a cold cache
+        step_max_items=round(work * 50_000),  # 3 ms
+        max_lexer_states=round(work * 50_000),  # 2 kB each
+        max_grammar_size=round(work * 200_000),
+    )
 
 
 class GrammarCompiler:
@@ -44,9 +46,11 @@ class GrammarCompiler:
 
     Args:
         tokenizer: makes the vocabulary as llguidance needs it; called once, when it is needed.
+        work: that a grammar, or a step of an answer under it, may cost; 1: some milliseconds.
     """
 
-    def __init__(self, tokenizer: Callable[[], LLTokenizer]) -> None:
+    def __init__(self, tokenizer: Callable[[], LLTokenizer], work: float = 1.0) -> None:
+        self._limits = _limits(work)
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._matchers: OrderedDict[GrammarSpec, LLMatcher] = OrderedDict()
@@ -57,15 +61,15 @@ class GrammarCompiler:
         """What makes constraints that begin at the grammar's start.
 
         Raises:
-            InvalidRequestError: the grammar is wrong, uses what is not supported, or is too
-                complex; the message names what.
+            CostlyGrammarError: the grammar is too complex.
+            InvalidRequestError: it is wrong, or uses what is not supported; the message names what.
             EngineStoppedError: the compiler was closed.
         """
         tokenizer = self._vocabulary()
         with self._lock:
             matcher = self._matchers.get(spec)
         if matcher is None:
-            matcher = _matcher(tokenizer, spec)
+            matcher = _matcher(tokenizer, spec, self._limits)
         with self._lock:
             self._matchers[spec] = matcher
             self._matchers.move_to_end(spec)
@@ -97,14 +101,16 @@ class GrammarCompiler:
             return self._tokenizer
 
 
-def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec) -> LLMatcher:
+def _matcher(tokenizer: LLTokenizer, spec: GrammarSpec, limits: LLParserLimits) -> LLMatcher:
     try:
         grammar = _grammar(tokenizer, spec)
     except ValueError as error:
         raise InvalidRequestError(f"not a valid {spec.kind}: {error}") from error
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
     if matcher.is_error():
-        raise InvalidRequestError(f"not a supported {spec.kind}: {_reason(matcher.get_error())}")
+        reason = _reason(matcher.get_error())
+        kind = CostlyGrammarError if _TOO_COSTLY in reason else InvalidRequestError
+        raise kind(f"not a supported {spec.kind}: {reason}")
     return matcher
 
 
@@ -113,13 +119,7 @@ def _grammar(tokenizer: LLTokenizer, spec: GrammarSpec) -> str:
 
     Raises:
         ValueError: it cannot be read.
-        InvalidRequestError: it is too long.
     """
-    if len(spec.source) > MAX_SOURCE:
-        raise InvalidRequestError(
-            f"a {spec.kind} of {len(spec.source):,} characters is too long; at most "
-            f"{MAX_SOURCE:,} are read"
-        )
     match spec.kind:
         case GrammarKind.JSON_SCHEMA:
             # On one line, as Python's json has it: all punctuation is forced then, and a model

@@ -45,7 +45,7 @@ class GrammarConstraint:
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         self._check()
         allowed = np.unpackbits(bits.view(np.uint8), count=len(row), bitorder="little")
-        np.copyto(row, -np.inf, where=allowed.view(np.bool_) == np.False_)
+        np.putmask(row, allowed == 0, -np.inf)
 
     def accept(self, token: int) -> None:
         """See TokenConstraint.

@@ -1,7 +1,7 @@
 """What a text must look like, as a client writes it down: plain data."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -30,6 +30,13 @@ class GrammarSpec:
     parts: tuple[tuple[str, "GrammarSpec"], ...] = ()
     texts: tuple[str, ...] = ()
     """Written with the vocabulary's markup tokens where they spell such."""
+
+    @property
+    def sources(self) -> Iterator[str]:
+        """Its source, and those of its parts."""
+        yield self.source
+        for _, part in self.parts:
+            yield from part.sources
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool) -> Self:

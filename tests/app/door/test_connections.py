@@ -13,6 +13,7 @@ import pytest
 from app.door.config import DoorConfig
 from app.door.connections import SendClock, client_of
 from app.door.listening import server_config
+from app.door.tls import tls_context
 from app.hosts import ModelHosts
 from app.server import create_app
 from medusa.errors import MedusaError
@@ -279,6 +280,5 @@ def test_the_limit_on_descriptors_is_raised_where_it_may_be(
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("nothing")
-    app = create_app(ModelHosts([host_of("fake", FakeBackend)]))
     with pytest.raises(MedusaError, match="--ssl-certfile"):
-        server_config(app, DoorConfig(), grace=1, certificate=nothing)
+        tls_context(nothing)

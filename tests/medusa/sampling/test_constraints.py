@@ -1,5 +1,6 @@
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -77,3 +78,77 @@ def test_a_constraint_that_allows_nothing_is_an_error(temperature: float) -> Non
     with pytest.raises(NothingAllowedError):
         sampler.sample(np.zeros(4, np.float32))
     assert constraint.accepted == []
+
+
+class Forcing(InTurns):
+    """Two tokens that are forced after each that is free."""
+
+    def mask(self, row: np.ndarray) -> None:
+        must = self._must()
+        if must is not None:
+            row[np.arange(len(row)) != must] = -np.inf
+
+    def allows(self, token: int) -> bool:
+        return self._must() in (None, token)
+
+    def _must(self) -> int | None:
+        return len(self.accepted) % 3 - 1 if len(self.accepted) % 3 else None
+
+
+class Telling(Forcing):
+    """The same, but it tells what it forces."""
+
+    def forced(self) -> Sequence[int]:
+        must = self._must()
+        return () if must is None else (must,)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=0),
+        SamplingParams(temperature=1.5, top_p=0.9, min_p=0.01, top_k=30, typical_p=0.95),
+        SamplingParams(temperature=1, top_n_sigma=1.0, dynatemp_range=0.5),
+        SamplingParams(temperature=1, mirostat=1),
+        SamplingParams(temperature=1, mirostat=2),
+        SamplingParams(temperature=1, xtc_probability=0.5, xtc_threshold=0.01),
+        SamplingParams(temperature=1, repetition_penalty=1.3, presence_penalty=0.5),
+    ],
+    ids=["greedy", "filters", "dynamic", "mirostat1", "mirostat2", "xtc", "penalties"],
+)
+def test_what_is_told_to_be_forced_changes_nothing_but_the_work(params: SamplingParams) -> None:
+    rows = np.random.default_rng(5).normal(0, 2, (60, 50)).astype(np.float32)
+    settings = replace(params, seed=3)
+    silent = Sampler(settings, [], constraint=Forcing())
+    telling = Sampler(settings, [], constraint=Telling())
+    expected = [silent.sample(row) for row in rows]
+    for place, (row, token) in enumerate(zip(rows, expected, strict=True)):
+        unseen = np.full_like(row, np.nan)  # of what is forced
+        assert telling.sample(unseen if place % 3 else row) == token
+
+
+@pytest.mark.parametrize(
+    "banned",
+    [
+        {"allowed_tokens": frozenset({3})},
+        {"bad_words": ((0,),)},
+        {"bad_words": ((2, 0),)},
+        {"logit_bias": {0: -np.inf, 2: 100.0}},
+    ],
+    ids=["allowed", "word", "words", "bias"],
+)
+def test_what_is_forced_and_banned_leaves_nothing(banned: dict[str, Any]) -> None:
+    params = SamplingParams(temperature=0, **banned)
+    row = np.array([0, 0, 1, 0], np.float32)
+    sampler = Sampler(params, [], constraint=Telling())
+    sampler.sample(row)
+    with pytest.raises(NothingAllowedError):
+        sampler.sample(row)
+
+
+def test_an_end_that_is_forced_too_early_leaves_nothing() -> None:
+    sampler = Sampler(SamplingParams(min_tokens=2), [], constraint=Telling(), ends=[0])
+    row = np.arange(4, dtype=np.float32)
+    sampler.sample(row)
+    with pytest.raises(NothingAllowedError):
+        sampler.sample(row)

@@ -1,5 +1,8 @@
 """Costs of steps for tests."""
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 
 class Linear:
     """Time that grows by the token."""
@@ -10,6 +13,18 @@ class Linear:
 
     def seconds(self, n_tokens: int) -> float:
         return self._start + self._slope * n_tokens
+
+
+class Uneven:
+    """Time that grows by another amount with every token; after the last with none."""
+
+    change_seconds = 0.0
+
+    def __init__(self, rises: Sequence[float]) -> None:
+        self._seconds = list(accumulate(rises, initial=1.0))
+
+    def seconds(self, n_tokens: int) -> float:
+        return self._seconds[min(n_tokens, len(self._seconds) - 1)]
 
 
 class Dear:

@@ -8,7 +8,7 @@ from medusa.speculation.cost import FixedCost
 from medusa.speculation.growth import LEAST_GAIN, TreeGrowth, TreeRequest, plan_trees
 from medusa.speculation.sources.heads import HeadsDraft
 from medusa.speculation.tree import TreeLimits
-from tests.medusa.speculation.costs import Dear, Linear
+from tests.medusa.speculation.costs import Dear, Linear, Uneven
 from tests.medusa.speculation.drafts import (
     ROOMY,
     ROOT,
@@ -67,13 +67,13 @@ def test_the_nodes_are_the_likeliest_of_all_requests(
 
 @given(
     sources=st.lists(guesses(max_heads=3, max_rank=3), min_size=1, max_size=3),
-    slope=st.floats(0.01, 2.0),
+    rises=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=130),
 )
-def test_with_a_linear_cost_the_expected_tokens_per_second_are_the_best_possible(
-    sources: list[Guesses], slope: float
+def test_the_expected_tokens_per_second_are_the_best_possible(
+    sources: list[Guesses], rises: list[float]
 ) -> None:
-    cost = Linear(1.0, slope)
-    plan = plan_trees([request_of(ROOMY, guesses) for guesses in sources], 1000, cost)
+    cost = Uneven(rises)
+    plan = plan_trees([request_of(ROOMY, guesses) for guesses in sources], 120, cost)
     n = len(sources)
     ranked = sorted(
         (chance for guesses in sources for chance in all_nodes(guesses).values()), reverse=True
@@ -99,6 +99,14 @@ def test_guesses_that_gain_little_are_left_out(chance: float, n_drafts: int) -> 
     copies = [Copy((1,), (chance,)), *[None] * 3]
     plan = plan_trees([request_of(ROOMY, copy=copy) for copy in copies], 10, Linear(5.0, 1.0))
     assert sum(tree.n_drafts for tree in plan.trees) == n_drafts
+
+
+def test_a_step_in_the_cost_is_crossed_for_many_likely_nodes() -> None:
+    """The next two nodes do not pay, all twelve do."""
+    cost = Uneven([0.0, 0.0, 0.0, 1.0, 1.0, *[0.0] * 20])
+    copy = Copy(tuple(range(1, 13)), (0.95,) * 12)
+    (tree,) = plan_trees([request_of(ROOMY, copy=copy)], 16, cost).trees
+    assert tree.n_drafts == 12
 
 
 def test_a_step_in_the_cost_is_not_crossed_for_one_unlikely_node() -> None:

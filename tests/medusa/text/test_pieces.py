@@ -48,6 +48,22 @@ def test_stream_shows_the_text_before_the_first_stop_string(
         assert len(shown) >= min(found)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "shown", "ended_by"), [(["abc", "d"], "a", "bc"), (["ab", "cd"], "", "abcd")]
+)
+def test_the_first_stop_string_that_is_whole_ends_the_text(
+    pieces: list[str], shown: str, ended_by: str
+) -> None:
+    stream = TextStream(["abcd", "bc"])
+    text = ""
+    for piece in pieces:
+        chunk = stream.feed(piece.encode())
+        text += chunk.text
+        if chunk.stopped:
+            break
+    assert (text, stream.ended_by) == (shown, ended_by)
+
+
 @pytest.mark.parametrize("piece", ["EN", "E", "END"])
 def test_what_may_become_a_stop_string_waits(piece: str) -> None:
     stream = TextStream(["ENDE"])

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from medusa.text.renderer import answer, compiled
-from medusa.text.rendering import RenderingError, RenderingProcess
+from medusa.text.rendering import (
+    CostlyRenderingError,
+    RenderingError,
+    RenderingLimits,
+    RenderingProcess,
+)
 
 
 def render(source: str, **variables: Any) -> dict[str, str]:
@@ -92,6 +97,16 @@ def test_what_takes_too_long_or_too_much_ends(source: str) -> None:
         process.render({"bad": True, "n": 9})
     assert process.render({"bad": False, "words": "on \ud800 and on"}) == "on \ud800 and on"
     process.close()
+
+
+def test_the_limits_of_a_rendering_are_its_owners() -> None:
+    large = RenderingProcess("{{ ('a' * n) | length }}")
+    small = RenderingProcess("{{ ('a' * n) | length }}", RenderingLimits(memory=128 << 20))
+    assert large.render({"n": 300 << 20}) == str(300 << 20)
+    with pytest.raises(CostlyRenderingError, match="2 seconds of processor time or 128 MiB"):
+        small.render({"n": 300 << 20})
+    for process in (large, small):
+        process.close()
 
 
 def test_the_process_ends_with_its_template() -> None:

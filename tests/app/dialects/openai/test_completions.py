@@ -1,3 +1,4 @@
+import json
 import math
 from typing import Any
 
@@ -45,6 +46,23 @@ def test_echo_puts_the_prompt_and_its_logprobs_before_the_answer() -> None:
     assert choice["logprobs"]["text_offset"] == [0, 1, 2, 3]
 
 
+def test_the_end_token_is_among_the_log_probabilities() -> None:
+    """lm-evaluation-harness drops the last one, as it asks for one token more than it scores."""
+    fields: dict[str, Any] = {"prompt": "ab", "echo": True, "logprobs": 1, "max_tokens": 1}
+    with served(FakeBackend([Script([], end_logprob=-0.25)])) as client:
+        (choice,) = complete(client, **fields)["choices"]
+        stream = client.post("/v1/completions", json=fields | {"stream": True}).text
+    assert choice["text"] == "ab"
+    assert choice["logprobs"]["tokens"] == ["a", "b", "\0"]
+    assert choice["logprobs"]["token_logprobs"] == [None, -1.0, -0.25]
+    assert choice["logprobs"]["top_logprobs"][-1] == {"\1": -0.5, "\0": -0.25}
+    assert choice["logprobs"]["text_offset"] == [0, 1, 2]
+    *_, last, _ = stream.split("\n\n")[:-1]
+    (ending,) = json.loads(last.removeprefix("data: "))["choices"]
+    assert ending["logprobs"]["token_logprobs"] == [-0.25]
+    assert ending["logprobs"]["text_offset"] == [2]
+
+
 def test_best_of_chooses_the_likeliest() -> None:
     scripts = [Script([text], logprob=p) for text, p in (("a", -2.0), ("b", -0.1), ("c", -1.0))]
     with served(FakeBackend(scripts)) as client:
@@ -64,7 +82,8 @@ def test_best_of_does_not_prefer_an_answer_that_ends_at_once(end_logprob: float 
 
 def test_the_end_tokens_log_probability_counts_too() -> None:
     tokens = [TokenLogprob(1, -1.0), TokenLogprob(2, -2.0)]
+    end = TokenLogprob(0, -6.0)
     assert mean_logprob(Generated(logprobs=tokens)) == -1.5
-    assert mean_logprob(Generated(logprobs=tokens, end_logprob=-6.0)) == -3.0
-    assert mean_logprob(Generated(end_logprob=-6.0)) == -6.0
+    assert mean_logprob(Generated(logprobs=tokens, end_logprob=end)) == -3.0
+    assert mean_logprob(Generated(end_logprob=end)) == -6.0
     assert mean_logprob(Generated()) == -math.inf

@@ -14,7 +14,7 @@ from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
 from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
-from medusa.sampling.grammars.compiler import MAX_SOURCE, GrammarCompiler
+from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.sampling.grammars.spec import GrammarSpec
 from tests.app.tiny_model import write_tiny_model
 
@@ -114,7 +114,6 @@ def test_texts_match_what_was_asked_for(
         (GrammarSpec.grammar("start: c"), "unknown name"),
         (GrammarSpec.grammar('root ::= ("yes" | no'), r"Expected '\)'"),
         (GrammarSpec.grammar('x ::= "a"'), "root"),
-        (GrammarSpec.regex("a" * (MAX_SOURCE + 1)), "too long"),
     ],
 )
 def test_what_cannot_be_kept_to_is_named(
