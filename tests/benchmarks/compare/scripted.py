@@ -74,7 +74,7 @@ def scripted(script: Script) -> Iterator[str]:
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", script.chat)
-        app.router.add_get("/v1/models", lambda _: _models())
+        app.router.add_get("/v1/models", _models)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -94,5 +94,5 @@ def scripted(script: Script) -> Iterator[str]:
         loop.close()
 
 
-async def _models() -> web.Response:
+async def _models(_: web.Request) -> web.Response:
     return web.json_response({"data": [{"id": "scripted", "object": "model"}]})
