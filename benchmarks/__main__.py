@@ -3,6 +3,7 @@
 import typer
 
 from benchmarks.calibration import calibration
+from benchmarks.compare.command import compare, peers
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
 from benchmarks.prediction import prediction
@@ -10,7 +11,6 @@ from benchmarks.products import products
 from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
-from benchmarks.serving import serving
 from benchmarks.sessions import sessions
 from benchmarks.speculation import speculation
 from benchmarks.step import step
@@ -29,8 +29,9 @@ cli.command()(exactness)
 cli.command()(structured)
 cli.command()(calibration)
 cli.command()(throughput)
-cli.command()(serving)
 cli.command()(sessions)
+cli.command()(compare)
+cli.command()(peers)
 cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +29,7 @@ from medusa.llama.kernels.library import Enable, Library
 from medusa.llama.kernels.limits import Limits
 
 COLUMNS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128)
-CONTEXTS = (256, 2048)
-PREFILLS = (256, 2048)
+CONTEXTS = "256,2048"
 TYPES = ("Q4_1", "Q4_0", "Q5_0", "Q8_0", "Q4_K_M", "Q6_K")
 THREADS = 2
 WINDOW = 512
@@ -142,28 +141,33 @@ def _alternate(
 
 
 def measure(
-    path: Path, kind: str, library: Library, machine: Machine, repeats: int
+    path: Path,
+    kind: str,
+    library: Library,
+    machine: Machine,
+    repeats: int,
+    contexts: Sequence[int],
 ) -> Iterator[Timing]:
-    """All timings of one model file."""
-    contexts = {
+    """All timings of one model file: prompts of these lengths, and decodes after them."""
+    sides = {
         "stock": _Context(path, library, Enable(0)),
         "ours": _Context(path, library, Enable.ALL),
     }
-    size, parameters = contexts["ours"].bytes, contexts["ours"].parameters
+    size, parameters = sides["ours"].bytes, sides["ours"].parameters
 
     def timing(what: str, n: int, context: int, count: int, logits: bool) -> Timing:
-        medians = _alternate(contexts, lambda c: c.decode(n, context, logits), count)
+        medians = _alternate(sides, lambda c: c.decode(n, context, logits), count)
         floor = 1e3 * machine.floor(size, parameters * n)
         return Timing(kind, what, n, context, medians["stock"], medians["ours"], floor)
 
-    for n in PREFILLS:
+    for n in contexts:
         yield timing("prefill", n, 0, 3 if n < 1000 else 1, False)
-    for context in CONTEXTS:
-        for c in contexts.values():
+    for context in contexts:
+        for c in sides.values():
             c.decode(context, 0, False)
         for n in COLUMNS:
             yield timing("decode", n, context, repeats if n < 32 else 3, True)
-    for c in contexts.values():
+    for c in sides.values():
         c.close()
 
 
@@ -248,6 +252,9 @@ def kernels(
     figure: Annotated[Path | None, typer.Option(help="Draw t(n) there.")] = None,
     model: Annotated[Path | None, typer.Option(help="GGUF file; default: SmolLM2-135M.")] = None,
     types: Annotated[str, typer.Option(help="Comma-separated quantisations.")] = ",".join(TYPES),
+    contexts: Annotated[
+        str, typer.Option(help="Comma-separated lengths of prompts, and of contexts to decode in.")
+    ] = CONTEXTS,
     repeats: Annotated[int, typer.Option(help="Decodes per short timing.")] = 15,
     perplexity: Annotated[Path | None, typer.Option(help="Measure it on this text.")] = None,
 ) -> None:
@@ -265,12 +272,13 @@ def kernels(
         f"{status.isa}, {THREADS} threads, {machine.bytes_per_second / 1e9:.1f} GB/s, "
         f"{machine.products_per_second / 1e9:.0f} GMAC/s"
     )
+    lengths = [int(part) for part in contexts.split(",")]
     timings: list[Timing] = []
     quality = Table("type", "perplexity, stock", "perplexity, ours")
     with tempfile.TemporaryDirectory() as folder:
         for kind in track(types.split(","), description="measuring"):
             path = model or model_of_type(default_model(), kind, Path(folder))
-            timings += measure(path, kind, status.library, machine, repeats)
+            timings += measure(path, kind, status.library, machine, repeats, lengths)
             if perplexity:
                 found = perplexities(path, perplexity.read_text(), status.library)
                 quality.add_row(kind, f"{found['stock']:.2f}", f"{found['ours']:.2f}")

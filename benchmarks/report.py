@@ -22,6 +22,7 @@ MarkdownFile = Annotated[
     typer.Option("--markdown", help="Also write the tables here, in place of those of before."),
 ]
 
+_DESTINATIONS = ("--json", "--markdown", "--readme")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -54,8 +55,8 @@ def report(
         old = markdown.read_text("utf-8") if markdown.exists() else ""
         today = datetime.date.today()
         origin = (
-            f"`python -m benchmarks {shlex.join(_measuring(sys.argv[1:]))}` on {today}, "
-            f"commit {_commit()}; {cpu_name()}, {os.cpu_count()} cores."
+            f"`{measured_by()}` on {today}, "
+            f"commit {commit()}; {cpu_name()}, {os.cpu_count()} cores."
         )
         text = "\n\n".join([origin, *map(as_markdown, tables)])
         markdown.write_text(replace_block(old, name, text), "utf-8")
@@ -89,19 +90,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _measuring(arguments: Sequence[str]) -> list[str]:
-    """The arguments without those that only say where figures go."""
+def measured_by() -> str:
+    """The command that runs, without what only says where figures go."""
     found = []
-    rest = iter(arguments)
+    rest = iter(sys.argv[1:])
     for argument in rest:
-        if argument in ("--json", "--markdown"):
+        if argument in _DESTINATIONS:
             next(rest, None)
-        elif not argument.startswith(("--json=", "--markdown=")):
+        elif argument.partition("=")[0] not in _DESTINATIONS:
             found.append(argument)
-    return found
+    return f"python -m benchmarks {shlex.join(found)}"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this checkout, marked where files differ from it."""
     try:
         done = subprocess.run(

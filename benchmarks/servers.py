@@ -1,54 +1,91 @@
-"""Real servers with the default model, each a process of its own."""
+"""Servers to measure, each a process of its own."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
-_START_SECONDS = 120
+_START_SECONDS = 180
+_STOP_SECONDS = 30
 
 
 @contextmanager
-def server(*options: str, kernels: str = "auto") -> Iterator[str]:
-    """Start a server, wait until it is ready, and give its address.
+def server(*options: str) -> Iterator[str]:
+    """Our server with the default model: start it, wait until it is ready, and give its address.
 
     Args:
         options: of `serve`.
-        kernels: auto: ours, where they fit; off: llama.cpp's.
     """
-    url = f"http://127.0.0.1:{(port := _free_port())}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", "--port", str(port), *options],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "LLAMA_MEDUSA_KERNELS": kernels},
-    )
-    try:
-        _wait_until_ready(process, url)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "app", "serve", "--port", str(port), *options]
+    with started(command, lambda: httpx.get(f"{url}/health").is_success):
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
-def _free_port() -> int:
+@contextmanager
+def started(
+    command: Sequence[str],
+    is_ready: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    log: Path | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that is ready, and is stopped in the end.
+
+    Args:
+        command: what starts it.
+        is_ready: asks it; transport errors mean that it is not.
+        environment: variables beside ours.
+        folder: where it runs, None: here.
+        log: where its output goes, None: its errors to ours.
+
+    Raises:
+        RuntimeError: it has ended, or is not ready after three minutes.
+    """
+    with open(log or os.devnull, "wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output if log else None,
+            env={**os.environ, **(environment or {})},
+            cwd=folder,
+        )
+        try:
+            _wait(process, is_ready, command)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait(
+    process: "subprocess.Popen[bytes]", is_ready: Callable[[], bool], command: Sequence[str]
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/health").is_success:
+            if is_ready():
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"the server at {url} did not start")
+    raise RuntimeError(f"it did not start: {' '.join(command)}")

@@ -1,0 +1,1 @@
+"""Whole servers over HTTP, ours beside what people would use instead."""
