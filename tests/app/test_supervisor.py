@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import supervisor
+from app import stand_in, supervisor
 from app.supervisor import supervise
 from tests.app.conftest import Server, running_server
 from tests.app.exact_model import write_long_model
@@ -148,7 +148,7 @@ def test_a_stop_before_the_server_listens_to_signals_is_obeyed() -> None:
 
 
 def test_a_stop_between_two_starts_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_STAND_IN_SECONDS", 1)
+    monkeypatch.setattr(stand_in, "_PATIENCE", 1)
     code = (
         f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', "
         f"'import os, time; time.sleep(0.5); os.kill({os.getpid()}, {signal.SIGTERM:d})']); "
