@@ -44,8 +44,9 @@ class GrammarConstraint:
         bits = np.zeros((len(row) + 31) // 32, np.uint32)
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         self._check()
-        allowed = np.unpackbits(bits.view(np.uint8), count=len(row), bitorder="little")
-        np.putmask(row, allowed == 0, -np.inf)
+        np.invert(bits, out=bits)
+        banned = np.unpackbits(bits.view(np.uint8), count=len(row), bitorder="little")
+        np.putmask(row, banned.view(np.bool_), -np.inf)
 
     def accept(self, token: int) -> None:
         """See TokenConstraint.
