@@ -144,5 +144,5 @@ def test_a_model_is_packed_at_its_first_use_and_freed_with_it(
     assert file < file_plain - 0.6, "the file's pages are given back"
     assert logits == plain
     for isa, feature in INSTRUCTION_SETS.items():
-        if doctor.cpu_features()[feature]:
+        if doctor.cpu_features().get(feature):
             assert decode(isa)[0] == plain
