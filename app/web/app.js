@@ -292,6 +292,9 @@ $("shade").addEventListener("click", () => showSidebar(false));
 $("open-settings").addEventListener("click", () => $("settings").showModal());
 connect($("settings"), ({ newKey }) => newKey && connection.check());
 
+// until now nothing would have come of a message, and its text would have been lost
+$("input").disabled = false;
+$("send").disabled = false;
 showGuesses();
 openConversation(store.all[0] ?? emptyConversation());
 setInput(read("unsent"));

@@ -44,7 +44,7 @@ class Chat:
 
     def open(self, url: str) -> None:
         self.page.goto(url)
-        expect(self.input).to_be_visible()
+        expect(self.input).to_be_enabled()
 
     def send(self, text: str) -> None:
         self.input.fill(text)

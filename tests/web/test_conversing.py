@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.app.over_http import listening
 from tests.web.conftest import PHONE, Chat
@@ -162,6 +162,19 @@ def test_what_is_written_and_not_sent_outlives_a_reload(talk: Talk) -> None:
     talk.chat.input.press_sequentially("Half a")
     talk.page.reload()
     expect(talk.chat.input).to_have_value("Half a")
+
+
+def test_a_page_that_is_not_ready_takes_no_message(talk: Talk) -> None:
+    held: list[Route] = []
+    talk.page.route("**/page/conversations.js", held.append)
+    with talk.page.expect_request("**/page/conversations.js"):
+        talk.page.reload(wait_until="commit")
+    expect(talk.chat.input).to_be_disabled()
+    expect(talk.page.get_by_role("button", name="Send")).to_be_disabled()
+    held[0].continue_()
+    expect(talk.chat.input).to_be_focused()
+    talk.exchange("Hello", "Hi")
+    expect(talk.chat.questions).to_have_text("Hello")
 
 
 def test_shift_enter_is_a_new_line_and_nothing_is_sent_while_an_answer_comes(talk: Talk) -> None:

@@ -157,6 +157,7 @@ def test_what_a_model_writes_is_shown_and_never_run(chat: Chat, attack: str) -> 
         chat.open(server.url)
         chat.page.on("request", lambda request: asked.append(request.url))
         chat.ask(attack)
+        expect(chat.answers).to_have_count(1)
         shown = chat.answers.locator(".markdown")
         forbidden = "script, img, svg, style, iframe, form, input, math, [id], [style], [onclick]"
         assert shown.locator(forbidden).count() == 0
