@@ -5,6 +5,10 @@ of ids, one for each leaf its trees may have; every node carries the ids of the 
 that is all the tree attention there is. Id 0 of the slot is its primary: between steps exactly the
 cells of the slot's tokens carry it. The other ids are brought up to date only when a tree needs
 them, since each label operation scans the whole cache.
+
+llama.cpp plans a decode anew, which takes as long as some rows do, whenever another number of ids
+takes part than in the one before (`llm_graph_params::allow_reuse`). So the root carries more ids
+than the tree has leaves: as many as the tree has nodes. A decode's size then says it all.
 """
 
 import sys
@@ -139,9 +143,16 @@ class SlotLabels:
     def guard(self) -> None:
         """Before a step: see to it that no cell is taken away that may still be needed."""
 
-    def prepare(self, n_leaves: int) -> None:
-        """Make the first `n_leaves` ids label all of the slot's tokens."""
-        for index in range(1, n_leaves):
+    def prepare(self, tree: TokenTree) -> None:
+        """Make all ids that a tree carries label all of the slot's tokens."""
+        self._follow(self._n_ids(tree))
+
+    def _n_ids(self, tree: TokenTree) -> int:
+        return min(len(tree), self.max_leaves)
+
+    def _follow(self, n_ids: int) -> None:
+        """Make the first ids label all of the slot's tokens."""
+        for index in range(1, n_ids):
             if self._lengths[index] < self.length:
                 self._store.copy_sequence(
                     self.primary, self._first + index, self._lengths[index], self.length
@@ -150,7 +161,9 @@ class SlotLabels:
 
     def node_ids(self, tree: TokenTree) -> list[list[int]]:
         """The sequence ids that each node of a tree carries."""
-        return [[self._first + leaf for leaf in leaves] for leaves in tree.leaf_sets]
+        ids = [[self._first + leaf for leaf in leaves] for leaves in tree.leaf_sets]
+        ids[0] = list(range(self._first, self._first + self._n_ids(tree)))
+        return ids
 
     def settle(self, tree: TokenTree, path: Sequence[int]) -> None:
         """After decoding `tree`, keep the cells of `path` and free those of all other nodes.
@@ -167,6 +180,8 @@ class SlotLabels:
         for leaf, node in enumerate(tree.leaves):
             self._lengths[leaf] = start + tree.depths[node] + 1
             self._trim(leaf, start + shared[leaf])
+        for index in range(len(tree.leaves), self._n_ids(tree)):
+            self._lengths[index] = start + 1
         if self._lengths[0] < kept:
             winner = tree.leaf_sets[path[-1]][0]
             self._store.copy_sequence(self._first + winner, self.primary, self._lengths[0], kept)
@@ -199,7 +214,7 @@ class GuardedLabels(SlotLabels):
 
     def prefill_ids(self) -> list[int]:
         """As `SlotLabels.prefill_ids`: both ids, at no label operation."""
-        self.prepare(2)
+        self._follow(2)
         return [self._first, self._first + 1]
 
     def extend(self, count: int) -> None:
@@ -210,7 +225,7 @@ class GuardedLabels(SlotLabels):
     def guard(self) -> None:
         """As `SlotLabels.guard`."""
         if self._lengths[1] < guarded_length(self.length, self._window):
-            self.prepare(2)
+            self._follow(2)
 
 
 class StateLabels(SlotLabels):

@@ -133,7 +133,7 @@ class Slot:
 
     def rows(self, tree: TokenTree) -> Iterator[tuple[int, int, list[int]]]:
         """Token, depth and sequence ids of each node, once their labels are up to date."""
-        self.labels.prepare(len(tree.leaves))
+        self.labels.prepare(tree)
         return zip(tree.tokens, tree.depths, self.labels.node_ids(tree), strict=True)
 
     def prefilled(self, tokens: Collection[int]) -> None:

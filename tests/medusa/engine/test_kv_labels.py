@@ -134,10 +134,10 @@ class TwoSlots(RuleBasedStateMachine):
             return
         self._before_decode()
         labels, text = self.slots[slot], self.texts[slot]
-        labels.prepare(len(tree.leaves))
+        labels.prepare(tree)
         ids = labels.node_ids(tree)
-        for seqs in ids:
-            assert self.cache.text(seqs[0])[: len(text)] == text, "a branch lacks the prefix"
+        for seq in ids[0]:
+            assert self.cache.text(seq) == text, "ids of one row must be alike"
         for token, depth, seqs in zip(tree.tokens, tree.depths, ids, strict=True):
             self.cache.add(len(text) + depth, token, seqs)
         for leaf, node in enumerate(tree.leaves):
@@ -218,7 +218,16 @@ def test_guards_are_lazy() -> None:
 
 
 @given(parents=parent_lists())
-def test_a_tree_needs_as_many_ids_as_it_has_leaves(parents: tuple[int, ...]) -> None:
+def test_a_tree_carries_as_many_ids_as_it_has_nodes(parents: tuple[int, ...]) -> None:
+    tree = TokenTree(tuple(range(len(parents))), parents)
+    labels = SlotLabels(FakeCache(), 40, len(tree))
+    ids = labels.node_ids(tree)
+    assert {i for seqs in ids for i in seqs} == set(range(40, 40 + len(tree)))
+    assert ids[1:] == [[40 + leaf for leaf in leaves] for leaves in tree.leaf_sets[1:]]
+
+
+@given(parents=parent_lists())
+def test_a_slot_of_fewer_ids_gives_all(parents: tuple[int, ...]) -> None:
     tree = TokenTree(tuple(range(len(parents))), parents)
     labels = SlotLabels(FakeCache(), 40, len(tree.leaves))
     ids = labels.node_ids(tree)
