@@ -243,9 +243,11 @@ class Engine(Intake):
         drafter = None if self._drafters is None else self._drafters.of(plan.adapters)
         drafted = plan_drafts(drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
-        is_plain = report.n_decoding and not report.prefilled_tokens and not result.switched
-        if drafter is not None and is_plain:
-            drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
+        if drafter is not None and report.n_decoding:
+            if report.prefilled_tokens or result.switched:
+                drafter.note(report.batch_tokens)
+            else:
+                drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
         self._observe(report)
 
     def _erase(self) -> None:

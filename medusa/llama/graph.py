@@ -54,7 +54,7 @@ class Cpu:
         """Free the constants and all graphs; they must not be used any more."""
         self._finalizer()
 
-    def own(self, pointer: int, free: Callable[[int], int]) -> int:
+    def own(self, pointer: int, free: Callable[[int], object]) -> int:
         """Free this when closed, before what was owned earlier.
 
         Raises:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from medusa.errors import ModelLoadError
-from medusa.llama import capabilities, free_memory, gguf_files, processor, runtime
+from medusa.llama import capabilities, gguf_files, processor, runtime
 from medusa.llama.adapters import LoraAdapter, load_adapter
 from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
+from medusa.llama.packing import library_for
 from medusa.llama.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -60,14 +61,11 @@ class Model(Vocabulary):
 
         To be called when a context has taken its memory.
         """
-        kernels, free = runtime.load().kernels, free_memory.of_host()
-        if not kernels.packs or kernels.library is None:
-            return
-        if free is not None and self.size_bytes > free // 2:
-            log.info("%s: no room for packed copies of its weights", self.path)
+        library = library_for(self.size_bytes)
+        if library is None:
             return
         try:
-            kernels.library.register_model(self.handle)
+            library.register_model(self.handle)
         except UnavailableError as problem:
             log.warning("%s: no packed copies of its weights: %s", self.path, problem)
 

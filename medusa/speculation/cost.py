@@ -12,7 +12,7 @@ _MEASURING_SECONDS = 1.0
 _RATE, _RATE_DOWN = 0.1, 0.3
 """How fast the figures follow. Other work can only make a decode look slower than it is, so one
 that was faster than expected counts for more."""
-_OUTLIER = 3.0
+OUTLIER = 3.0
 """Slower than that many times what was expected, a decode was held up by something else."""
 
 
@@ -21,7 +21,7 @@ class StepCost(Protocol):
 
     @property
     def change_seconds(self) -> float:
-        """What a step takes longer if it has another size than the one before."""
+        """What it costs if a step has another size than the one before, changes back included."""
         ...
 
     def seconds(self, n_tokens: int) -> float:
@@ -52,7 +52,9 @@ class MeasuredCost:
     def __init__(
         self, sizes: Sequence[int], seconds: Sequence[float], change_seconds: float = 0.0
     ) -> None:
-        self.change_seconds = change_seconds
+        self._change = change_seconds
+        self._changes_again = 0.0  # how often a change follows a change
+        self._has_changed = False
         self._last_size = 0
         self._sizes = list(sizes)
         self._seconds = list(accumulate(seconds, max))
@@ -84,24 +86,44 @@ class MeasuredCost:
                 changes.append(pair[0] - pair[1])
         return cls(list(best), list(best.values()), max(0.0, median(changes or [0.0])))
 
+    @property
+    def change_seconds(self) -> float:
+        """As `StepCost.change_seconds`."""
+        return self._change * (1 + self._changes_again)
+
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""
         return self._decode_seconds(n_tokens) + self._beside
 
     def observe(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
-        """Learn from a step: its decode, and what it spent beside."""
+        """Learn from a step: its decode, and what it spent beside.
+
+        Where the size is another than in the decode before, nobody knows what part of an error is
+        the size's and what the change's: each gets half.
+        """
         self._beside += _RATE * (other_seconds - self._beside)
-        if n_tokens != self._last_size:
-            decode_seconds -= self.change_seconds
-        self._last_size = n_tokens
-        expected = self._decode_seconds(n_tokens)
-        error = min(decode_seconds, _OUTLIER * expected) - expected
-        change = error * (_RATE_DOWN if error < 0 else _RATE)
+        is_change = n_tokens != self._last_size
+        self.note(n_tokens)
+        if self._has_changed:
+            self._changes_again += _RATE * (is_change - self._changes_again)
+        self._has_changed = is_change
+        expected = self._decode_seconds(n_tokens) + is_change * self._change
+        error = min(decode_seconds, OUTLIER * expected) - expected
+        step = error * (_RATE_DOWN if error < 0 else _RATE)
+        if is_change:
+            step /= 2
+            self._change = max(0.0, self._change + step)
+        if step < 0:  # whatever the change took, the rest is no small part
+            step = max(step, min(0.0, decode_seconds / 2 - self._decode_seconds(n_tokens)))
         low, weight = self._place(n_tokens)
         weight = min(weight, 1.0)  # beyond the largest size, that one learns alone
-        self._seconds[low] += (1 - weight) * change
+        self._seconds[low] += (1 - weight) * step
         if weight:
-            self._seconds[low + 1] += weight * change
+            self._seconds[low + 1] += weight * step
+
+    def note(self, n_tokens: int) -> None:
+        """Know the size of the last decode, of which there is nothing to learn."""
+        self._last_size = n_tokens
 
     def _decode_seconds(self, n_tokens: int) -> float:
         """Between measured sizes a straight line; beyond the largest as steep as before it."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from medusa.speculation.cost import MeasuredCost, StepCost
+from medusa.speculation.cost import OUTLIER, MeasuredCost, StepCost
 from medusa.speculation.fuse import Fuse
 from medusa.speculation.growth import LEAST_GAIN, TreePlan, TreeRequest, plan_trees
 from medusa.speculation.heads.guessing import Heads
@@ -19,9 +19,15 @@ from medusa.speculation.tree import StaticShape, TokenTree, TreeLimits
 _SURE = 0.75
 """A guess as likely as that is verified without asking the heads, whose time it saves."""
 
-_EXPLORING_STEPS, _EXPLORING_NODES = 16, 2
-"""Now and then the heads are asked and some guesses verified even if they do not seem to pay: a
-cost that was measured in a bad moment, or guesses that got better, would not come to light else."""
+_ASKING_STEPS, _JUDGING_STEPS = 16, 8
+"""Every so many steps the heads are asked even if they do not seem to pay: guesses that got better
+would not come to light else. How often it is judged what they gain, while they are asked."""
+_TRYING_STEPS, _TRIED_NODES = 128, 2
+"""Every so many steps some guesses are verified even if they do not seem to pay, and soon after
+nothing is guessed for three steps even if it would seem to pay: a cost that was measured in a bad
+moment would not come to light else."""
+_EXCESS_RATE = 0.2
+"""How fast it is followed what steps take longer than expected, changes of size included."""
 _GAIN_RATE = 0.3
 """How fast the estimate of what the heads gain follows the last comparison."""
 
@@ -51,7 +57,8 @@ class _Step:
     """What is gathered for the requests of a step."""
 
     requests: Sequence[DraftRequest]
-    explores: bool
+    asks: bool  # the heads in any case
+    judges: bool  # what they gain, if they are asked
     drafts: list[list[Draft]] = field(init=False)  # of each request
     heads_seconds: float = 0.0
 
@@ -65,6 +72,14 @@ class _Step:
             return True
         drafts = self.drafts[index]
         return any(chance >= _SURE for draft in drafts for chance in draft.guesses(ROOT).values())
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What is expected of a step."""
+
+    seconds: float  # without the heads, the size unchanged
+    asked: bool  # the heads, for its guesses
 
 
 class Drafter:
@@ -85,6 +100,8 @@ class Drafter:
         self._last_size = 0
         self._steps = 0
         self._gain = LEAST_GAIN  # speed with the optional source over speed without
+        self._planned = self._decoded = _Expected(0.0, asked=False)  # the next step, the one before
+        self._excess = {True: 0.0, False: 0.0}  # seconds of a step, by whether heads were asked
         self._reported = 0  # failures
 
     @classmethod
@@ -122,15 +139,21 @@ class Drafter:
         if not requests:
             return Drafted([], 0.0, self._new_failures())
         self._steps += 1
-        step = _Step(requests, explores=self._steps % _EXPLORING_STEPS == 0)
+        step = _Step(
+            requests,
+            asks=self._steps % _ASKING_STEPS == 0,
+            judges=self._steps % _JUDGING_STEPS == 0,
+        )
         trees = None
-        if not self._fuse.blown:
+        if not self._fuse.blown and not self._is_without_guesses:
             with self._fuse("growing"):
                 self._gather(step)
                 trees = self._grow(step)
         if trees is None:
             trees = [TokenTree.root_only(request.tokens[-1]) for request in requests]
         self._last_size = sum(map(len, trees))
+        self._decoded = self._planned
+        self._planned = _Expected(self._cost.seconds(self._last_size), step.heads_seconds > 0.0)
         return Drafted(trees, step.heads_seconds, self._new_failures())
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:
@@ -164,6 +187,27 @@ class Drafter:
         if isinstance(self._cost, MeasuredCost) and not self._cost_fuse.blown:
             with self._cost_fuse("learning"):
                 self._cost.observe(n_tokens, decode_seconds, other_seconds)
+                self._learn_excess(decode_seconds + other_seconds)
+
+    def note(self, n_tokens: int) -> None:
+        """Know how many tokens were decoded last, in a step whose time says nothing."""
+        if isinstance(self._cost, MeasuredCost):
+            self._cost.note(n_tokens)
+
+    def _learn_excess(self, seconds: float) -> None:
+        """Compare what the last step took with what it was expected to."""
+        expected, asked = self._decoded.seconds, self._decoded.asked
+        if (
+            asked != self._planned.asked
+        ):  # its decode is of the one kind, what it did then of the other
+            return
+        error = min(seconds, OUTLIER * expected) - expected
+        self._excess[asked] += _EXCESS_RATE * (error - self._excess[asked])
+
+    @property
+    def _is_without_guesses(self) -> bool:
+        learns = isinstance(self._cost, MeasuredCost)
+        return learns and self._steps > _TRYING_STEPS and self._steps % _TRYING_STEPS in (2, 3, 4)
 
     def _gather(self, step: _Step) -> None:
         """Ask the sources; the optional one where the others leave doubts, while it pays."""
@@ -173,12 +217,12 @@ class Drafter:
             if not source.optional:
                 self._ask(source, step, everybody)
         for source in sources:
-            if source.optional and (step.explores or self._gain >= LEAST_GAIN):
+            if source.optional and (step.asks or self._gain >= LEAST_GAIN):
                 doubtful = [index for index in everybody if not step.is_sure(index)]
                 if doubtful:
-                    plain = [list(drafts) for drafts in step.drafts] if step.explores else []
+                    plain = [list(drafts) for drafts in step.drafts] if step.judges else []
                     self._ask(source, step, doubtful)
-                    if step.explores:
+                    if step.judges:
                         self._judge_gain(step, plain)
 
     @staticmethod
@@ -198,7 +242,7 @@ class Drafter:
             self._max_nodes,
             self._cost,
             last_size=self._last_size,
-            min_nodes=_EXPLORING_NODES if step.explores else 0,
+            min_nodes=_TRIED_NODES if self._steps % _TRYING_STEPS == 0 else 0,
             other_seconds=step.heads_seconds,
         )
         return plan.trees
@@ -211,8 +255,8 @@ class Drafter:
             return plan_trees(requests, self._max_nodes, self._cost, other_seconds=other_seconds)
 
         ratio = (
-            plan(step.drafts, step.heads_seconds).tokens_per_second
-            / plan(plain, 0.0).tokens_per_second
+            plan(step.drafts, step.heads_seconds + self._excess[True]).tokens_per_second
+            / plan(plain, self._excess[False]).tokens_per_second
         )
         self._gain += _GAIN_RATE * (ratio - self._gain)
 

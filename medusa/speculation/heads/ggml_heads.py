@@ -60,7 +60,9 @@ class GgmlHeads:
         runtime.load()  # puts our kernels in their places
         self._cpu = Cpu(n_threads, max_constants=len(weights.tensors) + 3)
         network = HydraNetwork if self.header.variant is Variant.HYDRA else MedusaNetwork
-        self._network: Network = network(Constants(self._cpu, weights, base, lm_head_kind))
+        constants = Constants(self._cpu, weights, base, lm_head_kind)
+        self._network: Network = network(constants)
+        constants.let_matrices_be_packed()
         self._top_k = min(top_k, self.header.n_draft)
         self._max_slots = max_slots
         self._plans: dict[int, _Plan] = {}

@@ -9,6 +9,7 @@ from medusa.errors import ModelLoadError
 from medusa.llama.ggml import quantise
 from medusa.llama.gguf_files import Kind, StoredTensor, block_size
 from medusa.llama.graph import Cpu, Graph, Tensor
+from medusa.llama.packing import library_for
 from medusa.speculation.heads.guessing import RMS_EPSILON, BaseRows
 from medusa.speculation.heads.header import Variant
 from medusa.speculation.heads.weights import HeadWeights, layout
@@ -35,13 +36,23 @@ class Constants:
         self._cpu, self._weights, self._base = cpu, weights, base
         self._lm_head_kind = lm_head_kind
         self._shapes = {spec.name: spec.shape for spec in layout(weights.header)}
+        self._matrices: list[Tensor] = []
+        self._n_bytes = 0  # of these
+
+    def let_matrices_be_packed(self) -> None:
+        """If our kernels run and there is memory for copies."""
+        library = library_for(self._n_bytes)
+        if library is not None:
+            for matrix in self._matrices:
+                library.register_tensor(self._cpu.backend, matrix)
+            self._cpu.own(self._cpu.backend, library.forget)
 
     def tensor(self, name: str) -> Tensor:
         """One of `layout`."""
         tensor = self._weights.tensors[name]
         if tensor.shape != self._shapes[name]:
             raise ModelLoadError(f"heads tensor {name} is {tensor.shape}, not {self._shapes[name]}")
-        return self._cpu.constant(tensor.kind, tensor.data)
+        return self._constant(tensor.kind, tensor.data)
 
     def lm_head(self) -> Tensor:
         """[n_embd, n_draft]."""
@@ -51,7 +62,7 @@ class Constants:
         whole_blocks = header.n_embd % block_size(self._lm_head_kind) == 0
         kind = self._lm_head_kind if whole_blocks else Kind.F16
         rows = [quantise(kind, self._base.lm_head(part)) for part in parts]
-        return self._cpu.constant(kind, np.concatenate(rows))
+        return self._constant(kind, np.concatenate(rows))
 
     def embeddings(self) -> Tensor:
         """[n_embd, n_vocab], in the base model's own memory."""
@@ -62,6 +73,13 @@ class Constants:
         """[1, n_draft] int32."""
         draft = self.header.draft_tokens
         return None if draft is None else self._cpu.constant(Kind.I32, draft.reshape(-1, 1))
+
+    def _constant(self, kind: Kind, data: np.ndarray) -> Tensor:
+        constant = self._cpu.constant(kind, data)
+        if data.ndim > 1:
+            self._matrices.append(constant)
+            self._n_bytes += data.nbytes
+        return constant
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ def test_the_time_beside_a_decode_belongs_to_every_step() -> None:
 
 def test_a_decode_that_was_held_up_counts_as_three_times_the_expected_time() -> None:
     held_up, slow = measured(), measured()
+    held_up.note(8)
+    slow.note(8)
     held_up.observe(8, 60.0, 0.0)
     slow.observe(8, 3 * 0.017, 0.0)
     assert held_up.seconds(8) == pytest.approx(slow.seconds(8))
@@ -151,3 +153,32 @@ def test_a_change_of_size_is_measured_and_not_taken_for_a_slow_decode() -> None:
     for size in (4, 8) * 200:
         cost.observe(size, 0.012 + 0.001 * size, 0.0)
     assert cost.seconds(4) == pytest.approx(0.014)
+
+
+@pytest.mark.parametrize("change", [0.0, 0.004])
+def test_what_a_change_of_size_costs_is_followed(change: float) -> None:
+    cost = MeasuredCost(SIZES, SECONDS, change_seconds=0.002)
+    for size, is_change in ((4, True), (4, False), (8, True), (8, False)) * 200:
+        cost.observe(size, measured().seconds(size) + is_change * change, 0.0)
+    assert cost.change_seconds == pytest.approx(change, abs=1e-5)
+    assert [cost.seconds(n) for n in (4, 8)] == pytest.approx([0.013, 0.017], rel=1e-3)
+
+
+def test_a_change_counts_twice_where_it_is_always_taken_back() -> None:
+    back_and_forth, once = (MeasuredCost(SIZES, SECONDS, change_seconds=0.002) for _ in range(2))
+    for size in (4, 8) * 100:
+        back_and_forth.observe(size, measured().seconds(size) + 0.002, 0.0)
+    for size in (4, 8) * 20:
+        once.observe(size, measured().seconds(size) + 0.002, 0.0)
+        for _ in range(5):
+            once.observe(size, measured().seconds(size), 0.0)
+    assert back_and_forth.change_seconds == pytest.approx(0.004, rel=1e-3)
+    assert once.change_seconds == pytest.approx(0.002, rel=1e-3)
+
+
+def test_a_decode_of_the_size_of_one_that_was_noted_is_no_change() -> None:
+    cost = measured()
+    cost.note(4)
+    cost.observe(4, 0.02, 0.0)
+    assert cost.seconds(4) > 0.013
+    assert cost.change_seconds == 0.0

@@ -2,7 +2,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from medusa.speculation.cost import FixedCost, StepCost
+from medusa.speculation.cost import FixedCost, MeasuredCost, StepCost
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.tree import StaticShape, TokenTree
@@ -186,8 +186,30 @@ def test_a_measured_cost_is_taught_and_a_given_one_is_not() -> None:
     drafts = Drafter.create(None, config, flat)
     given = drafter(None, 4)
     for _ in range(200):
-        for n_tokens in range(1, 7):
+        for n_tokens in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6):
             drafts.learn(n_tokens, steep(n_tokens), 0.0)
             given.learn(n_tokens, steep(n_tokens), 0.0)
     assert draft_one(drafts, REPEATING).n_drafts == 0
     assert draft_one(given, REPEATING).n_drafts == 4
+
+
+def test_heads_that_make_steps_slower_than_expected_are_asked_no_more() -> None:
+    """Whatever it is that slows them: the cost by size knows nothing of it."""
+    heads = FakeHeads()
+    drafts, key = drafter(heads, 8, cost=MeasuredCost((1, 16), (0.01, 0.0101))), Key()
+    asked = []
+    for _ in range(800):
+        before = len(heads.roots)
+        tree = draft_one(drafts, NEW, key)
+        asked.append(len(heads.roots) > before)
+        drafts.learn(len(tree), 0.01, 0.0 if not any(asked[-2:]) else 0.1)
+    assert asked[:64].count(True) > 32
+    assert asked[-160:].count(True) <= 12
+
+
+def test_now_and_then_nothing_is_guessed_so_that_plain_steps_are_measured() -> None:
+    config = DraftConfig(max_nodes=4, max_requests=2, lookup=True, shape=None, cost=None)
+    drafts = Drafter.create(None, config, flat)
+    counts = [draft_one(drafts, REPEATING).n_drafts for _ in range(512)]
+    plain = [step for step, count in enumerate(counts) if not count]
+    assert plain == [first + more for first in (129, 257, 385) for more in range(3)]
