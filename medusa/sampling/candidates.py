@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medusa.sampling.draw import checked_peak, draw
-from medusa.sampling.selecting import Others, crossing_of_some
+from medusa.sampling.selecting import Nucleus, Others, crossing_of_some
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -158,9 +158,11 @@ class Candidates:
         weights = None if known is None else known[kept]
         return Candidates(self._row, ids, self._temperature, self.__dict__.get("peak"), weights)
 
-    def where(self, kept: np.ndarray) -> "Candidates":
-        """Some of them. kept: [n] bool, at least one."""
-        return _Sifted(self, kept) if self.ids is None else self.only(np.flatnonzero(kept))
+    def within(self, nucleus: Nucleus) -> "Candidates":
+        """Some of them, as many as they may be."""
+        if self.ids is None:
+            return _Sifted(self, nucleus)
+        return self.only(np.flatnonzero(nucleus.kept))
 
     def at(self, temperature: float) -> "Candidates":
         """The same at another temperature, which must be above 0; one does not add to the other."""
@@ -169,22 +171,22 @@ class Candidates:
 
 
 class _Sifted(Candidates):
-    """Many of a whole row's: to draw one takes less than to list them.
+    """Some of a whole row, which are listed only when that is asked for.
 
     Args:
         whole: all tokens.
-        kept: [n_vocab] bool.
+        nucleus: of their weights.
     """
 
-    def __init__(self, whole: Candidates, kept: np.ndarray) -> None:
+    def __init__(self, whole: Candidates, nucleus: Nucleus) -> None:
         super().__init__(whole._row, None, whole._temperature, whole.peak)
         self._whole = whole
-        self._kept = kept
+        self._nucleus = nucleus
 
     @cached_property
     def ids(self) -> np.ndarray | None:
         """As `Candidates.ids`."""
-        return np.flatnonzero(self._kept)
+        return np.flatnonzero(self._nucleus.kept)
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -194,4 +196,4 @@ class _Sifted(Candidates):
 
     def draw(self, uniform: float) -> int:
         """As `Candidates.draw`."""
-        return draw(self._whole.weights * self._kept, uniform)
+        return self._nucleus.crossing(self._whole.weights, uniform)

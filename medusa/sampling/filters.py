@@ -53,8 +53,8 @@ def top_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:
         likely, others = candidates.likely
         kept = nucleus_of_some(likely.weights, others, share, min_keep)
         if kept is not None:
-            return likely.where(kept)
-    return candidates.where(nucleus(candidates.weights, share, min_keep))
+            return likely.only(np.flatnonzero(kept))
+    return candidates.within(nucleus(candidates.weights, share, min_keep))
 
 
 def min_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:

@@ -5,10 +5,13 @@ sorts their indices. So a limit is found among values, and what lies above it by
 said from the large ones alone is said only where the others cannot change it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+Side = Literal["left", "right"]
 
 _BLOCK = 256
 """Numbers that are summed together, so that no running sum of all is needed."""
@@ -34,9 +37,28 @@ class Others:
         return self.count * self.at_most
 
 
-def crossing(
-    weights: np.ndarray, share: float, side: Literal["left", "right"], of: float | None = None
-) -> int:
+@dataclass(frozen=True)
+class Nucleus:
+    """Some of [n] weights, not listed: to draw one of them takes less than that."""
+
+    kept: np.ndarray  # [n] bool
+    sums: np.ndarray  # [n / 256, rounded up] float64, of those kept in each block
+
+    @classmethod
+    def of(cls, weights: np.ndarray, kept: np.ndarray) -> "Nucleus":
+        """Those that are kept."""
+        return cls(kept, _block_sums(weights * kept))
+
+    def crossing(self, weights: np.ndarray, share: float) -> int:
+        """Where a running sum of those kept exceeds a share of theirs; see `crossing`."""
+
+        def piece(block: slice) -> np.ndarray:
+            return weights[block] * self.kept[block]
+
+        return _crossing(self.sums, piece, share, "right", None)
+
+
+def crossing(weights: np.ndarray, share: float, side: Side, of: float | None = None) -> int:
     """Where a running sum reaches a share (left), or exceeds it (right).
 
     Args:
@@ -47,19 +69,7 @@ def crossing(
     Returns:
         An index; where rounding keeps the sum from getting there, one whose weight is not 0.
     """
-    starts = np.arange(0, len(weights), _BLOCK)
-    sums = np.add.reduceat(weights, starts, dtype=np.float64)
-    edges = np.cumsum(sums)
-    target = share * (edges[-1] if of is None else of)
-    last = int(np.searchsorted(edges, edges[-1]))  # of the blocks that are not all 0
-    block = min(int(np.searchsorted(edges, target, side=side)), last)
-    inside = weights[starts[block] : starts[block] + _BLOCK]
-    before = edges[block] - sums[block]
-    running = np.cumsum(inside, dtype=np.float64)
-    offset = int(np.searchsorted(running, target - before, side=side))
-    if offset == len(inside):
-        offset = int(inside.argmax())
-    return int(starts[block]) + offset
+    return _crossing(_block_sums(weights), weights.__getitem__, share, side, of)
 
 
 def crossing_of_some(weights: np.ndarray, others: Others, share: float) -> int | None:
@@ -83,8 +93,7 @@ def crossing_of_some(weights: np.ndarray, others: Others, share: float) -> int |
 
 def total(weights: np.ndarray) -> float:
     """The sum of [n] float32, as `crossing` sees it."""
-    sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
-    return float(np.cumsum(sums)[-1])
+    return float(np.cumsum(_block_sums(weights))[-1])
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
@@ -92,25 +101,31 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
     return np.flatnonzero(_largest(values, count))
 
 
-def nucleus(weights: np.ndarray, share: float, at_least: int) -> np.ndarray:
+def nucleus(weights: np.ndarray, share: float, at_least: int) -> Nucleus:
     """The smallest set of largest weights that holds a share of their sum; equal ones by index.
 
     Args:
         weights: [n] float32, not negative and not all 0.
         share: from 0 to below 1.
         at_least: so many in any case.
-
-    Returns:
-        [n] bool, which of them are in it.
     """
     mass = total(weights)
     target = share * mass
-    # All that is below an equal share of the mass to be cut off cannot be needed, since all of it
-    # together does not exceed that mass. The half is for rounding.
-    low = np.float32(0.5 * (1.0 - share) * mass / len(weights))
-    found = _last_needed(weights, target, *_guessed_limits(weights, mass - target))
-    limit, count = found or _last_needed_above(weights, target, low)
-    return _above(weights, limit, count) if count >= at_least else _largest(weights, at_least)
+    low, high = _guessed_limits(weights, mass - target)
+    kept: np.ndarray = weights > high
+    near = np.flatnonzero(kept ^ (weights >= low))
+    sums = _block_sums(weights * kept)
+    values = weights[near]
+    ordered = np.sort(values)[::-1]
+    missing = target - float(np.cumsum(sums)[-1])
+    place = int(np.searchsorted(np.cumsum(ordered, dtype=np.float64), missing))
+    is_guessed_right = missing > 0.0 and place < len(near)
+    if not is_guessed_right or np.count_nonzero(kept) + place + 1 < at_least:
+        return Nucleus.of(weights, _sorted_nucleus(weights, mass, share, at_least))
+    chosen = near[_above(values, ordered[place], place + 1)]
+    kept[chosen] = True
+    sums += np.bincount(chosen // _BLOCK, weights[chosen], len(sums))
+    return Nucleus(kept, sums)
 
 
 def nucleus_of_some(
@@ -150,36 +165,16 @@ def _guessed_limits(weights: np.ndarray, excess: float) -> tuple[np.float32, np.
     return some[max(place - _MARGIN, 0)], some[min(place + _MARGIN, len(some) - 1)]
 
 
-def _last_needed(
-    weights: np.ndarray, target: float, low: np.float32, high: np.float32
-) -> tuple[np.float32, int] | None:
-    """The smallest of the largest weights that sum up to a target, and how many they are.
-
-    Args:
-        weights: [n] float32.
-        target: at most their sum.
-        low, high: between which it is looked for.
-
-    Returns:
-        None: it is not between the two.
-    """
-    above = weights > high
-    inside = weights[np.flatnonzero(above ^ (weights >= low))]
-    missing = target - total(weights * above)
-    inside = np.sort(inside)[::-1]
-    place = int(np.searchsorted(np.cumsum(inside, dtype=np.float64), missing))
-    if missing <= 0.0 or place == len(inside):
-        return None
-    return inside[place], int(np.count_nonzero(above)) + place + 1
-
-
-def _last_needed_above(
-    weights: np.ndarray, target: float, low: np.float32
-) -> tuple[np.float32, int]:
-    """The same where it is known to be no smaller than low."""
-    inside = np.sort(weights[np.flatnonzero(weights >= low)])[::-1]
-    place = crossing(inside, 1.0, "left", target)
-    return inside[place], place + 1
+def _sorted_nucleus(weights: np.ndarray, mass: float, share: float, at_least: int) -> np.ndarray:
+    """What is in a nucleus, [n] bool: wherever the smallest weight that is needed may be."""
+    # All that is below an equal share of the mass to be cut off cannot be needed, since all of it
+    # together does not exceed that mass. The half is for rounding.
+    low = np.float32(0.5 * (1.0 - share) * mass / len(weights))
+    ordered = np.sort(weights[np.flatnonzero(weights >= low)])[::-1]
+    place = crossing(ordered, 1.0, "left", share * mass)
+    if place + 1 < at_least:
+        return _largest(weights, at_least)
+    return _above(weights, ordered[place], place + 1)
 
 
 def ascending(keys: np.ndarray) -> np.ndarray:
@@ -205,3 +200,35 @@ def _above(values: np.ndarray, limit: np.float32, count: int) -> np.ndarray:
     if excess:  # of those that equal the limit, the last ones are too many
         found[np.flatnonzero(values == limit)[-excess:]] = False
     return found
+
+
+def _block_sums(weights: np.ndarray) -> np.ndarray:
+    """[n] float32 -> [n / 256, rounded up] float64."""
+    return np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
+
+
+def _crossing(
+    sums: np.ndarray,
+    piece: Callable[[slice], np.ndarray],
+    share: float,
+    side: Side,
+    of: float | None,
+) -> int:
+    """See `crossing`.
+
+    Args:
+        sums: of the blocks.
+        piece: gives the weights of one of them.
+    """
+    edges = np.cumsum(sums)
+    target = share * (edges[-1] if of is None else of)
+    last = int(np.searchsorted(edges, edges[-1]))  # of the blocks that are not all 0
+    block = min(int(np.searchsorted(edges, target, side=side)), last)
+    start = block * _BLOCK
+    inside = piece(slice(start, start + _BLOCK))
+    before = edges[block] - sums[block]
+    running = np.cumsum(inside, dtype=np.float64)
+    offset = int(np.searchsorted(running, target - before, side=side))
+    if offset == len(inside):
+        offset = int(inside.argmax())
+    return start + offset

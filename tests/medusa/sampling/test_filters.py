@@ -104,7 +104,9 @@ def test_what_the_large_weights_tell_of_a_nucleus_is_so(
     some = np.flatnonzero(weights > min(limit, weights.max() / 2))
     others = Others(len(weights) - len(some), limit)
     found = selecting.nucleus_of_some(weights[some], others, share, keep)
-    assert found is None or some[np.flatnonzero(found)].tolist() == reference.top_p(weights, share, keep)
+    assert found is None or some[np.flatnonzero(found)].tolist() == reference.top_p(
+        weights, share, keep
+    )
 
 
 @given(row=rows | ties, uniform=shares, temperature=temperatures)
