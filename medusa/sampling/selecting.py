@@ -16,9 +16,9 @@ Side = Literal["left", "right"]
 _BLOCK = 256
 """Numbers that are summed together, so that no running sum of all is needed."""
 
-_SAMPLE, _MARGIN = 4096, 128
+_SAMPLE, _MARGIN = 4096, 64
 """Weights that are looked at first, and how far from the place that they tell the right one may be:
-four standard deviations."""
+three standard deviations of the worst distributions."""
 
 _ROUNDING = 1e-12
 """By what part of them sums in another order may differ."""
