@@ -8,9 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from medusa.sampling import filters, selecting
 from medusa.sampling.candidates import Candidates
-from medusa.sampling.chain import filters_of
 from medusa.sampling.draw import draw
-from medusa.sampling.params import SamplingParams
 from medusa.sampling.selecting import Others
 from tests.medusa.sampling import reference
 
@@ -117,15 +115,16 @@ def test_a_draw_is_that_from_all_weights(
     assert drawn == draw(reference.weights(possible(row), temperature), uniform)
 
 
-def test_of_a_row_with_few_likely_tokens_no_others_are_looked_at() -> None:
+@pytest.mark.parametrize("share", [None, 0.95])
+def test_of_a_row_with_few_likely_tokens_no_others_are_weighed(share: float | None) -> None:
     row = np.random.default_rng(0).normal(0, 2.5, 49_152).astype(np.float32)
     row[[7, 30_000]] += 40
-    for settings in ({}, {"top_p": 0.95}):
-        candidates = Candidates.of(row)
-        for step in filters_of(SamplingParams(**settings), np.random.default_rng(0)):
-            candidates = step(candidates)
-        assert candidates.draw(0.5) in (7, 30_000)
-        assert len(candidates.weights if settings else candidates.likely.candidates) < 100
+    whole = Candidates.of(row)
+    left = whole if share is None else filters.top_p(whole, share, 0)
+    assert left.draw(0.2) == 7
+    assert "weights" not in vars(whole)
+    if share is not None:
+        assert kept(left) == [7]
 
 
 @given(keys=hnp.arrays(np.float32, st.integers(1, 100), elements=st.floats(0, 9, width=32)))
