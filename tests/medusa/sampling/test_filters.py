@@ -72,7 +72,12 @@ def test_large_vocabularies_are_cut_as_plainly(
     likely = reference.weights(row, temperature)
     for share in (0.0, 0.3, 0.9, 0.95, 0.999, 1 - 1e-9):
         left = filters.top_p(Candidates.of(row).at(temperature), share, 0)
+        uniform = rng.random()
+        drawn = left.draw(uniform)  # before anybody asks what is left
         assert kept(left) == reference.top_p(likely, share, 0), share
+        among = np.zeros_like(likely)
+        among[kept(left)] = likely[kept(left)]
+        assert drawn == reference.draw(among, uniform), share
     for count in (1, 40, 5000):
         left = filters.top_k(Candidates.of(row), count)
         assert kept(left) == reference.top_k(row, count), count
