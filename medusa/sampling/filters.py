@@ -10,7 +10,7 @@ import numpy as np
 
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.params import GREEDY_BELOW
-from medusa.sampling.selecting import ascending, largest, nucleus, total
+from medusa.sampling.selecting import ascending, largest, nucleus, nucleus_of_some, total
 
 _SMALLEST_LOG = -1e4
 """Stands for the logarithm of 0 where it is multiplied by 0."""
@@ -49,7 +49,12 @@ def top_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:
 
     Holtzman et al. 2020, "The curious case of neural text degeneration".
     """
-    return candidates.only(nucleus(candidates.weights, share, min_keep))
+    if candidates.likely is not None:
+        likely, others = candidates.likely
+        kept = nucleus_of_some(likely.weights, others, share, min_keep)
+        if kept is not None:
+            return likely.only(np.flatnonzero(kept))
+    return candidates.within(nucleus(candidates.weights, share, min_keep))
 
 
 def min_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:

@@ -36,9 +36,8 @@ class Mirostat:
         """The candidates that the limit leaves, at least one."""
         return self._cut(candidates, self.limit)
 
-    def observe(self, candidates: Candidates, index: int) -> None:
-        """Learn from what was chosen among those that the cut left."""
-        share = float(candidates.weights[index]) / total(candidates.weights)
+    def observe(self, share: float) -> None:
+        """Learn how likely what was chosen is among those that the cut left."""
         self.limit -= self._eta * (-math.log2(share) - self._tau)
 
 

@@ -17,7 +17,7 @@ from medusa.sampling.bans import Bans
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.chain import filters_of, is_greedy
 from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
-from medusa.sampling.draw import checked_peak, draw
+from medusa.sampling.draw import checked_peak
 from medusa.sampling.history import History
 from medusa.sampling.mirostat import Mirostat
 from medusa.sampling.params import SamplingParams, Stage
@@ -114,10 +114,10 @@ class Sampler:
         if self._mirostat is not None:
             candidates = self._mirostat.cut(candidates)
         self.drawn_from = candidates
-        index = draw(candidates.weights, self._rng.random())
+        token = candidates.draw(self._rng.random())
         if self._mirostat is not None:
-            self._mirostat.observe(candidates, index)
-        return candidates.token(index)
+            self._mirostat.observe(candidates.probability(token))
+        return token
 
     def _adjust(self, logits: np.ndarray) -> np.ndarray:
         """Logits after bias, penalties, constraint and bans; the row itself without any."""

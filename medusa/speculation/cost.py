@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from statistics import median
 from typing import Protocol
 
@@ -57,7 +56,9 @@ class MeasuredCost:
         self._has_changed = False
         self._last_size = 0
         self._sizes = list(sizes)
-        self._seconds = list(accumulate(seconds, max))
+        self._seconds = list(seconds)
+        for place in range(len(self._sizes)):
+            self._cut_by(place)
         self._beside = 0.0
 
     @classmethod
@@ -120,6 +121,19 @@ class MeasuredCost:
         self._seconds[low] += (1 - weight) * step
         if weight:
             self._seconds[low + 1] += weight * step
+        self._cut_by(low + (weight >= 0.5))
+
+    def _cut_by(self, place: int) -> None:
+        """Lower what is implausible beside the time of one size.
+
+        A decode takes no longer than a larger one, and a token no longer than in a smaller one. A
+        size that was held up by something else when it was measured would never be tried again.
+        """
+        size, time = self._sizes[place], self._seconds[place]
+        self._seconds = [
+            min(seconds, time * max(1.0, other / size))
+            for other, seconds in zip(self._sizes, self._seconds, strict=True)
+        ]
 
     def note(self, n_tokens: int) -> None:
         """Know the size of the last decode, of which there is nothing to learn."""

@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from medusa.sampling import filters, selecting
 from medusa.sampling.candidates import Candidates
+from medusa.sampling.draw import draw
+from medusa.sampling.selecting import Others
 from tests.medusa.sampling import reference
 
 rows = hnp.arrays(np.float32, st.integers(1, 400), elements=st.floats(-20, 20, width=32))
@@ -70,12 +72,64 @@ def test_large_vocabularies_are_cut_as_plainly(
     likely = reference.weights(row, temperature)
     for share in (0.0, 0.3, 0.9, 0.95, 0.999, 1 - 1e-9):
         left = filters.top_p(Candidates.of(row).at(temperature), share, 0)
+        uniform = rng.random()
+        drawn = left.draw(uniform)  # before anybody asks what is left
         assert kept(left) == reference.top_p(likely, share, 0), share
+        among = np.zeros_like(likely)
+        among[kept(left)] = likely[kept(left)]
+        assert drawn == reference.draw(among, uniform), share
     for count in (1, 40, 5000):
         left = filters.top_k(Candidates.of(row), count)
         assert kept(left) == reference.top_k(row, count), count
     for uniform in rng.random(50):
         assert selecting.crossing(likely, uniform, "right") == reference.draw(likely, uniform)
+
+
+some_weights = hnp.arrays(
+    np.float32, st.integers(1, 300), elements=st.floats(2**-20, 1, width=32) | st.just(0.25)
+)
+
+
+@given(weights=some_weights, limit=st.floats(0, 1, width=32), uniform=shares)
+def test_what_the_large_weights_tell_of_a_draw_is_so(
+    weights: np.ndarray, limit: float, uniform: float
+) -> None:
+    some = np.flatnonzero(weights > min(limit, weights.max() / 2))
+    others = Others(len(weights) - len(some), limit)
+    index = selecting.crossing_of_some(weights[some], others, uniform)
+    assert index is None or some[index] == selecting.crossing(weights, uniform, "right")
+
+
+@given(weights=some_weights, limit=st.floats(0, 1, width=32), share=shares, keep=st.integers(0, 9))
+def test_what_the_large_weights_tell_of_a_nucleus_is_so(
+    weights: np.ndarray, limit: float, share: float, keep: int
+) -> None:
+    some = np.flatnonzero(weights > min(limit, weights.max() / 2))
+    others = Others(len(weights) - len(some), limit)
+    found = selecting.nucleus_of_some(weights[some], others, share, keep)
+    assert found is None or some[np.flatnonzero(found)].tolist() == reference.top_p(
+        weights, share, keep
+    )
+
+
+@given(row=rows | ties, uniform=shares, temperature=temperatures)
+def test_a_draw_is_that_from_all_weights(
+    row: np.ndarray, uniform: float, temperature: float
+) -> None:
+    drawn = Candidates.of(possible(row)).at(temperature).draw(uniform)
+    assert drawn == draw(reference.weights(possible(row), temperature), uniform)
+
+
+@pytest.mark.parametrize("share", [None, 0.95])
+def test_of_a_row_with_few_likely_tokens_no_others_are_weighed(share: float | None) -> None:
+    row = np.random.default_rng(0).normal(0, 2.5, 49_152).astype(np.float32)
+    row[[7, 30_000]] += 40
+    whole = Candidates.of(row)
+    left = whole if share is None else filters.top_p(whole, share, 0)
+    assert left.draw(0.2) == 7
+    assert "weights" not in vars(whole)
+    if share is not None:
+        assert kept(left) == [7]
 
 
 @given(keys=hnp.arrays(np.float32, st.integers(1, 100), elements=st.floats(0, 9, width=32)))

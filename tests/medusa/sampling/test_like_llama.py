@@ -184,5 +184,5 @@ def test_mirostat_cuts_where_its_paper_says(version: int, tau: float) -> None:
         assert len(left) == expected
         index = int(np.argmax(left.weights))
         share = float(left.weights[index] / left.weights.sum(dtype=np.float64))
-        mirostat.observe(left, index)
+        mirostat.observe(left.probability(left.token(index)))
         assert mirostat.limit == pytest.approx(2 * tau - 0.1 * (-np.log2(share) - tau), rel=1e-4)

@@ -111,6 +111,19 @@ def test_costs_converge_to_what_is_observed(n_tokens: int, factor: float) -> Non
     assert cost.seconds(n_tokens) == pytest.approx(level, rel=0.02)
 
 
+def test_a_size_that_was_held_up_when_it_was_measured_is_known_better_by_its_neighbours() -> None:
+    cost = MeasuredCost(SIZES, (0.010, 0.011, 0.013, 0.030, 0.033))
+    assert cost.seconds(8) == pytest.approx(0.026)  # two decodes of 4
+    for _ in range(100):
+        cost.observe(16, 0.020, 0.0)
+    assert cost.seconds(8) == pytest.approx(0.020, rel=0.01)
+    for _ in range(100):
+        cost.observe(4, 0.004, 0.0)
+    assert [cost.seconds(n) for n in (1, 2, 8, 16)] == pytest.approx(
+        [0.004, 0.004, 0.008, 0.016], rel=0.01
+    )
+
+
 def test_other_sizes_keep_their_cost() -> None:
     cost = measured()
     for _ in range(100):
