@@ -22,8 +22,10 @@ from medusa.engine.events import (
 )
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import (
+    CostlyGrammarError,
     EngineStoppedError,
     GenerationFailedError,
+    InvalidRequestError,
     MedusaError,
     NotNumbersError,
 )
@@ -33,6 +35,8 @@ T = TypeVar("T")
 _ERRORS: Mapping[FailureKind, type[MedusaError]] = {
     FailureKind.STOPPED: EngineStoppedError,
     FailureKind.NOT_NUMBERS: NotNumbersError,
+    FailureKind.COSTLY_GRAMMAR: CostlyGrammarError,
+    FailureKind.NOTHING_ALLOWED: InvalidRequestError,
     FailureKind.INTERNAL: GenerationFailedError,
 }
 _FRAME_BYTES, _LOGPROB_BYTES = 250, 100  # about what an event and a log probability are as JSON
@@ -100,6 +104,7 @@ class Exchange:
         Raises:
             EngineStoppedError: the server is shutting down.
             NotNumbersError: the model computed what is none, and the others are cancelled.
+            CostlyGrammarError, InvalidRequestError: one asked for what cannot be done; likewise.
             GenerationFailedError: one of the generations failed; the others are cancelled.
         """
         try:
@@ -119,7 +124,7 @@ class Exchange:
         """Wait for all generations.
 
         Raises:
-            EngineStoppedError, NotNumbersError, GenerationFailedError: see `events`.
+            MedusaError: see `events`.
         """
         generated = [Generated() for _ in self._index]
         async for index, event in self.events():

@@ -39,7 +39,7 @@ class CostlyTemplateError(InvalidRequestError):
 
 
 class CostlyGrammarError(InvalidRequestError):
-    """Compiling a grammar takes more work than it may."""
+    """Compiling a grammar, or a step of an answer under it, takes more work than it may."""
 
 
 class QueueFullError(MedusaError):

@@ -46,7 +46,7 @@ class Question:
         Raises:
             InvalidRequestError: the tools and their choice contradict each other.
         """
-        tools = [tool.for_template() for tool in self.tools.visible_tools()]
+        tools = [tool.function.for_template() for tool in self.tools.visible_tools()]
         return Conversation(
             self.messages, tools, self.variables, self.add_generation_prompt, self.prefill
         )

@@ -39,7 +39,7 @@ from app.sse import EventStream
 from medusa.engine.client import Generated
 from medusa.engine.events import Event
 from medusa.engine.requests import GenerationRequest
-from medusa.errors import EngineStoppedError, InvalidRequestError
+from medusa.errors import InvalidRequestError
 
 log = logging.getLogger("app")
 
@@ -241,7 +241,7 @@ async def _guarded(dialect: Dialect, frames: AsyncIterator[bytes]) -> AsyncItera
         async for frame in frames:
             yield frame
     except Exception as error:
-        if not isinstance(error, EngineStoppedError):
+        if dialect.error(error).status == 500:
             log.exception("a stream ended with an error")
         for frame in dialect.error_frames(error):
             yield frame

@@ -19,7 +19,14 @@ class FailureKind(StrEnum):
 
     STOPPED = "stopped"  # the engine was closed
     NOT_NUMBERS = "not_numbers"  # what the model computed is none
+    COSTLY_GRAMMAR = "costly_grammar"  # a step under it takes more work than it may
+    NOTHING_ALLOWED = "nothing_allowed"  # what the request allows leaves no token
     INTERNAL = "internal"  # an unexpected error, which the log tells in full
+
+    @property
+    def blames_request(self) -> bool:
+        """Whether the request asked for what cannot be done."""
+        return self in (FailureKind.COSTLY_GRAMMAR, FailureKind.NOTHING_ALLOWED)
 
 
 @dataclass(frozen=True)

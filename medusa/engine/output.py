@@ -27,6 +27,7 @@ from medusa.engine.pooling import Pooler
 from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.candidates import Candidates
+from medusa.sampling.constraints import CostlyConstraintError, NothingAllowedError
 from medusa.sampling.draw import log_softmax
 from medusa.speculation.alignment import Alignment
 from medusa.text.pieces import TextStream
@@ -78,6 +79,10 @@ def _failure(error: BaseException) -> tuple[FailureKind, str]:
             return FailureKind.STOPPED, str(error)
         case NotNumbersError():
             return FailureKind.NOT_NUMBERS, str(error)
+        case CostlyConstraintError():
+            return FailureKind.COSTLY_GRAMMAR, str(error)
+        case NothingAllowedError():
+            return FailureKind.NOTHING_ALLOWED, str(error)
         case _:
             return FailureKind.INTERNAL, f"{type(error).__name__}: {error}"
 
@@ -249,13 +254,18 @@ class Output:
             end = Finished(self._request.id, reason, usage, self._end_logprob, self._text.ended_by)
             self._send(end)
 
-    def fail(self, error: BaseException) -> None:
-        """Tell the owner of an error; he may be gone, so this never raises."""
+    def fail(self, error: BaseException) -> FailureKind:
+        """Tell the owner of an error; he may be gone, so this never raises.
+
+        Returns:
+            Whose fault it was.
+        """
         kind, message = _failure(error)
         try:
             self._send(Failed(self._request.id, kind, message))
         except Exception:
             log.exception("an error could not be delivered")
+        return kind
 
     def _send(self, event: Event) -> None:
         if not self.closed:

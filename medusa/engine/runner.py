@@ -165,8 +165,8 @@ def _tell_progress(chunk: Chunk, n_read: int, result: StepResult) -> None:
 
 
 def _fail(slot: Slot, error: Exception, result: StepResult) -> None:
-    log.error("a request failed; the others go on", exc_info=error)
     result.failed.add(slot)
     if isinstance(error, NotNumbersError):
         result.spoilt.add(slot)
-    slot.sequence.output.fail(error)
+    if not slot.sequence.output.fail(error).blames_request:
+        log.error("a request failed; the others go on", exc_info=error)

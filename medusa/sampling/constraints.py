@@ -12,6 +12,10 @@ class ConstraintFailedError(MedusaError):
     """A constraint cannot go on."""
 
 
+class CostlyConstraintError(ConstraintFailedError):
+    """A constraint takes more work at this place than it may."""
+
+
 class NothingAllowedError(ConstraintFailedError):
     """A constraint, with the tokens that are forbidden anyway, leaves no token to choose."""
 

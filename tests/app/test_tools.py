@@ -1,6 +1,7 @@
 """Tools over HTTP as OpenAI's client uses them, on the default model, whose template knows none."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ def test_a_required_call_validates_and_its_result_is_taken(client: OpenAI) -> No
     answer = ask(client, messages=turns, tool_choice="none", max_tokens=20).choices[0]
     assert answer.message.content
     assert answer.message.tool_calls is None
+
+
+def test_a_custom_tools_text_matches_its_regular_expression(client: OpenAI) -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "(at|by) [0-9]{2}h"}}
+    tool = {"type": "custom", "custom": {"name": "clock", "format": grammar}}
+    named = {"type": "custom", "custom": {"name": "clock"}}
+    answer = ask(client, tools=[tool], tool_choice=named).choices[0].message
+    (call,) = answer.tool_calls
+    assert (call.type, call.custom.name) == ("custom", "clock")
+    assert re.fullmatch("(at|by) [0-9]{2}h", call.custom.input)
+    turns = [*MESSAGES, answer, {"role": "tool", "tool_call_id": call.id, "content": "ok"}]
+    assert ask(client, tools=[tool], messages=turns, tool_choice="none").choices
 
 
 @pytest.mark.parametrize("choice", ["auto", "none"])

@@ -11,15 +11,9 @@ from app.dialects.conversation import Question, reasoning_variables
 from app.dialects.fields import Fields
 from app.dialects.limited import AtMost, Word
 from app.dialects.openai.formats import Schema
+from app.dialects.openai.functions import Function, Name
 from app.dialects.openai.sampling_fields import SamplingFields
-from app.dialects.openai.tools import (
-    Function,
-    FunctionName,
-    Name,
-    NamedTool,
-    Tool,
-    ToolFields,
-)
+from app.dialects.openai.tools import FunctionTool, NamedFunction, Tool, ToolFields, ToolName
 from medusa.sampling.grammars.spec import GrammarSpec
 
 
@@ -31,12 +25,12 @@ class ClientTool(Fields):
     description: str | None = None
     input_schema: dict[str, Any] = Field(description="A JSON schema of an object.")
 
-    def in_chat(self) -> Tool:
+    def in_chat(self) -> FunctionTool:
         """The same in the words of chat completions."""
         function = Function(
             name=self.name, description=self.description, parameters=self.input_schema, strict=None
         )
-        return Tool(type="function", function=function)
+        return FunctionTool(type="function", function=function)
 
 
 class AnthropicTool(Fields):
@@ -123,8 +117,8 @@ class ConversationBody(Fields):
 
     def _tools(self) -> ToolFields:
         """The tools in the words of chat completions."""
-        tools = [tool.in_chat() for tool in self.tools if isinstance(tool, ClientTool)]
-        choice: Literal["none", "required"] | NamedTool | None = None
+        tools: list[Tool] = [tool.in_chat() for tool in self.tools if isinstance(tool, ClientTool)]
+        choice: Literal["none", "required"] | NamedFunction | None = None
         asked = self.tool_choice
         match asked:
             case ToolChoice(type="none"):
@@ -132,7 +126,7 @@ class ConversationBody(Fields):
             case ToolChoice(type="any"):
                 choice = "required"
             case ToolChoice(type="tool", name=name):
-                choice = NamedTool(type="function", function=FunctionName(name=name or ""))
+                choice = NamedFunction(type="function", function=ToolName(name=name or ""))
         parallel = asked is None or not asked.disable_parallel_tool_use
         return ToolFields(tools=tools, tool_choice=choice, parallel_tool_calls=parallel)
 

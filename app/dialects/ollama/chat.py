@@ -16,7 +16,8 @@ from app.dialects.ollama.body import AnswerBody
 from app.dialects.ollama.errors import OLLAMA, STREAMED
 from app.dialects.ollama.job import OllamaJob
 from app.dialects.ollama.messages import OllamaMessage, for_template
-from app.dialects.openai.tools import Function, Name, Tool, ToolFields
+from app.dialects.openai.functions import Function, Name
+from app.dialects.openai.tools import FunctionTool, ToolFields
 
 router = OLLAMA.router()
 
@@ -35,10 +36,10 @@ class OllamaTool(Fields):
     type: str = "function"
     function: OllamaFunction
 
-    def as_in_chat(self) -> Tool:
+    def as_in_chat(self) -> FunctionTool:
         """The same in the words of chat completions."""
         function = Function(**self.function.model_dump(exclude_none=True))
-        return Tool(type="function", function=function)
+        return FunctionTool(type="function", function=function)
 
 
 class ChatBody(AnswerBody):

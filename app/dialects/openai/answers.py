@@ -2,13 +2,15 @@
 
 import secrets
 import string
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from app.dialects.bodies import NullsLeftOut
 from app.dialects.openai.common import REASONS, Reason
+from app.dialects.openai.custom_tools import text_of
 from medusa.engine.events import FinishReason
 from medusa.text.answers import (
     AnswerForm,
@@ -38,21 +40,30 @@ class FunctionCall(NullsLeftOut):
     arguments: str = ""
 
 
-class ToolCall(BaseModel):
-    """A call."""
+class CustomCall(BaseModel):
+    """Which custom tool to call, and with what text."""
+
+    name: str
+    input: str
+
+
+class ToolCall(NullsLeftOut):
+    """A call, of a function or of a custom tool."""
 
     id: str
-    type: Literal["function"] = "function"
-    function: FunctionCall
+    type: Literal["function", "custom"]
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
 
 
 class ToolCallDelta(NullsLeftOut):
-    """What a chunk adds to a call; the first has all but the arguments."""
+    """What a chunk adds to a call; the first has all but a function's arguments."""
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
-    function: FunctionCall
+    type: Literal["function", "custom"] | None = None
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
 
 
 class AnswerMessage(BaseModel):
@@ -85,11 +96,14 @@ class Answer:
 
     Args:
         form: what it may consist of.
+        custom: names of custom tools, whose calls are told when they are whole.
     """
 
-    def __init__(self, form: AnswerForm) -> None:
+    def __init__(self, form: AnswerForm, custom: Collection[str] = ()) -> None:
         self._parser = AnswerParser(form)
+        self._custom = custom
         self._calls = 0
+        self._open: _OpenCall | None = None  # of a custom tool
 
     def feed(self, text: str) -> MessageDelta:
         """What more text adds."""
@@ -97,13 +111,13 @@ class Answer:
 
     def finish(self) -> MessageDelta:
         """What is left at the end."""
-        return self._delta(self._parser.finish())
+        return self._delta(self._parser.finish(), ends=True)
 
     def whole(self, text: str) -> AnswerMessage:
         """The message of this text, which is all there is."""
-        delta = self._delta([*self._parser.feed(text), *self._parser.finish()])
+        delta = self._delta([*self._parser.feed(text), *self._parser.finish()], ends=True)
         calls = [
-            ToolCall(id=each.id or "", function=each.function) for each in delta.tool_calls or []
+            ToolCall.model_validate(each, from_attributes=True) for each in delta.tool_calls or []
         ]
         return AnswerMessage(
             content=delta.content if calls else delta.content or "",
@@ -125,8 +139,8 @@ class Answer:
         called = self._calls > 0 and reason is FinishReason.STOP
         return "tool_calls" if called else REASONS[reason]
 
-    def _delta(self, parts: Iterable[Part]) -> MessageDelta:
-        delta = MessageDelta()
+    def _delta(self, parts: Iterable[Part], *, ends: bool = False) -> MessageDelta:
+        delta, calls = MessageDelta(), list[ToolCallDelta]()
         for part in parts:
             match part:
                 case Content(text=text):
@@ -134,17 +148,40 @@ class Answer:
                 case Reasoning(text=text):
                     delta.reasoning_content = (delta.reasoning_content or "") + text
                 case Call(name=name):
-                    call = ToolCallDelta(
-                        index=self._calls,
-                        id=new_call_id(),
-                        type="function",
-                        function=FunctionCall(name=name),
-                    )
-                    delta.tool_calls = [*(delta.tool_calls or []), call]
-                    self._calls += 1
+                    calls += self._close()
+                    if name in self._custom:
+                        self._open = _OpenCall(name)
+                    else:
+                        calls.append(self._call("function", function=FunctionCall(name=name)))
+                case Arguments(text=text) if self._open is not None:
+                    self._open.arguments += text
                 case Arguments(text=text):
-                    if not delta.tool_calls:
-                        more = ToolCallDelta(index=self._calls - 1, function=FunctionCall())
-                        delta.tool_calls = [more]
-                    delta.tool_calls[-1].function.arguments += text
+                    if not calls:
+                        calls.append(ToolCallDelta(index=self._calls - 1, function=FunctionCall()))
+                    function = calls[-1].function
+                    assert function is not None, "custom tools are told when they are whole"
+                    function.arguments += text
+        if ends:
+            calls += self._close()
+        delta.tool_calls = calls or None
         return delta
+
+    def _close(self) -> Iterator[ToolCallDelta]:
+        """The call of a custom tool that has come to its end, if there is one."""
+        if self._open is not None:
+            custom = CustomCall(name=self._open.name, input=text_of(self._open.arguments))
+            self._open = None
+            yield self._call("custom", custom=custom)
+
+    def _call(self, kind: Literal["function", "custom"], **called: Any) -> ToolCallDelta:
+        """What a chunk tells of a new call."""
+        self._calls += 1
+        return ToolCallDelta(index=self._calls - 1, id=new_call_id(), type=kind, **called)
+
+
+@dataclass
+class _OpenCall:
+    """A call of a custom tool that is being written."""
+
+    name: str
+    arguments: str = ""

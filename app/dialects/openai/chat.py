@@ -154,7 +154,9 @@ class ChatJob:
         self._pieces = backend.pieces
         self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
-        self._answers = [Answer(body.shown(question.form)) for _ in range(body.n)]
+        self._answers = [
+            Answer(body.shown(question.form), body.custom_names) for _ in range(body.n)
+        ]
         self._drafts = [DraftTexts(backend.pieces) for _ in range(body.n)]
 
     @classmethod

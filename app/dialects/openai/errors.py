@@ -182,7 +182,8 @@ def _invalid(
 
 
 def _limit_exceeded(message: str, param: str | None) -> ErrorAnswer:
-    return _invalid(f"{param}: {message}", param=param, code=LIMIT_EXCEEDED)
+    words = f"{param}: {message}" if param else message
+    return _invalid(words, param=param, code=LIMIT_EXCEEDED)
 
 
 def _validation_error(error: RequestValidationError) -> ErrorAnswer:

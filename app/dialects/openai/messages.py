@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import from_json
 
 from app.dialects.fields import Fields, Matters
 from app.dialects.limited import limits_of
+from app.dialects.openai.custom_tools import arguments_of
 from app.door.bounded_json import read_json
 
 _TEXT = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
@@ -62,14 +63,38 @@ class CalledFunction(Fields):
         return json.dumps(begun)
 
 
+class CalledCustomTool(Fields):
+    """The same of a custom tool."""
+
+    name: str
+    input: str
+
+
 class MadeCall(Fields):
     """A call that the assistant made."""
 
     without_effect: ClassVar[frozenset[str]] = frozenset({"index"})
 
     id: str = ""
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: Literal["function", "custom"] = "function"
+    function: CalledFunction | None = None
+    custom: CalledCustomTool | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"a call of this type needs {self.type!r}")
+        return self
+
+    def for_template(self) -> dict[str, Any]:
+        """The call as Hugging Face's chat templates know it."""
+        if self.type == "custom":
+            assert self.custom is not None, "it was looked at"
+            function = {"name": self.custom.name, "arguments": arguments_of(self.custom.input)}
+        else:
+            assert self.function is not None, "it was looked at"
+            function = self.function.model_dump()
+        return {"id": self.id, "type": "function", "function": function}
 
 
 class ChatMessage(Fields):
@@ -136,6 +161,7 @@ class ChatMessage(Fields):
     def for_template(self) -> dict[str, Any]:
         """The message as Hugging Face's chat templates know it."""
         message = self.model_dump(exclude_none=True)
+        message["tool_calls"] = [call.for_template() for call in self.tool_calls]
         if self.role == "developer":
             message["role"] = "system"
         if self.role != "assistant":

@@ -1,74 +1,86 @@
 """Tools that an answer may call, and the grammar that this gives it."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from app.backend import Backend
 from app.dialects.fields import Fields
 from app.dialects.limited import AtMost
+from app.dialects.openai.custom_tools import ChatCustom
+from app.dialects.openai.functions import Function
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.answers import Calls, Thought, answer_grammar
 from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.text.answers import AnswerForm
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 
-_COMBINING = {"$ref", "allOf", "anyOf", "oneOf"}
-
-
-class Function(Fields):
-    """What a tool is. Calls always validate against its parameters, `strict` or not."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] = Field(
-        default_factory=lambda: {"type": "object", "properties": {}},
-        description="A JSON schema of an object; properties that it does not name are not given.",
-    )
-    strict: bool | None = None
-
-    def arguments(self) -> GrammarSpec:
-        """The grammar of a call's arguments."""
-        schema = {"type": "object"} | self.parameters
-        if "properties" in schema and not _COMBINING & schema.keys():
-            schema = {"additionalProperties": False} | schema
-        return GrammarSpec.json_schema(schema)
-
-
-class Tool(Fields):
-    """A function; there are no other tools."""
+class FunctionTool(Fields):
+    """A function."""
 
     type: Literal["function"]
     function: Function
 
-    def for_template(self) -> dict[str, Any]:
-        """The tool as Hugging Face's chat templates know it."""
-        return self.model_dump(exclude={"function": {"strict"}}, exclude_none=True)
+
+class CustomTool(Fields):
+    """A custom tool."""
+
+    type: Literal["custom"]
+    custom: ChatCustom
+
+    @property
+    def function(self) -> Function:
+        """What the model is shown."""
+        return self.custom.as_function()
 
 
-class FunctionName(Fields):
-    """A function by its name."""
+Tool = Annotated[FunctionTool | CustomTool, Field(discriminator="type")]
+
+
+class ToolName(Fields):
+    """A tool by its name."""
 
     name: str
 
 
-class NamedTool(Fields):
-    """The tool to call."""
+class NamedFunction(Fields):
+    """The function to call."""
 
     type: Literal["function"]
-    function: FunctionName
+    function: ToolName
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.function.name
+
+
+class NamedCustomTool(Fields):
+    """The custom tool to call."""
+
+    type: Literal["custom"]
+    custom: ToolName
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.custom.name
+
+
+NamedTool = NamedFunction | NamedCustomTool
 
 
 class ToolFields(BaseModel):
     """The fields by which a body says what may be called."""
 
     tools: Annotated[list[Tool], AtMost("max_tools")] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
-        None, description="auto where there are tools; with none the model does not see them."
-    )
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[NamedTool, Field(discriminator="type")]
+        | None
+    ) = Field(None, description="auto where there are tools; with none the model sees none.")
     parallel_tool_calls: bool | None = Field(
         None, description="Whether an answer may be several calls; true unless it is said."
     )
@@ -90,10 +102,16 @@ class ToolFields(BaseModel):
             return tools
         if not tools:
             raise InvalidRequestError("tool_choice needs tools", field="tool_choice")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
-            name = self.tool_choice.function.name
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.name not in names:
+            name = self.tool_choice.name
             raise InvalidRequestError(f"no tool has the name {name!r}", field="tool_choice")
         return tools
+
+    @property
+    def custom_names(self) -> frozenset[str]:
+        """Names of custom tools."""
+        custom = (tool for tool in self.tools or () if isinstance(tool, CustomTool))
+        return frozenset(tool.custom.name for tool in custom)
 
     def calls(self, form: AnswerForm) -> Calls | None:
         """What may be called in an answer of this form."""
@@ -102,7 +120,7 @@ class ToolFields(BaseModel):
         functions = [tool.function for tool in self.visible_tools()]
         choice = self.tool_choice
         if isinstance(choice, NamedTool):
-            functions = [each for each in functions if each.name == choice.function.name]
+            functions = [each for each in functions if each.name == choice.name]
         return Calls(
             layout=form.calls,
             arguments={each.name: each.arguments() for each in functions},

@@ -5,15 +5,12 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter
-from pydantic_core import to_json
 
 from app.dialects.bodies import TextOr
 from app.dialects.fields import Fields
+from app.dialects.openai.custom_tools import arguments_of
 from app.dialects.openai.messages import CalledFunction
 from medusa.text.tool_formats import Message
-
-CUSTOM_INPUT = "input"
-"""The one argument of what stands for a custom tool."""
 
 _NOT_FOR_US = frozenset(
     {
@@ -140,7 +137,7 @@ class CustomToolCallItem(Item):
     def message(self) -> dict[str, Any]:
         """The call as chat templates know it."""
         name = in_namespace(self.namespace, self.name)
-        return _call(self.call_id, name, to_json({CUSTOM_INPUT: self.input}).decode())
+        return _call(self.call_id, name, arguments_of(self.input))
 
 
 class CallOutputItem(Item):

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
-from pydantic_core import from_json
 
 from app.dialects.openai.answers import new_call_id
+from app.dialects.openai.custom_tools import text_of
 from app.dialects.openai.logprobs import TokenLogprobBody
-from app.dialects.responses.items import CUSTOM_INPUT, new_id
+from app.dialects.responses.items import new_id
 
 Event = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -169,8 +169,7 @@ class CustomToolCall(OutputItem):
 
     def end(self) -> Iterator[Event]:
         """See OutputItem."""
-        arguments = from_json(self.arguments or "{}", allow_partial="trailing-strings")
-        self.input = arguments.get(CUSTOM_INPUT, "")
+        self.input = text_of(self.arguments)
         yield self._event("delta", delta=self.input)
         yield self._event("done", input=self.input)
 

@@ -7,15 +7,10 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from app.dialects.fields import Fields
 from app.dialects.limited import AtMost
-from app.dialects.openai.tools import (
-    Function,
-    FunctionName,
-    Name,
-    NamedTool,
-    Tool,
-    ToolFields,
-)
-from app.dialects.responses.items import CUSTOM_INPUT, in_namespace
+from app.dialects.openai import tools as chat
+from app.dialects.openai.custom_tools import Custom, PlainText, TextGrammar
+from app.dialects.openai.functions import Function, Name
+from app.dialects.responses.items import in_namespace
 from medusa.errors import InvalidRequestError
 
 
@@ -28,7 +23,7 @@ class FunctionTool(Fields):
     parameters: dict[str, Any] | None = Field(None, description="A JSON schema of an object.")
     strict: bool | None = None
 
-    def function(self) -> Function:
+    def as_function(self) -> Function:
         """What the model is shown."""
         fields = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return Function.model_validate(
@@ -36,37 +31,22 @@ class FunctionTool(Fields):
         )
 
 
-class CustomFormat(Fields):
-    """What a custom tool's text must look like; told to the model, not enforced."""
+class GrammarText(TextGrammar):
+    """Text that follows a grammar."""
 
-    type: Literal["text", "grammar"]
-    definition: str | None = None
-    syntax: str | None = None
+    type: Literal["grammar"]
 
 
-class CustomTool(Fields):
+class CustomTool(Custom):
     """A tool that takes a text. The model sees a function with that one argument."""
 
     type: Literal["custom"]
-    name: Name
-    description: str | None = None
-    format: CustomFormat | None = None
+    format: Annotated[PlainText | GrammarText, Field(discriminator="type")] | None = None
 
-    def function(self) -> Function:
-        """What the model is shown."""
-        about = self.description or ""
-        if self.format is not None and self.format.definition is not None:
-            about += f"\n\nThe {CUSTOM_INPUT} follows this grammar:\n{self.format.definition}"
-        return Function(
-            name=self.name,
-            description=about.strip() or None,
-            parameters={
-                "type": "object",
-                "properties": {CUSTOM_INPUT: {"type": "string"}},
-                "required": [CUSTOM_INPUT],
-            },
-            strict=None,
-        )
+    @property
+    def grammar(self) -> TextGrammar | None:
+        """See Custom."""
+        return self.format if isinstance(self.format, GrammarText) else None
 
 
 class Namespace(Fields):
@@ -130,10 +110,10 @@ class CallableTool:
         """Its name for the model."""
         return in_namespace(self.namespace, self.tool.name)
 
-    def in_chat(self) -> Tool:
-        """The same in the words of chat completions."""
-        function = self.tool.function().model_copy(update={"name": self.shown})
-        return Tool(type="function", function=function)
+    def in_chat(self) -> chat.FunctionTool:
+        """The function that the model is shown, in the words of chat completions."""
+        function = self.tool.as_function().model_copy(update={"name": self.shown})
+        return chat.FunctionTool(type="function", function=function)
 
 
 class ToolsOfResponse(Fields):
@@ -158,7 +138,7 @@ class ToolsOfResponse(Fields):
                     found += [CallableTool(each, namespace) for each in tools]
         return found
 
-    def as_in_chat(self) -> ToolFields:
+    def as_in_chat(self) -> chat.ToolFields:
         """The same in the words of chat completions.
 
         Raises:
@@ -174,7 +154,7 @@ class ToolsOfResponse(Fields):
                 raise InvalidRequestError(message, field="tool_choice")
             usable = [tool for tool in usable if tool.shown in allowed]
             choice = choice.mode
-        return ToolFields(
+        return chat.ToolFields(
             tools=[tool.in_chat() for tool in usable],
             tool_choice=_in_chat(choice) if usable or choice != "auto" else None,
             parallel_tool_calls=self.parallel_tool_calls,
@@ -183,7 +163,7 @@ class ToolsOfResponse(Fields):
 
 def _in_chat(
     choice: Literal["none", "auto", "required"] | ChosenTool,
-) -> Literal["none", "auto", "required"] | NamedTool:
+) -> Literal["none", "auto", "required"] | chat.NamedFunction:
     if isinstance(choice, ChosenTool):
-        return NamedTool(type="function", function=FunctionName(name=choice.name))
+        return chat.NamedFunction(type="function", function=chat.ToolName(name=choice.name))
     return choice

@@ -33,6 +33,7 @@ _TOO_COSTLY = "too big"
 
 def _limits(work: float) -> LLParserLimits:
     return LLParserLimits(
+        max_items_in_row=round(work * 2_000),
         initial_lexer_fuel=round(work * 1_000_000),  # 20 ms
         step_lexer_fuel=round(work * 100_000),  # 7 ms in the engine's thread, with a cold cache
         step_max_items=round(work * 50_000),  # 3 ms

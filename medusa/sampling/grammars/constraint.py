@@ -1,5 +1,6 @@
 """A grammar as a constraint on tokens."""
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Self
@@ -7,7 +8,10 @@ from typing import Self
 import numpy as np
 from llguidance import LLMatcher
 
-from medusa.sampling.constraints import ConstraintFailedError
+from medusa.sampling.constraints import ConstraintFailedError, CostlyConstraintError
+
+_COSTLY = re.compile("(lexer|parser) error: |Parser Error: Current row has ")
+"""How llguidance begins to tell that a step exceeds a limit."""
 
 
 class GrammarConstraint:
@@ -32,7 +36,7 @@ class GrammarConstraint:
         """See TokenConstraint.
 
         Raises:
-            ConstraintFailedError: the grammar is too complex at this place.
+            CostlyConstraintError: the grammar is too complex at this place.
         """
         forced = self.forced()
         if forced:
@@ -52,6 +56,7 @@ class GrammarConstraint:
         """See TokenConstraint.
 
         Raises:
+            CostlyConstraintError: see `mask`.
             ConstraintFailedError: the grammar does not allow the token.
         """
         if self._forced:
@@ -83,4 +88,9 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ConstraintFailedError(self._matcher.get_error())
+            reason = self._matcher.get_error().partition("\n<state>")[0]
+            if _COSTLY.match(reason):
+                raise CostlyConstraintError(
+                    f"in the middle of the answer its grammar takes more work than it may: {reason}"
+                )
+            raise ConstraintFailedError(reason)

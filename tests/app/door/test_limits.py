@@ -286,6 +286,21 @@ def test_what_a_grammar_costs_is_limited(tiny: Path) -> None:
                 assert message.endswith("(--grammar-work)")
 
 
+def test_a_grammar_that_becomes_too_costly_ends_its_answer(tiny: Path) -> None:
+    config = EngineConfig(n_slots=2, n_ctx=2048, n_threads=1, draft_nodes=0)
+    costly = {"guided_regex": "go(.|b.|c..|d...|e....){1,40}z", "max_tokens": 100}
+    with served(LocalBackend(open_model(tiny, config=config, grammar_work=0.01))) as client:
+        whole = client.post(COMPLETION, json=BODIES[COMPLETION] | costly)
+        stream = client.post(COMPLETION, json=BODIES[COMPLETION] | costly | {"stream": True})
+    assert (whole.status_code, stream.status_code) == (400, 200)
+    error = whole.json()["error"]
+    assert error["code"] == "limit_exceeded"
+    assert error["message"].endswith("(--grammar-work)")
+    *_, last, end, _ = stream.text.split("\n\n")
+    assert json.loads(last.removeprefix("data: "))["error"] == error
+    assert end == "data: [DONE]"
+
+
 def test_limits_come_from_options() -> None:
     assert ServerSettings().door_config.limits == RequestLimits()
     low = dict.fromkeys(NAMES, 1000) | {"max_nesting": 8}

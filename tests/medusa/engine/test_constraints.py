@@ -9,10 +9,11 @@ import pytest
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
-from medusa.engine.events import Failed
+from medusa.engine.events import Failed, FailureKind
 from medusa.engine.requests import GenerationRequest
 from medusa.llama import runtime
 from medusa.llama.model import Model
+from medusa.sampling.constraints import CostlyConstraintError, NothingAllowedError
 from medusa.sampling.params import SamplingParams
 from medusa.speculation.cost import FixedCost
 from medusa.speculation.heads.loading import load_heads
@@ -65,13 +66,27 @@ def test_a_constraint_holds_and_guesses_do_not_change_what_it_allows(
         assert all(tokens == written[0] for tokens in written)
 
 
-def test_a_constraint_that_breaks_ends_its_own_request_alone(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("it broke"), FailureKind.INTERNAL),
+        (CostlyConstraintError("it takes long"), FailureKind.COSTLY_GRAMMAR),
+        (NothingAllowedError("no token may come"), FailureKind.NOTHING_ALLOWED),
+    ],
+)
+def test_a_constraint_that_breaks_ends_its_own_request_alone(
+    engine: Engine, error: Exception, kind: FailureKind, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(Even):
         def mask(self, row: np.ndarray) -> None:
-            raise RuntimeError("the grammar broke")
+            raise error
 
     good = GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, ignore_eos=True)
     bad = GenerationRequest((1, 2, 3), GREEDY, max_tokens=10, constraint=Broken)
     runs = generate(engine, [good, bad])
     assert runs[0].finished.usage.completion_tokens == 10
-    assert isinstance(runs[1].events[-1], Failed)
+    failed = runs[1].events[-1]
+    assert isinstance(failed, Failed)
+    assert failed.kind is kind
+    assert str(error) in failed.message
+    assert bool(caplog.records) == (kind is FailureKind.INTERNAL)

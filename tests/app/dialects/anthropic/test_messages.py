@@ -170,6 +170,8 @@ def test_answers_are_held_to_the_tools(
         (FakeBackend(room=0), {}, 529, "overloaded_error"),
         (FakeBackend([Script(failure=FailureKind.INTERNAL)]), {}, 500, "api_error"),
         (FakeBackend([Script(failure=FailureKind.STOPPED)]), {}, 503, "overloaded_error"),
+        (FakeBackend([Script(failure=FailureKind.COSTLY_GRAMMAR)]), {}, 400,
+         "invalid_request_error"),
     ],
 )  # fmt: skip
 def test_errors_have_anthropics_shape(
@@ -181,11 +183,18 @@ def test_errors_have_anthropics_shape(
     assert error["error"]["type"] == kind
 
 
-def test_a_stream_that_fails_ends_with_an_error_event() -> None:
-    with served(thinker("Hel", failure=FailureKind.INTERNAL)) as client:
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (FailureKind.INTERNAL, "api_error"),
+        (FailureKind.COSTLY_GRAMMAR, "invalid_request_error"),
+    ],
+)
+def test_a_stream_that_fails_ends_with_an_error_event(failure: FailureKind, kind: str) -> None:
+    with served(thinker("Hel", failure=failure)) as client:
         told = events(client)
     assert told[-1]["type"] == "error"
-    assert told[-1]["error"]["type"] == "api_error"
+    assert told[-1]["error"]["type"] == kind
 
 
 def test_who_is_busy_says_when_to_come_back() -> None:

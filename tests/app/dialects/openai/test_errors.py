@@ -100,15 +100,18 @@ def test_what_does_not_fit_is_refused_before_anything_is_made_of_it(
     [
         (FailureKind.STOPPED, 503, "shutting_down"),
         (FailureKind.NOT_NUMBERS, 500, "not_numbers"),
+        (FailureKind.COSTLY_GRAMMAR, 400, "limit_exceeded"),
+        (FailureKind.NOTHING_ALLOWED, 400, None),
         (FailureKind.INTERNAL, 500, "internal_error"),
     ],
 )
-def test_a_failure_while_generating(kind: FailureKind, status: int, code: str) -> None:
+def test_a_failure_while_generating(kind: FailureKind, status: int, code: str | None) -> None:
     backend = FakeBackend([Script(["One"], failure=kind), Script(hangs=True)])
     with served(backend) as client:
         error = error_of(client, COMPLETION | {"n": 2}, status)
         assert error["code"] == code
         assert ("it broke" in error["message"]) == (kind is not FailureKind.INTERNAL)
+        assert ("--grammar-work" in error["message"]) == (kind is FailureKind.COSTLY_GRAMMAR)
     assert backend.cancelled == [backend.submitted[1].id]
 
 

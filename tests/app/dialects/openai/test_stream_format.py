@@ -81,6 +81,7 @@ def test_no_carriage_return_is_sent(path: str, body: dict[str, Any]) -> None:
     [
         (FailureKind.STOPPED, "shutting_down"),
         (FailureKind.NOT_NUMBERS, "not_numbers"),
+        (FailureKind.COSTLY_GRAMMAR, "limit_exceeded"),
         (FailureKind.INTERNAL, "internal_error"),
     ],
 )

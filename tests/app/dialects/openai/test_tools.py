@@ -21,6 +21,8 @@ HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 CLOCK = {"type": "function", "function": {"name": "clock", "description": "Now.", "strict": True}}
+TIME = {"type": "custom", "custom": {"name": "time", "format": {"type": "grammar", "grammar": {
+    "syntax": "regex", "definition": r"[0-9]{2}:\n[0-9]{2}"}}}}  # fmt: skip
 ULM = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}\n</tool_call>'
 NOW = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
 NAMED = {"type": "function", "function": {"name": "clock"}}
@@ -87,6 +89,33 @@ def test_streamed_calls_add_up_to_the_same(size: int) -> None:
     ]  # fmt: skip
     assert choices[-1]["finish_reason"] == "tool_calls"
     assert choices[-1]["delta"] == {}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_custom_tools_are_called_with_a_text(size: int) -> None:
+    time = '<tool_call>\n{"name": "time", "arguments": {"input": "12:\\n30"}}\n</tool_call>'
+    text = f"{time}\n{ULM}\n{time}"
+    backend = fake(*(text[at : at + size] for at in range(0, len(text), size)))
+    with served(backend) as client:
+        (choice,) = post(client, tools=[WEATHER, TIME])["choices"]
+        streamed = [
+            call
+            for each in deltas(client, tools=[WEATHER, TIME])
+            for call in each["delta"].get("tool_calls", ())
+        ]
+        back = [*HI, choice["message"], {"role": "tool", "tool_call_id": "x", "content": "ok"}]
+        named = {"type": "custom", "custom": {"name": "time"}}
+        post(client, tools=[WEATHER, TIME], tool_choice=named, messages=back)
+    assert choice["finish_reason"] == "tool_calls"
+    first, function, last = choice["message"]["tool_calls"]
+    assert (first["type"], function["type"], last["type"]) == ("custom", "function", "custom")
+    assert first["custom"] == last["custom"] == {"name": "time", "input": "12:\n30"}
+    assert [each["custom"] for each in streamed if "custom" in each] == [first["custom"]] * 2
+    assert [each["index"] for each in streamed if "id" in each] == [0, 1, 2]
+    tool = backend.conversations[0].tools[1]["function"]
+    assert tool["parameters"]["properties"]["input"]["pattern"] == r"^(?:[0-9]{2}:\n[0-9]{2})$"
+    calls = backend.conversations[-1].messages[1]["tool_calls"]
+    assert calls[0]["function"] == {"name": "time", "arguments": '{"input":"12:\\n30"}'}
 
 
 def test_each_of_several_answers_has_its_own_calls() -> None:
@@ -225,7 +254,7 @@ def test_usage_counts_the_tokens_of_reasoning_alone(text: str) -> None:
     [
         ({"tools": [WEATHER, WEATHER]}, "tools", "two tools have the name 'weather'"),
         ({"tools": [{"type": "function"}]}, "tools.0.function", "required"),
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "function"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0", "function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name",
          "pattern"),
         ({"tools": None, "tool_choice": "required"}, "tool_choice", "needs tools"),

@@ -16,6 +16,8 @@ PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "req
 WEATHER = {"type": "function", "name": "weather", "parameters": PARAMETERS}
 PATCH = {"type": "custom", "name": "patch", "description": "Change files.",
          "format": {"type": "grammar", "syntax": "lark", "definition": "start: /.+/"}}  # fmt: skip
+CLOCK = {"type": "grammar", "syntax": "regex", "definition": "[0-9]{2}:[0-9]{2}"}
+TIME = {"type": "custom", "name": "time", "format": CLOCK}
 CALLS = (
     '<think>hm</think>Let me see. <tool_call>\n{"name": "weather", "arguments": {"city": "Ulm"}}'
     '\n</tool_call>\n<tool_call>\n{"name": "patch", "arguments": {"input": "a\\nb"}}\n</tool_call>'
@@ -115,13 +117,20 @@ def test_an_empty_answer_is_a_message_all_the_same() -> None:
     assert message["content"][0]["text"] == ""
 
 
-def test_a_stream_that_fails_says_so_in_its_own_events() -> None:
-    with served(thinker("Hel", failure=FailureKind.INTERNAL)) as client:
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (FailureKind.INTERNAL, "internal_error"),
+        (FailureKind.COSTLY_GRAMMAR, "limit_exceeded"),
+    ],
+)
+def test_a_stream_that_fails_says_so_in_its_own_events(failure: FailureKind, code: str) -> None:
+    with served(thinker("Hel", failure=failure)) as client:
         told = events(client)
     assert [event["type"] for event in told[-2:]] == ["error", "response.failed"]
     response = told[-1]["response"]
     assert response["status"] == "failed"
-    assert response["error"]["code"] == told[-2]["code"] == "internal_error"
+    assert response["error"]["code"] == told[-2]["code"] == code
     assert response["output"][0]["content"][0]["text"] == "Hel"
 
 
@@ -167,19 +176,22 @@ def test_a_model_sees_functions_of_one_text_for_custom_tools_and_no_others() -> 
     backend = thinker("Yes")
     hosted = [{"type": "web_search"}, {"type": "local_shell"}, {"type": "mcp", "server_label": "x"}]
     with served(backend) as client:
-        echoed = post(client, tools=[WEATHER, PATCH, *hosted])["tools"]
+        echoed = post(client, tools=[WEATHER, PATCH, TIME, *hosted])["tools"]
         post(client, tools=hosted)
         post(client, tools=[WEATHER, PATCH], tool_choice={
             "type": "allowed_tools", "mode": "required",
             "tools": [{"type": "function", "name": "weather"}]})  # fmt: skip
     both, none, allowed = backend.conversations
-    assert [tool["function"]["name"] for tool in both.tools] == ["weather", "patch"]
+    assert [tool["function"]["name"] for tool in both.tools] == ["weather", "patch", "time"]
+    assert [tool.get("format") for tool in echoed[1:3]] == [PATCH["format"], CLOCK]
     patch = both.tools[1]["function"]
     assert patch["description"].startswith("Change files.")
     assert "start: /.+/" in patch["description"]
-    assert list(patch["parameters"]["properties"]) == ["input"]
+    assert patch["parameters"]["properties"] == {"input": {"type": "string"}}
+    time = both.tools[2]["function"]["parameters"]["properties"]["input"]
+    assert time == {"type": "string", "pattern": "^(?:[0-9]{2}:[0-9]{2})$"}
     assert [tool["type"] for tool in echoed] == [
-        "function", "custom", "web_search", "local_shell", "mcp",
+        "function", "custom", "custom", "web_search", "local_shell", "mcp",
     ]  # fmt: skip
     assert none.tools == []
     assert [tool["function"]["name"] for tool in allowed.tools] == ["weather"]

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +13,11 @@ from llguidance import LLTokenizer
 from medusa.errors import EngineStoppedError, InvalidRequestError
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
-from medusa.sampling.constraints import ConstraintFailedError, TokenConstraint
+from medusa.sampling.constraints import (
+    ConstraintFailedError,
+    CostlyConstraintError,
+    TokenConstraint,
+)
 from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.sampling.grammars.spec import GrammarSpec
 from tests.app.tiny_model import write_tiny_model
@@ -30,6 +34,17 @@ PERSON = {
     "required": ["name", "age", "tags", "born", "next"],
     "additionalProperties": False,
 }
+
+
+def rules(count: int, body: str) -> str:
+    """A grammar that allows any of so many rules behind "go"."""
+    names = " | ".join(f"x{number}" for number in range(count))
+    lines = (f"x{number}: {body.format(number, number * 7 % count)}" for number in range(count))
+    return "\n".join([f'start: "go" ({names})', *lines])
+
+
+MANY = rules(300, '"a" x{1} | "b{0}"')
+WIDE = rules(2500, '"a" "b{0}"')
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +65,14 @@ def allowed(constraint: TokenConstraint, n_vocab: int) -> list[int]:
     row = np.zeros(n_vocab, np.float32)
     constraint.mask(row)
     return np.flatnonzero(row == 0).tolist()
+
+
+def follow(constraint: TokenConstraint, tokens: Iterable[int], n_vocab: int) -> None:
+    """Write a text under a constraint, up to where the next token would be chosen."""
+    for token in tokens:
+        assert token in allowed(constraint, n_vocab)
+        constraint.accept(token)
+    allowed(constraint, n_vocab)
 
 
 def write(model: Model, constraint: TokenConstraint, seed: int) -> str:
@@ -91,6 +114,7 @@ def test_texts_under_a_schema_validate(tiny: Model, compiler: GrammarCompiler, s
         (GrammarSpec.grammar('start: "a" b\nb: /[0-9]{1,3}/'), r"a\d{1,3}"),
         (GrammarSpec.grammar('root ::= "x" [yz] "!"?'), r"x[yz]!?"),
         (GrammarSpec.json_schema({"enum": [1, "two", None]}), r'1|"two"|null'),
+        (GrammarSpec.json_schema({"type": "string", "pattern": "^(?:a|c/d)$"}), '"(a|c/d)"'),
     ],
 )
 def test_texts_match_what_was_asked_for(
@@ -159,6 +183,24 @@ def test_a_token_that_is_not_allowed_is_an_error(tiny: Model, compiler: GrammarC
     constraint = compiler.compile(GrammarSpec.choice(["yes"]))()
     with pytest.raises(ConstraintFailedError):
         constraint.accept(tiny.tokenize("n")[0])
+
+
+@pytest.mark.parametrize(
+    ("spec", "work", "text", "words"),
+    [
+        (GrammarSpec.regex("go(.|b.|c..|d...|e....){1,40}z"), 0.01, "goabcdeabcde", "expressions"),
+        (GrammarSpec.grammar(MANY), 0.01, "go", "items"),
+        (GrammarSpec.grammar(WIDE), 1.0, "go", "Current row has"),
+    ],
+)
+def test_what_becomes_too_costly_says_so(
+    tiny: Model, spec: GrammarSpec, work: float, text: str, words: str
+) -> None:
+    compiler = GrammarCompiler(lambda: grammar_tokenizer(tiny), work)
+    constraint = compiler.compile(spec)()
+    with pytest.raises(CostlyConstraintError, match=words) as caught:
+        follow(constraint, tiny.tokenize(text), tiny.n_vocab)
+    assert "<state>" not in str(caught.value)
 
 
 def test_the_end_is_forced_once_nothing_else_may_come(
