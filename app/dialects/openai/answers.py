@@ -3,11 +3,10 @@
 import secrets
 import string
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
-from app.dialects.bodies import NullsLeftOut
 from app.dialects.openai.common import REASONS, Reason
 from medusa.engine.events import FinishReason
 from medusa.text.answers import (
@@ -31,11 +30,11 @@ def new_call_id() -> str:
     return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
 
 
-class FunctionCall(NullsLeftOut):
+class FunctionCall(BaseModel):
     """Whom to call, and with what; the arguments are JSON, as text."""
 
-    name: str | None = None
-    arguments: str = ""
+    name: str
+    arguments: str
 
 
 class ToolCall(BaseModel):
@@ -46,13 +45,20 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
-class ToolCallDelta(NullsLeftOut):
+class FunctionDelta(TypedDict):
+    """What a chunk adds to whom to call, and with what."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDelta(TypedDict):
     """What a chunk adds to a call; the first has all but the arguments."""
 
     index: int
-    id: str | None = None
-    type: Literal["function"] | None = None
-    function: FunctionCall
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDelta
 
 
 class AnswerMessage(BaseModel):
@@ -71,13 +77,13 @@ class AnswerMessage(BaseModel):
         }
 
 
-class MessageDelta(NullsLeftOut):
-    """What a chunk adds to the assistant's message; fields that add nothing are left out."""
+class MessageDelta(TypedDict, total=False):
+    """What a chunk adds to the assistant's message."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    role: Literal["assistant"]
+    content: str
+    reasoning_content: str
+    tool_calls: list[ToolCallDelta]
 
 
 class Answer:
@@ -103,11 +109,12 @@ class Answer:
         """The message of this text, which is all there is."""
         delta = self._delta([*self._parser.feed(text), *self._parser.finish()])
         calls = [
-            ToolCall(id=each.id or "", function=each.function) for each in delta.tool_calls or []
+            ToolCall(id=each["id"], function=FunctionCall.model_validate(each["function"]))
+            for each in delta.get("tool_calls", ())
         ]
         return AnswerMessage(
-            content=delta.content if calls else delta.content or "",
-            reasoning_content=delta.reasoning_content,
+            content=delta.get("content", None if calls else ""),
+            reasoning_content=delta.get("reasoning_content"),
             tool_calls=calls or None,
         )
 
@@ -126,25 +133,25 @@ class Answer:
         return "tool_calls" if called else REASONS[reason]
 
     def _delta(self, parts: Iterable[Part]) -> MessageDelta:
-        delta = MessageDelta()
+        delta: MessageDelta = {}
         for part in parts:
             match part:
                 case Content(text=text):
-                    delta.content = (delta.content or "") + text
+                    delta["content"] = delta.get("content", "") + text
                 case Reasoning(text=text):
-                    delta.reasoning_content = (delta.reasoning_content or "") + text
+                    delta["reasoning_content"] = delta.get("reasoning_content", "") + text
                 case Call(name=name):
-                    call = ToolCallDelta(
-                        index=self._calls,
-                        id=new_call_id(),
-                        type="function",
-                        function=FunctionCall(name=name),
-                    )
-                    delta.tool_calls = [*(delta.tool_calls or []), call]
+                    call: ToolCallDelta = {
+                        "index": self._calls,
+                        "id": new_call_id(),
+                        "type": "function",
+                        "function": {"name": name, "arguments": ""},
+                    }
+                    delta.setdefault("tool_calls", []).append(call)
                     self._calls += 1
                 case Arguments(text=text):
-                    if not delta.tool_calls:
-                        more = ToolCallDelta(index=self._calls - 1, function=FunctionCall())
-                        delta.tool_calls = [more]
-                    delta.tool_calls[-1].function.arguments += text
+                    calls = delta.setdefault("tool_calls", [])
+                    if not calls:
+                        calls.append({"index": self._calls - 1, "function": {"arguments": ""}})
+                    calls[-1]["function"]["arguments"] += text
         return delta
