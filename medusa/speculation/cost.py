@@ -55,6 +55,7 @@ class MeasuredCost:
         self.change_seconds = change_seconds
         self._last_size = 0
         self._sizes = list(sizes)
+        self._inner = self._sizes[1:-1]
         self._seconds = list(accumulate(seconds, max))
         self._beside = 0.0
 
@@ -123,5 +124,5 @@ class MeasuredCost:
         sizes = self._sizes
         if len(sizes) == 1:
             return 0, 0.0
-        low = max(0, min(bisect_right(sizes, n_tokens) - 1, len(sizes) - 2))
+        low = bisect_right(self._inner, n_tokens)
         return low, (n_tokens - sizes[low]) / (sizes[low + 1] - sizes[low])

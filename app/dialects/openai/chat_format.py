@@ -49,9 +49,7 @@ def chunk_choice(
     drafts: list[DraftedToken] | None = None,
 ) -> ChunkChoice:
     """What a chunk adds to an answer; `drafts` only where there are any."""
-    choice = ChunkChoice(
-        index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason
-    )
+    choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
     if drafts is not None:
         choice["drafts"] = drafts
     return choice

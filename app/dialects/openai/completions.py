@@ -147,9 +147,7 @@ class CompletionJob:
         self._pieces = backend.pieces
         self._hidden = backend.control_tokens
         self._identity = new_identity("cmpl", backend.info.name)
-        self._chunks = Chunks(
-            "text_completion", self._identity, with_usage=body.include_usage
-        )
+        self._chunks = Chunks("text_completion", self._identity, with_usage=body.include_usage)
 
     @classmethod
     async def parse(cls, body: CompletionBody, backend: Backend) -> "CompletionJob":
