@@ -32,14 +32,14 @@ def crossing(
     """
     starts = np.arange(0, len(weights), _BLOCK)
     sums = np.add.reduceat(weights, starts, dtype=np.float64)
-    edges = np.cumsum(sums)
+    edges = sums.cumsum()
     target = share * (edges[-1] if of is None else of)
-    last = int(np.searchsorted(edges, edges[-1]))  # of the blocks that are not all 0
-    block = min(int(np.searchsorted(edges, target, side=side)), last)
+    last = int(edges.searchsorted(edges[-1]))  # of the blocks that are not all 0
+    block = min(int(edges.searchsorted(target, side)), last)
     inside = weights[starts[block] : starts[block] + _BLOCK]
     before = edges[block] - sums[block]
-    running = np.cumsum(inside, dtype=np.float64)
-    offset = int(np.searchsorted(running, target - before, side=side))
+    running = inside.cumsum(dtype=np.float64)
+    offset = int(running.searchsorted(target - before, side))
     if offset == len(inside):
         offset = int(inside.argmax())
     return int(starts[block]) + offset
@@ -48,7 +48,7 @@ def crossing(
 def total(weights: np.ndarray) -> float:
     """The sum of [n] float32, as `crossing` sees it."""
     sums = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
-    return float(np.cumsum(sums)[-1])
+    return float(sums.cumsum()[-1])
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
