@@ -19,8 +19,12 @@ class Chunks:
     """
 
     def __init__(self, kind: str, identity: Mapping[str, Any], *, with_usage: bool) -> None:
-        head = {"id": identity["id"], "object": kind}  # first, as OpenAI has them
-        self._common = head | identity | {"system_fingerprint": FINGERPRINT}
+        self._common = {
+            "id": identity["id"],
+            "object": kind,  # second, as OpenAI has it
+            **identity,
+            "system_fingerprint": FINGERPRINT,
+        }
         self._with_usage = with_usage
 
     def frame(
