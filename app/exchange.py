@@ -73,7 +73,7 @@ class Exchange:
         self._metrics = metrics
         self._index = {request.id: index for index, request in enumerate(requests)}
         self._open = set(self._index)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[Event, int]] = asyncio.Queue()  # with their sizes
         self._buffer = buffer
         self._unread = 0  # bytes
         self._paused = False
@@ -109,8 +109,8 @@ class Exchange:
         """
         try:
             while self._open:
-                event = await self._events.get()
-                self._unread -= size_of(event)
+                event, size = await self._events.get()
+                self._unread -= size
                 if self._paused and self._unread <= self._buffer // 2:
                     self._set_paused(False)
                 self._observe(event)
@@ -160,8 +160,9 @@ class Exchange:
         self._loop.call_soon_threadsafe(self._take_in, event)
 
     def _take_in(self, event: Event) -> None:
-        self._events.put_nowait(event)
-        self._unread += size_of(event)
+        size = size_of(event)
+        self._events.put_nowait((event, size))
+        self._unread += size
         if self._unread > self._buffer and not self._paused:
             self._metrics.pauses.inc()
             self._set_paused(True)

@@ -14,6 +14,7 @@ from benchmarks.sampling import sampling
 from benchmarks.sessions import sessions
 from benchmarks.speculation import speculation
 from benchmarks.step import step
+from benchmarks.streaming import streaming
 from benchmarks.structured import structured
 from benchmarks.throughput import throughput
 from benchmarks.vicuna7b import vicuna7b
@@ -22,6 +23,7 @@ cli = typer.Typer(help="Measure where time goes and how fast answers come.", no_
 cli.command()(kernels)
 cli.command()(products)
 cli.command()(step)
+cli.command()(streaming)
 cli.command()(sampling)
 cli.command()(speculation)
 cli.command()(prediction)

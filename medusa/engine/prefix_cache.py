@@ -97,11 +97,12 @@ class PrefixCache:
 
     def make_room(self, cells: int) -> bool:
         """Drop cached tokens of idle slots until so many cells are free; False: not enough are."""
-        for victim in self._idle_by_age():
-            if self.free_cells >= cells:
-                break
-            self.give_up(victim)
-        return self.free_cells >= cells
+        while self.free_cells < cells:
+            idle = self._idle_by_age()
+            if not idle:
+                return False
+            self.give_up(idle[0])
+        return True
 
     def give_up(self, slot: Slot, kept: int = 0) -> None:
         """Keep the first tokens of a slot only; the prompt cache may have what is lost."""

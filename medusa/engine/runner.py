@@ -113,7 +113,10 @@ class StepRunner:
         result.score_seconds = time.perf_counter() - began
 
     def _verify(self, plan: StepPlan, outputs: Outputs, result: StepResult) -> None:
-        """Walk every slot's tree and deliver what it yields; their rows follow the prompts'."""
+        """Walk every slot's tree; their rows follow the prompts'. Then deliver what they yield.
+
+        Whoever takes events wakes up, and wants the interpreter: not before all tokens are chosen.
+        """
         row = plan.n_scored
         for candidates in plan.trees:
             slot, tree, sequence = candidates.slot, candidates.tree, candidates.slot.sequence
@@ -125,11 +128,16 @@ class StepRunner:
             if slot not in result.failed:
                 try:
                     path = _accept(sequence, tree, logits, hidden)
-                    sequence.deliver()
                 except Exception as error:
                     _fail(slot, error, result)
             newest = None if hidden is None else hidden[path[-1]]
             result.verified.append(Verified(slot, sequence, tree, path, newest))
+        for verified in result.verified:
+            if verified.slot not in result.failed:
+                try:
+                    verified.sequence.deliver()
+                except Exception as error:
+                    _fail(verified.slot, error, result)
 
     def _add(self, chunk: Chunk, *, output: bool) -> None:
         ids = chunk.slot.labels.prefill_ids()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from medusa.errors import NotNumbersError
 from medusa.sampling import dry
 from medusa.sampling.bans import Bans
 from medusa.sampling.candidates import Candidates
@@ -86,11 +87,15 @@ class Sampler:
         token = self._take_forced()
         if token is None:
             row = self._adjust(logits)
-            if self._is_greedy:
-                token = int(row.argmax())
-                checked_peak(float(row[token]))
-            else:
-                token = self._draw(Candidates.of(row))
+            try:
+                token = self._choose(row)
+            except NotNumbersError:
+                if row.max() == -np.inf and logits.max() > -np.inf:
+                    raise NothingAllowedError(
+                        "no token may come next: what the constraint allows is forbidden "
+                        "otherwise, or nothing is allowed"
+                    ) from None
+                raise
         self._history.append(token)
         if self._penalties is not None:
             self._penalties.accept(token)
@@ -107,6 +112,13 @@ class Sampler:
             self._draw(_CERTAIN)
             self.drawn_from = None
         return forced[0]
+
+    def _choose(self, row: np.ndarray) -> int:
+        if self._is_greedy:
+            token = int(row.argmax())
+            checked_peak(float(row[token]))
+            return token
+        return self._draw(Candidates.of(row))
 
     def _draw(self, candidates: Candidates) -> int:
         for step in self._filters:
@@ -135,11 +147,6 @@ class Sampler:
         if self.constraint is not None:
             self.constraint.mask(row)
         self._bans.apply(row)
-        if row.max() == -np.inf and logits.max() > -np.inf:
-            raise NothingAllowedError(
-                "no token may come next: what the constraint allows is forbidden otherwise, or "
-                "nothing is allowed"
-            )
         return row
 
 

@@ -56,6 +56,7 @@ class MeasuredCost:
         self._has_changed = False
         self._last_size = 0
         self._sizes = list(sizes)
+        self._inner = self._sizes[1:-1]
         self._seconds = list(seconds)
         for place in range(len(self._sizes)):
             self._cut_by(place)
@@ -159,5 +160,5 @@ class MeasuredCost:
         sizes = self._sizes
         if len(sizes) == 1:
             return 0, 0.0
-        low = max(0, min(bisect_right(sizes, n_tokens) - 1, len(sizes) - 2))
+        low = bisect_right(self._inner, n_tokens)
         return low, (n_tokens - sizes[low]) / (sizes[low + 1] - sizes[low])

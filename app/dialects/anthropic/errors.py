@@ -6,13 +6,12 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
-from pydantic_core import to_json
 from starlette.datastructures import Headers
 
 from app.auth import UnauthorizedError
 from app.dialects.dialect import Dialect, ErrorAnswer
 from app.dialects.openai.errors import OPENAI
-from app.sse import frame
+from app.sse import json_frame
 from medusa.errors import QueueFullError
 
 _OVERLOADED = 529
@@ -74,7 +73,7 @@ class Anthropic(Dialect):
 
     def error_frames(self, error: Exception) -> Iterable[bytes]:
         """The error as the last event."""
-        return (frame(to_json(self.error(error).body).decode(), "error"),)
+        return (json_frame(self.error(error).body, "error"),)
 
     def router(self, *, guarded: bool = True) -> APIRouter:
         """See Dialect; the API reference offers to send the key."""

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from fastapi import Request
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from app.backend import Backend
 from app.dialects.anthropic.answer import AnswerMessage, Event, MessageUsage, Writer, usage_of
@@ -15,7 +14,7 @@ from app.dialects.anthropic.errors import ANTHROPIC
 from app.dialects.conversation import ReadQuestion, read
 from app.dialects.dialect import generate, renamed, service_of
 from app.dialects.openai.errors import STREAMED
-from app.sse import frame
+from app.sse import json_frame
 from medusa.engine import events as engine
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta
@@ -116,4 +115,4 @@ class MessageJob:
 
 
 def _frame(event: Event) -> bytes:
-    return frame(to_json(event).decode(), event["type"])
+    return json_frame(event, event["type"])

@@ -15,7 +15,7 @@ from app.dialects.openai.common import GenerationBody, token_limit
 from app.dialects.openai.errors import OPENAI, STREAMED
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
 from app.dialects.openai.unsupported import UNSUPPORTED
-from app.sse import frame
+from app.sse import json_frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress
 from medusa.engine.requests import GenerationRequest
@@ -136,11 +136,11 @@ class NativeJob:
             generated.add(event)
             match event:
                 case PromptProgress():
-                    yield _frame(writer.progress(event))
+                    yield json_frame(writer.progress(event))
                 case Delta():
-                    yield _frame(writer.piece(event, len(generated.tokens)))
+                    yield json_frame(writer.piece(event, len(generated.tokens)))
                 case Finished():
-                    yield _frame(self._chosen(writer.end(generated)))
+                    yield json_frame(self._chosen(writer.end(generated)))
 
     def _chosen(self, answer: dict[str, Any]) -> dict[str, Any]:
         fields = self._body.response_fields
@@ -157,7 +157,3 @@ def _chosen(answer: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
         if value is not None:
             found[path] = value
     return found
-
-
-def _frame(answer: Mapping[str, Any]) -> bytes:
-    return frame(NativeAnswer(answer).model_dump_json())

@@ -4,7 +4,7 @@ import secrets
 import string
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
@@ -33,11 +33,11 @@ def new_call_id() -> str:
     return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
 
 
-class FunctionCall(NullsLeftOut):
+class FunctionCall(BaseModel):
     """Whom to call, and with what; the arguments are JSON, as text."""
 
-    name: str | None = None
-    arguments: str = ""
+    name: str
+    arguments: str
 
 
 class CustomCall(BaseModel):
@@ -56,14 +56,28 @@ class ToolCall(NullsLeftOut):
     custom: CustomCall | None = None
 
 
-class ToolCallDelta(NullsLeftOut):
+class FunctionDelta(TypedDict):
+    """What a chunk adds to whom to call, and with what."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class CustomDelta(TypedDict):
+    """A call of a custom tool, which one chunk tells whole."""
+
+    name: str
+    input: str
+
+
+class ToolCallDelta(TypedDict):
     """What a chunk adds to a call; the first has all but a function's arguments."""
 
     index: int
-    id: str | None = None
-    type: Literal["function", "custom"] | None = None
-    function: FunctionCall | None = None
-    custom: CustomCall | None = None
+    id: NotRequired[str]
+    type: NotRequired[Literal["function", "custom"]]
+    function: NotRequired[FunctionDelta]
+    custom: NotRequired[CustomDelta]
 
 
 class AnswerMessage(BaseModel):
@@ -82,13 +96,13 @@ class AnswerMessage(BaseModel):
         }
 
 
-class MessageDelta(NullsLeftOut):
-    """What a chunk adds to the assistant's message; fields that add nothing are left out."""
+class MessageDelta(TypedDict, total=False):
+    """What a chunk adds to the assistant's message."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    role: Literal["assistant"]
+    content: str
+    reasoning_content: str
+    tool_calls: list[ToolCallDelta]
 
 
 class Answer:
@@ -116,12 +130,10 @@ class Answer:
     def whole(self, text: str) -> AnswerMessage:
         """The message of this text, which is all there is."""
         delta = self._delta([*self._parser.feed(text), *self._parser.finish()], ends=True)
-        calls = [
-            ToolCall.model_validate(each, from_attributes=True) for each in delta.tool_calls or []
-        ]
+        calls = [ToolCall.model_validate(each) for each in delta.get("tool_calls", ())]
         return AnswerMessage(
-            content=delta.content if calls else delta.content or "",
-            reasoning_content=delta.reasoning_content,
+            content=delta.get("content", None if calls else ""),
+            reasoning_content=delta.get("reasoning_content"),
             tool_calls=calls or None,
         )
 
@@ -140,43 +152,46 @@ class Answer:
         return "tool_calls" if called else REASONS[reason]
 
     def _delta(self, parts: Iterable[Part], *, ends: bool = False) -> MessageDelta:
-        delta, calls = MessageDelta(), list[ToolCallDelta]()
+        delta: MessageDelta = {}
+        calls: list[ToolCallDelta] = []
         for part in parts:
             match part:
                 case Content(text=text):
-                    delta.content = (delta.content or "") + text
+                    delta["content"] = delta.get("content", "") + text
                 case Reasoning(text=text):
-                    delta.reasoning_content = (delta.reasoning_content or "") + text
+                    delta["reasoning_content"] = delta.get("reasoning_content", "") + text
                 case Call(name=name):
                     calls += self._close()
                     if name in self._custom:
                         self._open = _OpenCall(name)
                     else:
-                        calls.append(self._call("function", function=FunctionCall(name=name)))
+                        call = self._call("function")
+                        call["function"] = {"name": name, "arguments": ""}
+                        calls.append(call)
                 case Arguments(text=text) if self._open is not None:
                     self._open.arguments += text
                 case Arguments(text=text):
                     if not calls:
-                        calls.append(ToolCallDelta(index=self._calls - 1, function=FunctionCall()))
-                    function = calls[-1].function
-                    assert function is not None, "custom tools are told when they are whole"
-                    function.arguments += text
+                        calls.append({"index": self._calls - 1, "function": {"arguments": ""}})
+                    calls[-1]["function"]["arguments"] += text
         if ends:
             calls += self._close()
-        delta.tool_calls = calls or None
+        if calls:
+            delta["tool_calls"] = calls
         return delta
 
     def _close(self) -> Iterator[ToolCallDelta]:
         """The call of a custom tool that has come to its end, if there is one."""
         if self._open is not None:
-            custom = CustomCall(name=self._open.name, input=text_of(self._open.arguments))
+            call = self._call("custom")
+            call["custom"] = {"name": self._open.name, "input": text_of(self._open.arguments)}
             self._open = None
-            yield self._call("custom", custom=custom)
+            yield call
 
-    def _call(self, kind: Literal["function", "custom"], **called: Any) -> ToolCallDelta:
-        """What a chunk tells of a new call."""
+    def _call(self, kind: Literal["function", "custom"]) -> ToolCallDelta:
+        """The beginning of what a chunk tells of a new call."""
         self._calls += 1
-        return ToolCallDelta(index=self._calls - 1, id=new_call_id(), type=kind, **called)
+        return {"index": self._calls - 1, "id": new_call_id(), "type": kind}
 
 
 @dataclass

@@ -13,8 +13,9 @@ from app.dialects.conversation import Question, ReadQuestion, read, reasoning_va
 from app.dialects.dialect import generate
 from app.dialects.limited import TopLogprobs
 from app.dialects.native.answer import NativeWriter
-from app.dialects.openai.answers import Answer, MessageDelta
-from app.dialects.openai.chat_format import ChatChoice, ChatChunk, ChatCompletion, ChunkChoice
+from app.dialects.openai.answers import Answer
+from app.dialects.openai.chat_format import ChatChoice, ChatCompletion, chunk_choice
+from app.dialects.openai.chunks import Chunks
 from app.dialects.openai.common import GenerationBody, new_identity, token_limit
 from app.dialects.openai.drafts import DraftTexts
 from app.dialects.openai.errors import DONE, OPENAI, STREAMED
@@ -23,7 +24,6 @@ from app.dialects.openai.messages import ChatMessage
 from app.dialects.openai.timings import Progress, Timings
 from app.dialects.openai.tools import ToolFields
 from app.dialects.openai.usage import UsageBody, total_usage
-from app.sse import frame
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, Event, Finished, PromptProgress, TokenLogprob, Usage
 from medusa.engine.requests import GenerationRequest
@@ -154,6 +154,9 @@ class ChatJob:
         self._pieces = backend.pieces
         self._spelled = partial(question.spelled, backend=backend)
         self._identity = new_identity("chatcmpl", backend.info.name)
+        self._chunks = Chunks(
+            "chat.completion.chunk", self._identity, with_usage=body.include_usage
+        )
         self._answers = [
             Answer(body.shown(question.form), body.custom_names) for _ in range(body.n)
         ]
@@ -209,40 +212,32 @@ class ChatJob:
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
+        frame = self._chunks.frame
         for index in range(self._body.n):
-            yield self._frame(
-                ChunkChoice(index=index, delta=MessageDelta(role="assistant", content=""))
-            )
+            yield frame(chunk_choice(index, {"role": "assistant", "content": ""}))
         usages: dict[int, Usage] = {}
         written: list[list[int]] = [[] for _ in self._answers]
         async for index, event in events:
             answer = self._answers[index]
             match event:
                 case PromptProgress():
-                    nothing = ChunkChoice(index=index, delta=MessageDelta())
                     spent = self._body.spent_so_far(event)
-                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
+                    yield frame(chunk_choice(index, {}), spent=spent, progress=Progress.of(event))
                 case Delta(text=text, tokens=tokens, logprobs=entries):
                     written[index] += tokens
-                    choice = ChunkChoice(
-                        index=index,
-                        delta=answer.feed(text),
-                        logprobs=self._logprobs(entries),
-                        drafts=self._drafts[index].feed(tokens, event.drafts),
-                    )
-                    if choice != ChunkChoice(index=index, delta=MessageDelta()):
-                        yield self._frame(choice, spent=self._body.spent_so_far(event))
+                    delta, logprobs = answer.feed(text), self._logprobs(entries)
+                    drafts = self._drafts[index].feed(tokens, event.drafts)
+                    if delta or logprobs is not None or drafts is not None:
+                        choice = chunk_choice(index, delta, logprobs=logprobs, drafts=drafts)
+                        yield frame(choice, spent=self._body.spent_so_far(event))
                 case Finished(reason=reason, usage=usage):
                     usages[index] = usage
-                    rest = answer.finish()
-                    if rest != MessageDelta():
-                        yield self._frame(ChunkChoice(index=index, delta=rest))
-                    end = ChunkChoice(
-                        index=index, delta=MessageDelta(), finish_reason=answer.reason(reason)
-                    )
-                    yield self._frame(end, spent=usage)
+                    if rest := answer.finish():
+                        yield frame(chunk_choice(index, rest))
+                    end = chunk_choice(index, {}, finish_reason=answer.reason(reason))
+                    yield frame(end, spent=usage)
         if self._body.include_usage:
-            yield self._frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
+            yield frame(usage=self._usage([usages[i] for i in sorted(usages)], written))
         yield DONE
 
     def _usage(self, usages: Sequence[Usage], written: Sequence[Sequence[int]]) -> UsageBody:
@@ -250,23 +245,6 @@ class ChatJob:
         answers = zip(self._answers, map(self._spelled, written), strict=True)
         reasoning = sum(answer.reasoning_tokens(pieces) for answer, pieces in answers)
         return total_usage(usages, self._body.n, reasoning)
-
-    def _frame(
-        self,
-        *choices: ChunkChoice,
-        usage: UsageBody | None = None,
-        spent: Usage | None = None,
-        progress: Progress | None = None,
-    ) -> bytes:
-        chunk = ChatChunk(
-            **self._identity,
-            choices=list(choices),
-            timings=None if spent is None else Timings.of([spent]),
-            prompt_progress=progress,
-        )
-        if self._body.include_usage:
-            chunk.usage = usage  # set, so that it is sent, be it to null
-        return frame(chunk.model_dump_json())
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> ChatLogprobs | None:
         return chat_logprobs(self._pieces, entries) if self._body.logprobs else None

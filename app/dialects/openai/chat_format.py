@@ -1,12 +1,12 @@
 """The response of the chat API, whole and in chunks."""
 
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict
 
 from app.dialects.openai.answers import AnswerMessage, MessageDelta
 from app.dialects.openai.common import Reason
-from app.dialects.openai.drafts import DraftsIfAsked
+from app.dialects.openai.drafts import DraftedToken, DraftsIfAsked
 from app.dialects.openai.logprobs import ChatLogprobs
-from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet
+from app.dialects.openai.usage import FINGERPRINT, UsageBody, WithTimings
 
 
 class ChatChoice(DraftsIfAsked):
@@ -18,7 +18,7 @@ class ChatChoice(DraftsIfAsked):
     finish_reason: Reason
 
 
-class ChatCompletion(UsageIfSet):
+class ChatCompletion(WithTimings):
     """The whole response."""
 
     id: str
@@ -27,25 +27,29 @@ class ChatCompletion(UsageIfSet):
     model: str
     system_fingerprint: str = FINGERPRINT
     choices: list[ChatChoice]
-    usage: UsageBody | None = None
+    usage: UsageBody
 
 
-class ChunkChoice(DraftsIfAsked):
+class ChunkChoice(TypedDict):
     """What a chunk adds to one answer."""
 
     index: int
     delta: MessageDelta
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason | None = None
+    logprobs: ChatLogprobs | None
+    finish_reason: Reason | None
+    drafts: NotRequired[list[DraftedToken]]
 
 
-class ChatChunk(UsageIfSet):
-    """One chunk of a streamed response."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    system_fingerprint: str = FINGERPRINT
-    choices: list[ChunkChoice]
-    usage: UsageBody | None = None
+def chunk_choice(
+    index: int,
+    delta: MessageDelta,
+    *,
+    logprobs: ChatLogprobs | None = None,
+    finish_reason: Reason | None = None,
+    drafts: list[DraftedToken] | None = None,
+) -> ChunkChoice:
+    """What a chunk adds to an answer; `drafts` only where there are any."""
+    choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+    if drafts is not None:
+        choice["drafts"] = drafts
+    return choice

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from fastapi import Request
 from pydantic import BaseModel, Field, model_validator
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from app.backend import Backend
 from app.dialects.dialect import generate
 from app.dialects.limited import Choices, Text, TopLogprobs
+from app.dialects.openai.chunks import Chunks
 from app.dialects.openai.common import (
     REASONS,
     GenerationBody,
@@ -29,8 +30,7 @@ from app.dialects.openai.logprobs import (
 )
 from app.dialects.openai.prompts import Prompts, PromptText, read_prompts
 from app.dialects.openai.timings import Progress, Timings
-from app.dialects.openai.usage import FINGERPRINT, UsageBody, UsageIfSet, total_usage
-from app.sse import frame
+from app.dialects.openai.usage import FINGERPRINT, UsageBody, WithTimings, total_usage
 from medusa.engine.client import Generated
 from medusa.engine.events import (
     Delta,
@@ -82,16 +82,16 @@ class CompletionBody(GenerationBody):
 
 
 class CompletionChoice(BaseModel):
-    """One answer, or in a stream what was added to it."""
+    """One answer."""
 
     text: str
     index: int
     logprobs: CompletionLogprobs | None = None
-    finish_reason: Reason | None = None
+    finish_reason: Reason
 
 
-class Completion(UsageIfSet):
-    """The response, whole or as a chunk."""
+class Completion(WithTimings):
+    """The whole response."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -99,7 +99,25 @@ class Completion(UsageIfSet):
     model: str
     system_fingerprint: str = FINGERPRINT
     choices: list[CompletionChoice]
-    usage: UsageBody | None = None
+    usage: UsageBody
+
+
+class ChunkChoice(TypedDict):
+    """What a chunk adds to an answer."""
+
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None
+    finish_reason: Reason | None
+
+
+def _chunk_choice(
+    index: int,
+    text: str = "",
+    logprobs: CompletionLogprobs | None = None,
+    finish_reason: Reason | None = None,
+) -> ChunkChoice:
+    return ChunkChoice(text=text, index=index, logprobs=logprobs, finish_reason=finish_reason)
 
 
 @router.post(
@@ -129,6 +147,7 @@ class CompletionJob:
         self._pieces = backend.pieces
         self._hidden = backend.control_tokens
         self._identity = new_identity("cmpl", backend.info.name)
+        self._chunks = Chunks("text_completion", self._identity, with_usage=body.include_usage)
 
     @classmethod
     async def parse(cls, body: CompletionBody, backend: Backend) -> "CompletionJob":
@@ -173,56 +192,38 @@ class CompletionJob:
 
     async def frames(self, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[bytes]:
         """See Job."""
+        frame = self._chunks.frame
         usages: dict[int, Usage] = {}
         echoes = [self._echo(index) for index in range(len(self.requests))]
         offsets = [TextOffsets(len(echo)) for echo in echoes]
         if self._body.echo:
             for index, echo in enumerate(echoes):
-                yield self._frame(CompletionChoice(text=echo, index=index))
+                yield frame(_chunk_choice(index, echo))
         async for index, event in events:
             match event:
                 case PromptProgress():
-                    nothing = CompletionChoice(text="", index=index)
                     spent = self._body.spent_so_far(event)
-                    yield self._frame(nothing, spent=spent, progress=Progress.of(event))
+                    yield frame(_chunk_choice(index), spent=spent, progress=Progress.of(event))
                 case PromptScored(logprobs=entries):
                     yield await asyncio.to_thread(self._scored_frame, index, entries)
                 case Delta(text=text, logprobs=entries):
-                    scored = self._logprobs(entries, offsets[index])
-                    choice = CompletionChoice(text=text, index=index, logprobs=scored)
-                    yield self._frame(choice, spent=self._body.spent_so_far(event))
+                    choice = _chunk_choice(index, text, self._logprobs(entries, offsets[index]))
+                    yield frame(choice, spent=self._body.spent_so_far(event))
                 case Finished(reason=reason, usage=usage, end_logprob=entry):
                     usages[index] = usage
-                    end = CompletionChoice(text="", index=index, finish_reason=REASONS[reason])
+                    scored = None
                     if entry is not None:
-                        end.logprobs = self._logprobs([entry], offsets[index])
-                    yield self._frame(end, spent=usage)
+                        scored = self._logprobs([entry], offsets[index])
+                    yield frame(_chunk_choice(index, "", scored, REASONS[reason]), spent=usage)
         if self._body.include_usage:
             parts = [usages[index] for index in sorted(usages)]
-            yield self._frame(usage=total_usage(parts, self._body.per_prompt))
+            yield frame(usage=total_usage(parts, self._body.per_prompt))
         yield DONE
-
-    def _frame(
-        self,
-        *choices: CompletionChoice,
-        usage: UsageBody | None = None,
-        spent: Usage | None = None,
-        progress: Progress | None = None,
-    ) -> bytes:
-        chunk = Completion(
-            **self._identity,
-            choices=list(choices),
-            timings=None if spent is None else Timings.of([spent]),
-            prompt_progress=progress,
-        )
-        if self._body.include_usage:
-            chunk.usage = usage  # set, so that it is sent, be it to null
-        return frame(chunk.model_dump_json())
 
     def _scored_frame(self, index: int, entries: Sequence[TokenLogprob | None]) -> bytes:
         """A chunk with the whole prompt's log probabilities, which takes its time."""
         scores = self._prompt_logprobs(index, entries)
-        return self._frame(CompletionChoice(text="", index=index, logprobs=scores))
+        return self._chunks.frame(_chunk_choice(index, "", scores))
 
     def _choice(self, place: int, index: int, generated: Generated) -> CompletionChoice:
         echo = self._echo(index)

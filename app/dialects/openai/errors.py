@@ -1,6 +1,5 @@
 """OpenAI's errors, {"error": {"message", "type", "param", "code"}}, and its way to send a key."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ from app.door.limits import LimitError
 from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
 from app.hosts import UnknownModelError
-from app.sse import frame
+from app.sse import frame, json_frame
 from medusa.errors import (
     ContextLengthError,
     CostlyGrammarError,
@@ -64,7 +63,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 }
 """What endpoints that can stream say of their answers."""
 
-DONE = frame("[DONE]")
+DONE = frame(b"[DONE]")
 """The last frame of a stream."""
 
 
@@ -147,7 +146,7 @@ class OpenAI(Dialect):
 
     def error_frames(self, error: Exception) -> Iterable[bytes]:
         """The error as a chunk of its own, then the end."""
-        return frame(json.dumps(self.error(error).body)), DONE
+        return json_frame(self.error(error).body), DONE
 
     def router(self, *, guarded: bool = True) -> APIRouter:
         """See Dialect; the API reference offers to send the key."""

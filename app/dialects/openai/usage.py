@@ -6,14 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
-from app.dialects.openai.timings import Progress, Timings
+from app.dialects.openai.timings import Timings
 from medusa.engine.events import Usage
 
-_WHERE_KNOWN = {
-    "timings": "timings",
-    "prompt_progress": "prompt_progress",
-    "verbose": "__verbose",
-}
+_SENT_AS = {"timings": "timings", "verbose": "__verbose"}
 FINGERPRINT = f"llama-medusa-{version('llama-medusa')}"
 
 
@@ -71,22 +67,16 @@ def total_usage(usages: Sequence[Usage], per_prompt: int, reasoning_tokens: int 
     )
 
 
-class UsageIfSet(BaseModel):
-    """A response or chunk whose `usage` is sent only where it was set, be it to null.
-
-    llama-server's fields are there where there is something to tell.
-    """
+class WithTimings(BaseModel):
+    """A response with llama-server's fields, which are there where there is something to tell."""
 
     timings: Timings | None = None
-    prompt_progress: Progress | None = None
     verbose: dict[str, Any] | None = None
 
     @model_serializer(mode="wrap")
-    def _leave_out_unset_usage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
-        for name, sent_as in _WHERE_KNOWN.items():
+        for name, sent_as in _SENT_AS.items():
             if (value := fields.pop(name)) is not None:
                 fields[sent_as] = value
-        if "usage" not in self.model_fields_set:
-            fields.pop("usage", None)
         return fields

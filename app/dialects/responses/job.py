@@ -23,7 +23,7 @@ from app.dialects.responses.response import (
 )
 from app.dialects.responses.truncation import turns_that_fit
 from app.dialects.responses.writer import Writer
-from app.sse import frame
+from app.sse import json_frame
 from medusa.engine import events as engine
 from medusa.engine.client import Generated
 from medusa.engine.events import Delta, FinishReason, PromptProgress, TokenLogprob, Usage
@@ -161,7 +161,7 @@ class ResponseJob:
     def _frame(self, event: Event) -> bytes:
         numbered = event | {"sequence_number": self._sent}
         self._sent += 1
-        return frame(to_json(numbered).decode(), event["type"])
+        return json_frame(numbered, event["type"])
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> list[TokenLogprobBody]:
         if self._body.logprobs is None:
