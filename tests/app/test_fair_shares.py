@@ -12,13 +12,13 @@ from tests.app.conftest import running_server
 
 KEYS = "first name=carol\nlight-key name=light\nheavy-key name=heavy weight=3\n"
 SHORT = {"prompt": "Once", "max_tokens": 4, "ignore_eos": True, "temperature": 0}
-ENDLESS = SHORT | {"max_tokens": 3000, "stream": True}
+ENDLESS = SHORT | {"max_tokens": 8000, "stream": True}
 
 
 def test_weights_one_and_three_get_one_and_three_parts_of_the_tokens(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(KEYS)
-    options = ("--parallel", "1", "--ctx-size", "4096", "--open-metrics", "--log-format", "json")
+    options = ("--parallel", "1", "--ctx-size", "8448", "--open-metrics", "--log-format", "json")
     with running_server(tmp_path, *options, "--api-key-file", str(file)) as server:
 
         def ask(key: str) -> int:
@@ -36,6 +36,7 @@ def test_weights_one_and_three_get_one_and_three_parts_of_the_tokens(tmp_path: P
                 light = [pool.submit(ask, "light-key") for _ in range(20)]
                 heavy = [pool.submit(ask, "heavy-key") for _ in range(20)]
                 while server.metric("queue_length") < 40:
+                    assert not server.metric("requests_total"), "the first one has ended"
                     time.sleep(0.01)
             assert {future.result() for future in (*light, *heavy)} == {4}
         assert server.metric("key_tokens_total", key="light", kind="completion") == 80
