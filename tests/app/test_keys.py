@@ -9,6 +9,9 @@ from app.door.keys import ApiKey, Rates
 from app.settings import ServerSettings
 from app.settings.keys import read_keys
 from medusa.engine.fairness import Tenant
+from tests.app.door.test_rates import ENDPOINTS
+from tests.app.fake_backend import FakeBackend
+from tests.app.in_process import served
 
 
 def test_plain_lines_are_keys() -> None:
@@ -60,3 +63,14 @@ def test_a_wrong_file_is_told_of_at_the_start(tmp_path: Path) -> None:
     file.write_text("secret weigth=4\n")
     with pytest.raises(ValidationError, match="weigth"):
         ServerSettings(api_key_file=file)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_every_dialect_hands_on_whose_a_request_is_and_how_urgent(path: str) -> None:
+    backend, alice = FakeBackend(), Tenant("alice", 3.0)
+    with served(backend, api_keys=[ApiKey("secret", alice)]) as client:
+        headers = {"Authorization": "Bearer secret"}
+        for priority in ({"priority": -5}, {}):
+            answer = client.post(path, json=ENDPOINTS[path] | priority, headers=headers)
+            assert answer.status_code == 200
+    assert [(each.tenant, each.priority) for each in backend.submitted] == [(alice, -5), (alice, 0)]
