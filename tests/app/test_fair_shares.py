@@ -32,7 +32,8 @@ def test_weights_one_and_three_get_one_and_three_parts_of_the_tokens(tmp_path: P
         with ThreadPoolExecutor(40) as pool:
             headers = {"Authorization": "Bearer first"}
             with server.http.stream("POST", "/v1/completions", json=ENDLESS, headers=headers) as it:
-                next(it.iter_lines())
+                answer = it.iter_lines()  # kept, since its end would be that of the request
+                next(answer)
                 light = [pool.submit(ask, "light-key") for _ in range(20)]
                 heavy = [pool.submit(ask, "heavy-key") for _ in range(20)]
                 while server.metric("queue_length") < 40:
