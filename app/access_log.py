@@ -11,22 +11,30 @@ log = logging.getLogger("app.access")
 
 
 @dataclass
-class _Tokens:
-    """What a request has cost so far."""
+class _Noted:
+    """What is known of a request so far."""
 
     prompt: int = 0
     completion: int = 0
+    key: str = ""  # the name of its key
 
 
-_tokens: ContextVar[_Tokens | None] = ContextVar("tokens", default=None)
+_noted: ContextVar[_Noted | None] = ContextVar("noted", default=None)
 
 
 def count_tokens(*, prompt: int = 0, completion: int = 0) -> None:
     """Add to what the line about the request says that this code runs for."""
-    tokens = _tokens.get()
-    if tokens is not None:
-        tokens.prompt += prompt
-        tokens.completion += completion
+    noted = _noted.get()
+    if noted is not None:
+        noted.prompt += prompt
+        noted.completion += completion
+
+
+def note_key(name: str) -> None:
+    """Tell in that line whose key the request came with."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.key = name
 
 
 class AccessLog:
@@ -52,19 +60,21 @@ class AccessLog:
                 status = message["status"]
             await send(message)
 
-        began, tokens = time.perf_counter(), _Tokens()
-        token = _tokens.set(tokens)
+        began, noted = time.perf_counter(), _Noted()
+        token = _noted.set(noted)
         try:
             await self._app(scope, receive, send_noting)
         finally:
-            _tokens.reset(token)
+            _noted.reset(token)
             method, path = scope["method"], scope["path"]
             fields = {
                 "method": method,
                 "path": path,
                 "status": status,
                 "duration": round(time.perf_counter() - began, 6),
-                "prompt_tokens": tokens.prompt,
-                "completion_tokens": tokens.completion,
+                "prompt_tokens": noted.prompt,
+                "completion_tokens": noted.completion,
             }
+            if noted.key:
+                fields["key"] = noted.key
             log.info("%s %s %d", method, path, status, extra={"fields": fields})

@@ -10,6 +10,7 @@ from app.deep_threads import DeepThreads
 from app.door.limits import RequestLimits
 from app.model_info import ModelInfo, info_of
 from medusa.engine.events import EventSink
+from medusa.engine.fairness import Tenant
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.slot import SlotState
 from medusa.errors import InvalidRequestError
@@ -66,8 +67,8 @@ class Backend(Protocol):
     sampling: SamplingParams
     """How tokens are chosen where a request does not say."""
 
-    def check_room(self, count: int) -> None:
-        """Ask whether so many more requests would be accepted, before building them.
+    def check_room(self, count: int, tenant: Tenant) -> None:
+        """Ask whether so many more requests of a tenant would be accepted, before building them.
 
         Raises:
             InvalidRequestError: so many never would.
@@ -179,9 +180,9 @@ class LocalBackend:
             lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
         )
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, count: int, tenant: Tenant) -> None:
         """See Backend."""
-        self.loaded.engine.check_room(count)
+        self.loaded.engine.check_room(count, tenant)
 
     def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
         """See Backend."""

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 from starlette.requests import Request
 
 from app.access_log import count_tokens
+from app.auth import Client
 from app.backend import Backend
 from app.metrics import Metrics
 from medusa.engine.client import Generated
@@ -58,6 +59,7 @@ class Exchange:
     Args:
         backend: what runs the requests.
         metrics: where they are counted.
+        client: whose they are.
         requests: what to run.
         buffer: about so many bytes are held before the generations are paused.
     """
@@ -66,11 +68,13 @@ class Exchange:
         self,
         backend: Backend,
         metrics: Metrics,
+        client: Client,
         requests: Sequence[GenerationRequest],
         buffer: int,
     ) -> None:
         self._backend = backend
         self._metrics = metrics
+        self._client = client
         self._index = {request.id: index for index, request in enumerate(requests)}
         self._open = set(self._index)
         self._events: asyncio.Queue[tuple[Event, int]] = asyncio.Queue()  # with their sizes
@@ -86,6 +90,7 @@ class Exchange:
         cls,
         backend: Backend,
         metrics: Metrics,
+        client: Client,
         requests: Sequence[GenerationRequest],
         buffer: int,
     ) -> Self:
@@ -94,8 +99,9 @@ class Exchange:
         Raises:
             Exception: what `Backend.submit` raises; then none of them runs.
         """
-        exchange = cls(backend, metrics, requests, buffer)
+        exchange = cls(backend, metrics, client, requests, buffer)
         await asyncio.to_thread(backend.submit, requests, exchange._sink)
+        exchange._count("prompt", sum(map(len, {request.prompt for request in requests})))
         return exchange
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
@@ -171,11 +177,17 @@ class Exchange:
         self._paused = paused
         self._backend.set_paused(self._open, paused)
 
+    def _count(self, kind: str, n_tokens: int) -> None:
+        """Count tokens as the client's."""
+        self._client.meter.spend(n_tokens)
+        self._metrics.client_tokens.labels(self._client.tenant.name, kind).inc(n_tokens)
+
     def _observe(self, event: Event) -> None:
         key = event.request_id
         match event:
             case Delta(tokens=tokens) if tokens:
                 count_tokens(completion=len(tokens))
+                self._count("completion", len(tokens))
                 now = time.perf_counter()
                 waited = now - self._last_token[key]
                 self._last_token[key] = now

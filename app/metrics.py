@@ -43,6 +43,12 @@ class Metrics:
             "prompt_cache_hits", "Prompts that went on from a state kept beside the KV cache"
         )
         self.restored_tokens = counter("prompt_cache_tokens", "Tokens of these states")
+        self.client_tokens = counter(
+            "key_tokens", "Tokens of requests, by the name of their key", ("key", "kind")
+        )
+        self.rate_limited = counter(
+            "rate_limited", "Requests answered 429, by key and what was too much", ("key", "unit")
+        )
         self.generated_tokens = counter("generated_tokens", "Tokens generated")
         self.prefilled_tokens = counter("prefilled_tokens", "Prompt tokens computed")
         self.drafts_proposed = counter(

@@ -35,6 +35,7 @@ from app.door.bodies import BodyReader
 from app.door.config import DoorConfig
 from app.door.cors import let_in_pages
 from app.door.gate import Gate
+from app.door.keys import ApiKey
 from app.door.paths import Paths
 from app.hosts import ModelHosts
 from app.metrics import Metrics
@@ -63,7 +64,7 @@ _ENDPOINTS = (
 
 
 def create_app(
-    hosts: ModelHosts, *, api_keys: Collection[str] = (), door: DoorConfig | None = None
+    hosts: ModelHosts, *, api_keys: Collection[ApiKey] = (), door: DoorConfig | None = None
 ) -> FastAPI:
     """Build the application. It loads the models in the background once it runs.
 

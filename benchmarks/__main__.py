@@ -12,6 +12,7 @@ from benchmarks.quants import quants
 from benchmarks.responsiveness import responsiveness
 from benchmarks.sampling import sampling
 from benchmarks.sessions import sessions
+from benchmarks.simulator.command import simulate
 from benchmarks.speculation import speculation
 from benchmarks.step import step
 from benchmarks.streaming import streaming
@@ -37,6 +38,7 @@ cli.command()(peers)
 cli.command()(responsiveness)
 cli.command()(quants)
 cli.command()(vicuna7b)
+cli.command()(simulate)
 
 if __name__ == "__main__":
     cli()

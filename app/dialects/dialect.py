@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from fastapi import APIRouter, Request
@@ -25,11 +25,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from app import last_words
-from app.auth import Guard
+from app.access_log import note_key
+from app.auth import Client, Guard
 from app.backend import Backend
 from app.door.answers import check_logprobs
 from app.door.bodies import BodyReader, ReadRequest
 from app.door.config import DoorConfig
+from app.door.rates import RateLimitedError
 from app.door.refusals import RefusedError
 from app.exchange import ClientGoneError, Exchange
 from app.hosts import ModelHosts
@@ -70,6 +72,27 @@ def service_of(request: Request) -> Service:
     """The service of the server that handles a request."""
     service: Service = request.app.state.service
     return service
+
+
+def client_of(request: Request) -> Client:
+    """Whose key a request to a guarded endpoint came with."""
+    client: Client = request.state.client
+    return client
+
+
+def begin(request: Request) -> Client:
+    """Count a request for something that has to be computed; whose it is.
+
+    Raises:
+        RateLimitedError: its client asks for too much.
+    """
+    client = client_of(request)
+    try:
+        client.meter.begin()
+    except RateLimitedError as error:
+        service_of(request).metrics.rate_limited.labels(client.tenant.name, error.unit).inc()
+        raise
+    return client
 
 
 @dataclass(frozen=True)
@@ -123,10 +146,14 @@ def _route_class(dialect: Dialect, guarded: bool) -> type[APIRoute]:
                 service = service_of(request)
                 try:
                     if guarded:
-                        service.guard.check(dialect.key(request.headers))
+                        request.state.client = service.guard.check(dialect.key(request.headers))
+                        note_key(client_of(request).tenant.name)
                     if model is not None:
                         request = ReadRequest(request, await service.bodies.read(request, model))
-                    return await handler(request)
+                    response = await handler(request)
+                    if guarded:
+                        response.headers.update(client_of(request).meter.headers())
+                    return response
                 except (ClientGoneError, ClientDisconnect):
                     return Response(status_code=CLIENT_GONE_STATUS)
                 except Exception as error:
@@ -161,6 +188,7 @@ class GeneratingBody(Protocol):
     """The body's names for fields of GenerationRequest, where they differ."""
     model: str
     stream: bool
+    priority: int
 
     @property
     def count(self) -> int:
@@ -177,14 +205,14 @@ async def generate(
     parse: Callable[[Body, Backend], Awaitable[Job]],
 ) -> Response:
     """Serve a generating request: at once, or as a stream if the body asks for one."""
-    service = service_of(request)
+    service, client = service_of(request), begin(request)
     with ExitStack() as ending:
         words: LastWords | None = getattr(request.state, "last_words", None)
         if words is not None:
             ending.callback(words.forget)
             words.keep(last_words.whole(dialect.error(CRASHED).response()))
         backend = ending.enter_context(await service.hosts.use(body.model))
-        exchange, job = await _start(request, body, backend, parse)
+        exchange, job = await _start(service, client, body, backend, parse)
         if body.stream:
             ending.callback(exchange.cancel)
             if words is not None:
@@ -197,15 +225,15 @@ async def generate(
 
 
 async def _start(
-    request: Request,
+    service: Service,
+    client: Client,
     body: Body,
     backend: Backend,
     parse: Callable[[Body, Backend], Awaitable[Job]],
 ) -> tuple[Exchange, Job]:
     """Hand what a body asks for to the backend."""
-    service = service_of(request)
     with renamed(body.field_names), service.metrics.refusals(body.count):
-        backend.check_room(body.count)
+        backend.check_room(body.count, client.tenant)
         job = await parse(body, backend)
         check_logprobs(
             job.requests,
@@ -213,8 +241,11 @@ async def _start(
             max_context=backend.info.max_context,
             most=service.door.limits.max_logprobs,
         )
+        requests = [
+            replace(each, tenant=client.tenant, priority=body.priority) for each in job.requests
+        ]
         exchange = await Exchange.start(
-            backend, service.metrics, job.requests, service.door.stream_buffer
+            backend, service.metrics, client, requests, service.door.stream_buffer
         )
     return exchange, job
 

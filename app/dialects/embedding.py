@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import Request
 
 from app.backend import Backend, NotSupportedError
-from app.dialects.dialect import service_of
+from app.dialects.dialect import begin, service_of
 from app.exchange import Exchange
 from medusa.engine.client import Generated
 from medusa.engine.pooling import Pooling, normalised
@@ -65,15 +65,19 @@ async def vectors(
     Raises:
         InvalidRequestError: a prompt is empty, too long, or no list of the model's tokens.
         QueueFullError: others have taken all the room.
+        RateLimitedError: the client asks for too much.
     """
-    service = service_of(request)
+    service, client = service_of(request), begin(request)
     pooling = backend.info.pooling
-    waiting = iter(GenerationRequest(tuple(p), max_tokens=0, pooling=pooling) for p in prompts)
+    waiting = iter(
+        GenerationRequest(tuple(prompt), max_tokens=0, pooling=pooling, tenant=client.tenant)
+        for prompt in prompts
+    )
     done: list[Generated] = []
     while some := list(islice(waiting, max(1, backend.stats().slots))):
         with service.metrics.refusals(len(prompts) - len(done)):
             exchange = await Exchange.start(
-                backend, service.metrics, some, service.door.stream_buffer
+                backend, service.metrics, client, some, service.door.stream_buffer
             )
         done += await exchange.while_connected(request, exchange.gather())
     return done

@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.door.limits import RequestLimits
@@ -81,6 +88,14 @@ class Fields(BaseModel):
             if context.unknown.strict:
                 raise _refusal(cls, name, "extra_forbidden")
             context.unknown.note(name)
+
+
+class Prioritised(BaseModel):
+    """What is asked for sooner or later."""
+
+    priority: int = Field(
+        0, description="Of a key's requests, those with the lowest go first, as with vLLM."
+    )
 
 
 def _refusal(model: type[BaseModel], name: str, kind: str | PydanticCustomError) -> ValidationError:

@@ -6,7 +6,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from app.door.config import DoorConfig
+from app.door.keys import ApiKey
 from app.settings.base import ExistingFile, TextFile
+from app.settings.keys import read_keys
 from app.settings.limits import LimitSettings
 from app.settings.option import Opt
 
@@ -46,7 +48,12 @@ class DoorSettings(LimitSettings):
         Field(repr=False),
     ] = None
     api_key_file: Annotated[
-        TextFile | None, Opt(help="File with further keys, one a line.", variable=True)
+        TextFile | None,
+        Opt(
+            help="File with further keys, one a line, each with what it may take: `KEY name=alice "
+            "weight=3 rpm=60 tpm=100000`.",
+            variable=True,
+        ),
     ] = None
     cors_origin: Annotated[
         str | None,
@@ -154,17 +161,17 @@ class DoorSettings(LimitSettings):
 
     @model_validator(mode="after")
     def _keys_are_keys(self) -> Self:
-        if self.api_key_file is not None and not self.api_keys:
+        if not self.api_keys and self.api_key_file is not None:
             raise ValueError("--api-key-file holds no key")
         return self
 
     @property
-    def api_keys(self) -> list[str]:
+    def api_keys(self) -> list[ApiKey]:
         """Of which clients must send one; none: everybody may use the server."""
         given = [] if self.api_key is None else self.api_key.split(",")
         if self.api_key_file is not None:
             given += self.api_key_file.read_text("utf-8").splitlines()
-        return [key.strip() for key in given if key.strip()]
+        return read_keys(given)
 
     @property
     def door_config(self) -> DoorConfig:

@@ -52,7 +52,8 @@ class ServerSettings(SamplingSettings, ServedSettings, DoorSettings):
     max_queue: Annotated[
         int,
         Opt(
-            help="Requests that may wait for a slot; more are answered 503 with Retry-After.",
+            help="Requests of each key that may wait for a slot; more are answered 503 with "
+            "Retry-After.",
             ge=0,
             variable=True,
         ),

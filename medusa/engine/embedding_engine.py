@@ -3,11 +3,11 @@
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 
 from medusa.engine.config import EngineConfig
+from medusa.engine.fairness import FairQueue
 from medusa.engine.intake import Intake
 from medusa.engine.report import StepObserver, StepReport
 from medusa.engine.requests import GenerationRequest
@@ -61,7 +61,7 @@ class EmbeddingEngine(Intake):
         self.exactness = with_passing_team(
             lambda: observe_embeddings(self._context, model.gpu_layers)
         )
-        self._queue: deque[Running] = deque()
+        self._waiting: FairQueue[Running] = FairQueue()
         self._running: Sequence[Running] = ()
         self._thread = threading.Thread(target=self._run, name="medusa-embedding", daemon=True)
         self._thread.start()
@@ -97,13 +97,13 @@ class EmbeddingEngine(Intake):
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-        for sequence in (*self._queue, *self._inbox):
+        for sequence in (*self._waiting, *self._inbox):
             sequence.output.fail(EngineStoppedError("the server is shutting down"))
         self._context.close()
 
     @property
-    def _n_queued(self) -> int:
-        return len(self._queue)
+    def _queue(self) -> FairQueue[Running]:
+        return self._waiting
 
     def _check(self, request: GenerationRequest) -> None:
         check_embedding(request, self.model, self.max_context, self.pooling)
@@ -118,26 +118,30 @@ class EmbeddingEngine(Intake):
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the engine is closing."""
         with self._changed:
-            while not (self._stopping or self._inbox or self._queue):
+            while not (self._stopping or self._inbox or self._waiting):
                 self._changed.wait()
-            self._queue.extend(self._inbox)
+            for sequence in self._inbox:
+                request = sequence.request
+                self._waiting.push(sequence, request.tenant, request.priority)
             self._inbox.clear()
             return not self._stopping
 
     def _next_batch(self) -> list[Running]:
-        """Those who wait longest, as many as fit together; whom nobody wants any more is dropped.
+        """Those whose turn it is, as many as fit together; whom nobody wants any more is dropped.
 
         Who paused is served all the same: a vector is small.
         """
         batch: list[Running] = []
         room = self._context.max_tokens
-        while self._queue and len(batch) < self._context.max_texts:
-            if not self._queue[0].cancelled:
-                room -= self._queue[0].n_prompt
-                if room < 0:
-                    break
-                batch.append(self._queue[0])
-            self._queue.popleft()
+        for sequence in self._waiting.in_turn():
+            if sequence.cancelled:
+                self._waiting.remove(sequence)
+                continue
+            room -= sequence.n_prompt
+            if room < 0 or len(batch) == self._context.max_texts:
+                break
+            self._waiting.take(sequence, read=sequence.n_prompt)
+            batch.append(sequence)
         return batch
 
     def _step(self, batch: Sequence[Running]) -> None:

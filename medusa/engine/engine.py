@@ -26,6 +26,7 @@ from medusa.engine.scheduler import Scheduler
 from medusa.engine.sequence import Sequence as Running
 from medusa.engine.slot import Slot, SlotState
 from medusa.engine.validation import check_request
+from medusa.engine.waiting import WaitingQueue
 from medusa.errors import EngineStoppedError, ModelLoadError
 from medusa.llama.adapters import adapter_set
 from medusa.llama.batch import Batch
@@ -137,8 +138,8 @@ class Engine(Intake):
         check_request(request, self.model, self.max_context)
 
     @property
-    def _n_queued(self) -> int:
-        return self._scheduler.n_waiting
+    def _queue(self) -> WaitingQueue:
+        return self._scheduler.queue
 
     def close(self) -> None:
         """Stop the thread, fail what is unfinished, and free the context. Once is enough."""

@@ -4,10 +4,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from typing import Any
 from weakref import WeakValueDictionary
 
 from medusa.engine.config import EngineConfig
 from medusa.engine.events import EventSink
+from medusa.engine.fairness import EVERYBODY, FairQueue, Tenant
 from medusa.engine.pooling import Pooling
 from medusa.engine.prompt_cache.cache import PromptCacheStats
 from medusa.engine.requests import GenerationRequest
@@ -56,7 +58,7 @@ class Intake(ABC):
 
     @property
     @abstractmethod
-    def _n_queued(self) -> int:
+    def _queue(self) -> FairQueue[Any]:
         """Requests that the engine's thread has taken over and does not run yet."""
 
     @property
@@ -94,10 +96,12 @@ class Intake(ABC):
     @property
     def n_waiting(self) -> int:
         """Requests accepted but not running yet."""
-        return len(self._inbox) + self._n_queued
+        return len(self._inbox) + len(self._queue)
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, count: int, tenant: Tenant = EVERYBODY) -> None:
         """Ask for room before building requests: their number alone may be too much.
+
+        Each tenant has a queue of the full length to itself.
 
         Raises:
             InvalidRequestError: so many can never be accepted.
@@ -112,13 +116,15 @@ class Intake(ABC):
                 f"{count:,} sequences were asked for at once; at most {most:,} are taken"
             )
         idle = self.config.n_slots - self.n_running
-        if self.n_waiting + count > self.config.max_queue + idle:
+        arrived = sum(each.request.tenant.name == tenant.name for each in tuple(self._inbox))
+        n_waiting = arrived + self._queue.waiting_of(tenant)
+        if n_waiting + count > self.config.max_queue + idle:
             raise QueueFullError(
-                f"{self.n_waiting} requests are waiting and {self.n_running} are running"
+                f"{n_waiting} requests are waiting and {self.n_running} are running"
             )
 
     def submit(self, requests: Sequence[GenerationRequest], sink: EventSink) -> None:
-        """Queue requests, all or none.
+        """Queue requests of one tenant, all or none.
 
         Args:
             requests: what to generate.
@@ -129,12 +135,13 @@ class Intake(ABC):
             QueueFullError: the queue has no room for all of them.
             EngineStoppedError: the engine was closed.
         """
-        self.check_room(len(requests))
+        tenant = requests[0].tenant if requests else EVERYBODY
+        self.check_room(len(requests), tenant)
         for request in requests:
             self._check(request)
         sequences = [Running(r, self.model, sink, self.max_context) for r in requests]
         with self._changed:
-            self.check_room(len(requests))
+            self.check_room(len(requests), tenant)
             self._check_ids([request.id for request in requests])
             self._inbox.extend(sequences)
             self._live.update((s.request.id, s) for s in sequences)

@@ -1,4 +1,4 @@
-"""Who comes first: the order of admission, of prefill and of stepping back. Pure functions."""
+"""Who comes first: the order of prefill and of stepping back, and who may pass. Pure functions."""
 
 from collections.abc import Collection
 
@@ -15,7 +15,7 @@ that slot and share its cells."""
 
 
 def arrival(sequence: Sequence) -> float:
-    """First come, first served; the same order for admission, prefill and preemption."""
+    """First come, first served: the order of prefill and of stepping back."""
     return sequence.submitted
 
 

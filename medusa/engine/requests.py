@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from medusa.engine.fairness import EVERYBODY, Tenant
 from medusa.engine.pooling import Pooling
 from medusa.llama.adapters import AdapterSet
 from medusa.sampling.constraints import TokenConstraint
@@ -29,7 +30,8 @@ class GenerationRequest:
     been read. `adapters` are those that it is computed with, and cached prefixes are good for the
     same ones only; None leaves it to whoever hands it to the engine, and means none to that.
     `pooling` asks for an embedding of the prompt, not for an answer: max_tokens must be 0.
-    `prediction` is what the answer is likely to be, which only makes it faster. `id` names the
+    `prediction` is what the answer is likely to be, which only makes it faster. `tenant` is whose
+    tokens it counts as, `priority` which of that tenant's go first: the lowest. `id` names the
     request in its events.
     """
 
@@ -51,4 +53,6 @@ class GenerationRequest:
     adapters: AdapterSet | None = None
     pooling: Pooling | None = None
     prediction: tuple[int, ...] = ()
+    tenant: Tenant = EVERYBODY
+    priority: int = 0
     id: str = field(default_factory=_new_id)

@@ -7,7 +7,6 @@ of the queue and resumes later from its tokens. So does a paused one, until its 
 After a step that failed all do, and join the others again one at a time.
 """
 
-from collections import deque
 from collections.abc import Iterable
 
 from medusa.engine.config import HEADROOM
@@ -15,24 +14,15 @@ from medusa.engine.drafting import cut_drafts
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
 from medusa.engine.plan import Candidates, Chunk, StepPlan, StepResult
-from medusa.engine.policy import MAX_PASSES, arrival, by_arrival, is_worth_waiting, share_prefill
+from medusa.engine.policy import MAX_PASSES, by_arrival, is_worth_waiting, share_prefill
 from medusa.engine.prefix_cache import PrefixCache
 from medusa.engine.prefixes import PrefixKey
 from medusa.engine.prompt_cache.cache import PromptCache
 from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
 from medusa.engine.turns import Turns
+from medusa.engine.waiting import Waiting, WaitingQueue
 from medusa.llama.adapters import AdapterSet
-
-
-class _Waiting:
-    """A request in the queue."""
-
-    def __init__(self, sequence: Sequence) -> None:
-        self.sequence = sequence
-        self.passed = 0  # later ones that were admitted before it
-        self.waits_for_disk = True  # once at most, for a saved prompt
-        self.paused = sequence.paused  # when we last looked; any thread may change it
 
 
 class Scheduler:
@@ -43,6 +33,9 @@ class Scheduler:
         rules: what the model's memory allows.
         pacer: bounds prefill.
         prompts: keeps what slots lose.
+
+    Attributes:
+        queue: who waits.
     """
 
     def __init__(
@@ -60,27 +53,20 @@ class Scheduler:
         self._prompts = prompts or PromptCache(rules, limit=0)
         self._cache = PrefixCache(slots, rules, self._prompts)
         self._pacer = pacer
-        self._waiting: deque[_Waiting] = deque()
+        self.queue = WaitingQueue()
         self._turns = Turns()
         self._may_admit = False  # whether anything has changed since all who wait were refused
 
     @property
     def waiting(self) -> list[Sequence]:
         """Sequences in the queue, the next one first."""
-        return [entry.sequence for entry in self._waiting]
-
-    @property
-    def n_waiting(self) -> int:
-        """Length of the queue."""
-        return len(self._waiting)
+        return [entry.sequence for entry in self.queue.in_turn()]
 
     @property
     def has_work(self) -> bool:
         """Whether anything runs, or waits for more than its owner or the disk."""
         for_disk = self._prompts.is_waiting and not self._may_admit
-        waits = any(
-            e.sequence.cancelled or not (e.sequence.paused or for_disk) for e in self._waiting
-        )
+        waits = any(e.sequence.cancelled or not (e.sequence.paused or for_disk) for e in self.queue)
         return waits or any(not slot.is_idle for slot in self.slots)
 
     @property
@@ -94,10 +80,10 @@ class Scheduler:
         return self._cache.free_cells
 
     def add(self, sequences: Iterable[Sequence]) -> None:
-        """Put sequences at the end of the queue."""
-        for sequence in sequences:
-            self._waiting.append(_Waiting(sequence))
-            self._may_admit = True
+        """Queue sequences that have not run yet."""
+        n_waiting = len(self.queue)
+        self.queue.add(sequences)
+        self._may_admit |= len(self.queue) > n_waiting
 
     def schedule(self) -> StepPlan:
         """The next step: admit who fits, then give out its rows."""
@@ -143,6 +129,8 @@ class Scheduler:
             self._may_admit = True
         for verified in result.verified:
             verified.slot.settle(verified.tree, verified.path)
+            tenant = verified.sequence.request.tenant
+            self.queue.charge(tenant, written=len(verified.path))
             self._may_admit |= verified.sequence.is_suspect
             verified.sequence.is_suspect = False
         for slot in self.running:
@@ -153,8 +141,7 @@ class Scheduler:
 
     def put_back(self, sequences: Iterable[Sequence]) -> None:
         """Put sequences that have run at the head of the queue, the oldest first."""
-        ordered = sorted(sequences, key=arrival, reverse=True)
-        self._waiting.extendleft(map(_Waiting, ordered))
+        self.queue.return_first(*sequences)
         self._may_admit = True
 
     def save_all(self) -> None:
@@ -182,21 +169,17 @@ class Scheduler:
 
     def _drop_cancelled(self) -> None:
         """Forget sequences that nobody wants any more, waiting or running."""
-        if any(entry.sequence.cancelled for entry in self._waiting):
-            self._waiting = deque(e for e in self._waiting if not e.sequence.cancelled)
-            self._may_admit = True
+        self._may_admit |= self.queue.drop_cancelled()
         for slot in self.running:
             if slot.sequence.cancelled:
                 self._finish(slot)
 
     def _notice_pauses(self) -> None:
         """Give the slots of paused sequences to others; their cells stay as long as they can."""
-        for entry in self._waiting:
-            self._may_admit |= entry.paused and not entry.sequence.paused
-            entry.paused = entry.sequence.paused
+        self._may_admit |= self.queue.notice_pauses()
         for slot in self.running:
             if slot.sequence.paused:
-                self._waiting.appendleft(_Waiting(slot.sequence))
+                self.queue.return_first(slot.sequence)
                 self._finish(slot)
 
     def _admit(self) -> None:
@@ -204,8 +187,8 @@ class Scheduler:
 
         Who fits may pass those before that do not, each of which is passed so many times at most.
         """
-        blocked: list[_Waiting] = []
-        for entry in list(self._waiting) if self._may_admit else ():
+        blocked: list[Waiting] = []
+        for entry in self.queue.in_turn() if self._may_admit else ():
             if len(self.running) == len(self.slots):
                 return
             if any(slot.sequence.is_suspect for slot in self.running):
@@ -215,11 +198,10 @@ class Scheduler:
             try:
                 started = self._start(entry)
             except Exception as error:  # else it would be tried again, and fail again, for ever
-                self._waiting.remove(entry)
+                self.queue.remove(entry)
                 entry.sequence.output.fail(error)
                 raise
             if started:
-                self._waiting.remove(entry)
                 for earlier in blocked:
                     earlier.passed += 1
             else:
@@ -228,7 +210,7 @@ class Scheduler:
                 break
         self._may_admit = False
 
-    def _start(self, entry: _Waiting) -> bool:
+    def _start(self, entry: Waiting) -> bool:
         """Run a sequence if there is room, and nothing that is worth waiting for."""
         sequence = entry.sequence
         key = PrefixKey(sequence.adapters, sequence.tokens[: sequence.n_reusable])
@@ -244,6 +226,7 @@ class Scheduler:
             return False
         self._cache.take(placement)
         placement.target.start(sequence)
+        self.queue.take(entry, read=len(sequence.tokens) - placement.reused)
         return True
 
     def _make_room(self) -> list[Slot]:
@@ -259,7 +242,7 @@ class Scheduler:
             if len(running) <= 1:
                 break
             youngest = running.pop()
-            self._waiting.appendleft(_Waiting(youngest.release()))
+            self.queue.return_first(youngest.release())
             self._cache.give_up(youngest)
             self._may_admit = True
         return running

@@ -22,6 +22,7 @@ from medusa.engine.events import (
     TokenLogprob,
     Usage,
 )
+from medusa.engine.fairness import Tenant
 from medusa.engine.pooling import normalised
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.slot import SlotState
@@ -120,7 +121,7 @@ class FakeBackend:
     grammars: list[GrammarSpec] = field(default_factory=list)
     conversations: list[Conversation] = field(default_factory=list)
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, count: int, tenant: Tenant) -> None:
         if count > self.most:
             raise InvalidRequestError(f"{count} at once are more than {self.most}")
         if count > self.room:

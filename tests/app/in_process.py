@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from app.backend import Backend
 from app.door.config import DoorConfig
+from app.door.keys import ApiKey
 from app.host import ModelHost
 from app.hosts import ModelHosts
 from app.server import create_app
@@ -37,14 +38,16 @@ def _same(backend: Backend) -> Backend:
 def served(
     *backends: Backend,
     api_key: str | None = None,
-    api_keys: Sequence[str] = (),
+    api_keys: Sequence[str | ApiKey] = (),
     door: DoorConfig | None = None,
 ) -> Iterator[TestClient]:
     """A client of an application with these backends, by their names; the first is loaded."""
     strict = door is not None and door.strict
     models = [host_of(each.info.name, partial(_same, each)) for each in backends]
     hosts = ModelHosts(models, strict=strict)
-    app = create_app(hosts, api_keys=api_keys if api_key is None else [api_key], door=door)
+    given = api_keys if api_key is None else [api_key]
+    keys = [ApiKey(each) if isinstance(each, str) else each for each in given]
+    app = create_app(hosts, api_keys=keys, door=door)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client, hosts)
         yield client

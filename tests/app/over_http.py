@@ -17,6 +17,7 @@ import uvicorn
 from app.backend import Backend
 from app.door.config import DoorConfig
 from app.door.connections import Connection
+from app.door.keys import ApiKey
 from app.door.listening import server_config
 from app.door.tls import tls_context
 from app.hosts import ModelHosts
@@ -94,7 +95,7 @@ def listening(
     """Serve a backend until the block ends; the model is loaded when it begins."""
     door = door or DoorConfig()
     host = host_of(backend.info.name, partial(_same, backend))
-    keys = [] if api_key is None else [api_key]
+    keys = [] if api_key is None else [ApiKey(api_key)]
     hosts = ModelHosts([host])
     app = create_app(hosts, api_keys=keys, door=door)
     config = server_config(app, door, grace=1, certificate=tls_context(certificate))

@@ -2,10 +2,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.auth import Guard, UnauthorizedError
-from app.hosts import ModelHosts
-from app.server import create_app
+from app.door.keys import ApiKey
+from medusa.engine.fairness import Tenant
 from tests.app.fake_backend import FakeBackend
-from tests.app.in_process import host_of, served
+from tests.app.in_process import served
 
 KEY = "schlüssel-鍵"
 
@@ -61,10 +61,16 @@ def test_missing_keys_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.compare_digest", lambda *_: pytest.fail("compared"))
     for nothing in (None, ""):
         with pytest.raises(UnauthorizedError):
-            Guard(["key"]).check(nothing)
+            Guard([ApiKey("key")]).check(nothing)
 
 
 def test_an_empty_key_cannot_be_configured() -> None:
-    hosts = ModelHosts([host_of("fake", FakeBackend)])
     with pytest.raises(ValueError, match="empty"):
-        create_app(hosts, api_keys=[""])
+        ApiKey("")
+
+
+def test_each_key_is_a_client_of_its_own() -> None:
+    alice, bob = Tenant("alice", 3.0), Tenant("bob")
+    guard = Guard([ApiKey("a", alice), ApiKey("b", bob)])
+    assert [guard.check(key).tenant for key in ("a", "b")] == [alice, bob]
+    assert guard.check("a").meter is guard.check("a").meter is not guard.check("b").meter

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from app.auth import Guard
 from app.exchange import Exchange
 from app.hosts import ModelHosts
 from app.metrics import Metrics
@@ -116,10 +117,11 @@ def test_each_failure_is_an_exception_of_its_own() -> None:
 
     async def run() -> list[BaseException | list[Generated]]:
         backend = FakeBackend([failed])
-        metrics = Metrics(backend.stats)
+        metrics, anybody = Metrics(backend.stats), Guard().check(None)
         request = GenerationRequest((1,))
         exchanges = [
-            await Exchange.start(backend, metrics, [request], buffer=1000) for _ in range(2)
+            await Exchange.start(backend, metrics, anybody, [request], buffer=1000)
+            for _ in range(2)
         ]
         work = [exchange.gather() for exchange in exchanges]
         return await asyncio.gather(*work, return_exceptions=True)

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from app.cli.terminal import set_up_logging
+from app.door.keys import ApiKey
 from app.json_logs import JsonFormatter
 from app.settings.running import LogFormat
 from medusa.engine.events import FailureKind
+from medusa.engine.fairness import Tenant
 from tests.app.conftest import running_server
 from tests.app.fake_backend import FakeBackend, Script
 from tests.app.in_process import served
@@ -114,3 +116,11 @@ def test_as_text_only_warnings_are_shown(
     shown = capsys.readouterr().err
     assert "look" in shown
     assert "GET" not in shown
+
+
+def test_the_line_names_the_key_and_not_what_it_is(lines: list[dict[str, Any]]) -> None:
+    with served(FakeBackend(), api_keys=[ApiKey("secret", Tenant("alice"))]) as client:
+        client.post("/v1/chat/completions", json=CHAT, headers={"X-Api-Key": "secret"})
+        client.post("/v1/chat/completions", json=CHAT)
+    assert [(line["status"], line.get("key")) for line in lines] == [(200, "alice"), (401, None)]
+    assert "secret" not in json.dumps(lines)

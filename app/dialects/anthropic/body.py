@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag
 from app.dialects.anthropic.blocks import InputMessage, TextBlock, messages_of
 from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
-from app.dialects.fields import Fields
+from app.dialects.fields import Fields, Prioritised
 from app.dialects.limited import AtMost, Word
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.functions import Function, Name
@@ -131,7 +131,7 @@ class ConversationBody(Fields):
         return ToolFields(tools=tools, tool_choice=choice, parallel_tool_calls=parallel)
 
 
-class MessagesBody(SamplingFields, ConversationBody):
+class MessagesBody(SamplingFields, Prioritised, ConversationBody):
     """A request to answer a conversation."""
 
     max_tokens: int = Field(ge=1)

@@ -45,6 +45,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The key is missing or wrong"},
     404: {"description": "There is no such model"},
     413: {"description": "The body is too large"},
+    429: {"description": "The key's rate limit is reached; with Retry-After"},
     503: {"description": "Loading or shutting down; with Retry-After where it will pass"},
     _OVERLOADED: {"description": "Busy; with Retry-After"},
     "default": {"description": "Another error"},

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
 from app.dialects.conversation import reasoning_variables
-from app.dialects.fields import Fields
+from app.dialects.fields import Fields, Prioritised
 from app.dialects.limited import AtMost, TopLogprobs, Word
 from app.dialects.openai.sampling_fields import SamplingFields
 from medusa.sampling.grammars.spec import GrammarSpec
@@ -52,7 +52,7 @@ class OllamaBody(Fields):
         return time.perf_counter_ns() - self._began
 
 
-class AnswerBody(OllamaBody):
+class AnswerBody(Prioritised, OllamaBody):
     """A request for an answer."""
 
     field_names: ClassVar[Mapping[str, str]] = {

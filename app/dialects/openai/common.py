@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from app.backend import Backend
-from app.dialects.fields import Fields, Matters
+from app.dialects.fields import Fields, Matters, Prioritised
 from app.dialects.limited import AtMost, Choices, Phrase
 from app.dialects.openai.formats import FormatFields
 from app.dialects.openai.lora import LoraFields
@@ -56,7 +56,9 @@ class StreamOptions(Fields):
     include_usage: bool = Field(False, description="Send a last chunk that holds the usage.")
 
 
-class GenerationBody(Fields, SamplingFields, PredictionFields, FormatFields, LoraFields):
+class GenerationBody(
+    Fields, SamplingFields, PredictionFields, FormatFields, LoraFields, Prioritised
+):
     """What every generating endpoint takes."""
 
     field_names: ClassVar[Mapping[str, str]] = {"adapters": "lora"}

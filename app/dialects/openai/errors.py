@@ -16,6 +16,7 @@ from app.backend import NoChatTemplateError, NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.dialects.limited import LIMIT_EXCEEDED
 from app.door.limits import LimitError
+from app.door.rates import RateLimitedError
 from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
 from app.hosts import UnknownModelError
@@ -51,6 +52,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The key is missing or wrong"},
     404: {"description": "There is no such model"},
     413: {"description": "The body is too large"},
+    429: {"description": "The key's rate limit is reached; with Retry-After"},
     503: {"description": "Busy, loading or shutting down; with Retry-After where it will pass"},
     "default": {"description": "Another error"},
 }
@@ -80,6 +82,9 @@ class OpenAI(Dialect):
         match error:
             case RequestValidationError():
                 return _validation_error(error)
+            case RateLimitedError(status_code=status):
+                message, headers = str(error.detail), error.headers or {}
+                return _error(status, message, error.unit, code=error.code, headers=headers)
             case RefusedError(status_code=status):
                 fault = "overloaded_error" if status == 503 else "server_error"
                 kind = "invalid_request_error" if status < 500 else fault

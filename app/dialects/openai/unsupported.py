@@ -26,7 +26,7 @@ WITHOUT_EFFECT = frozenset(
         "adaptive_target", "adaptive_decay",  # settings of a sampler that `samplers` cannot name
         "speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.types",
         # vLLM's
-        "priority", "request_id", "cache_salt", "kv_transfer_params", "early_stopping",
+        "request_id", "cache_salt", "kv_transfer_params", "early_stopping",
         "spaces_between_special_tokens", "mm_processor_kwargs", "vllm_xargs",
         # Ollama's
         "keep_alive", "num_ctx", "num_batch", "num_gpu", "num_thread", "options",

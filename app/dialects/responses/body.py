@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from app.dialects.bodies import TextOr
 from app.dialects.conversation import Question, reasoning_variables
-from app.dialects.fields import Fields
+from app.dialects.fields import Fields, Prioritised
 from app.dialects.limited import TopLogprobs
 from app.dialects.openai.formats import Schema
 from app.dialects.openai.sampling_fields import SamplingFields
@@ -171,7 +171,7 @@ class Input:
     kept: Items
 
 
-class ResponseBody(SamplingFields, ConversationBody):
+class ResponseBody(SamplingFields, Prioritised, ConversationBody):
     """A request to make a response."""
 
     stream: bool = False

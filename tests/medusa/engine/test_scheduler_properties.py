@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from medusa.engine.config import HEADROOM
 from medusa.engine.events import Embedded, Event, Failed, Finished, PromptScored
+from medusa.engine.fairness import EVERYBODY, Tenant
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
@@ -116,8 +117,10 @@ class FakeDisk(Disk):
 class World:
     """A scheduler, a cache, and requests that come and go."""
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, is_plain: bool) -> None:
         self.dice = dice
+        self.is_plain = is_plain  # one tenant and one priority: first come, first served
+        self.tenants = [EVERYBODY] if is_plain else [Tenant("a"), Tenant("b"), Tenant("c", 9.0)]
         self.n_slots = dice.randint(1, 5)
         self.n_cells = self.n_slots + DRAFT_NODES + 2 * HEADROOM + dice.randint(0, 200)
         self.max_context = self.n_cells - HEADROOM - DRAFT_NODES
@@ -152,6 +155,8 @@ class World:
                 prompt_logprobs=None if pooling else dice.choice([None, None, None, 0]),
                 pooling=pooling,
                 adapters=dice.choice([None, None, None, POET, (Applied(0, 0.5),)]),
+                tenant=dice.choice(self.tenants),
+                priority=0 if self.is_plain else dice.randint(0, 2),
             )
             customer.sequence = Sequence(
                 request, SmallVocabulary(), customer.events.append, self.max_context
@@ -289,13 +294,14 @@ class World:
         assert self.prompts.stats.n_bytes <= self.prompts.limit
         claims = self.n_cells - self.scheduler.free_cells
         assert len(self.cache.cells) + promised == claims <= self.n_cells
-        assert all(customer.overtaken <= MAX_PASSES for customer in self.customers)
+        if self.is_plain:
+            assert all(customer.overtaken <= MAX_PASSES for customer in self.customers)
 
 
-def live(seed: int) -> World:
+def live(seed: int, *, is_plain: bool = True) -> World:
     """A world from its beginning until everybody has gone."""
     dice = random.Random(seed)
-    world = World(dice)
+    world = World(dice, is_plain)
     for _ in range(dice.randint(1, 60)):
         if dice.random() < 0.5:
             world.arrive()
@@ -316,12 +322,12 @@ def live(seed: int) -> World:
     return world
 
 
-@given(seed=st.integers(0, 2**32))
+@given(seed=st.integers(0, 2**32), is_plain=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_cells_labels_and_slots_agree_and_everybody_gets_an_answer(
-    seed: int,
+    seed: int, is_plain: bool
 ) -> None:
-    world = live(seed)
+    world = live(seed, is_plain=is_plain)
     for customer in world.customers:
         ends = [e for e in customer.events if isinstance(e, Finished | Failed)]
         assert len(ends) == (not customer.was_cancelled)

@@ -1,0 +1,1 @@
+"""The scheduler, the growth of trees and the router, in virtual time."""
