@@ -100,7 +100,8 @@ class Drafter:
         self._last_size = 0
         self._steps = 0
         self._gain = LEAST_GAIN  # speed with the optional source over speed without
-        self._planned = self._decoded = _Expected(0.0, asked=False)  # the next step, the one before
+        self._planned: _Expected | None = None  # of the next step
+        self._decoded: _Expected | None = None  # of the one before
         self._excess = {True: 0.0, False: 0.0}  # seconds of a step, by whether heads were asked
         self._reported = 0  # failures
 
@@ -144,16 +145,19 @@ class Drafter:
             asks=self._steps % _ASKING_STEPS == 0,
             judges=self._steps % _JUDGING_STEPS == 0,
         )
-        trees = None
-        if not self._fuse.blown and not self._is_without_guesses:
+        plan = None
+        if not self._fuse.blown:
             with self._fuse("growing"):
-                self._gather(step)
-                trees = self._grow(step)
-        if trees is None:
+                if not self._is_without_guesses:
+                    self._gather(step)
+                plan = self._grow(step)
+        self._decoded, self._planned = self._planned, None
+        if plan is None:
             trees = [TokenTree.root_only(request.tokens[-1]) for request in requests]
+        else:
+            trees, heads_seconds = plan.trees, step.heads_seconds
+            self._planned = _Expected(plan.seconds - heads_seconds, asked=heads_seconds > 0.0)
         self._last_size = sum(map(len, trees))
-        self._decoded = self._planned
-        self._planned = _Expected(self._cost.seconds(self._last_size), step.heads_seconds > 0.0)
         return Drafted(trees, step.heads_seconds, self._new_failures())
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:
@@ -196,12 +200,11 @@ class Drafter:
 
     def _learn_excess(self, seconds: float) -> None:
         """Compare what the last step took with what it was expected to."""
-        expected, asked = self._decoded.seconds, self._decoded.asked
-        if (
-            asked != self._planned.asked
-        ):  # its decode is of the one kind, what it did then of the other
-            return
-        error = min(seconds, OUTLIER * expected) - expected
+        decoded, planned = self._decoded, self._planned
+        if decoded is None or planned is None or decoded.asked != planned.asked:
+            return  # the decode is of one kind, what was done behind it of the other
+        error = min(seconds, OUTLIER * decoded.seconds) - decoded.seconds
+        asked = decoded.asked
         self._excess[asked] += _EXCESS_RATE * (error - self._excess[asked])
 
     @property
@@ -236,8 +239,8 @@ class Drafter:
             if draft is not None:
                 step.drafts[index].insert(0, draft)
 
-    def _grow(self, step: _Step) -> list[TokenTree]:
-        plan = plan_trees(
+    def _grow(self, step: _Step) -> TreePlan:
+        return plan_trees(
             self._tree_requests(step, step.drafts),
             self._max_nodes,
             self._cost,
@@ -245,7 +248,6 @@ class Drafter:
             min_nodes=_TRIED_NODES if self._steps % _TRYING_STEPS == 0 else 0,
             other_seconds=step.heads_seconds,
         )
-        return plan.trees
 
     def _judge_gain(self, step: _Step, plain: list[list[Draft]]) -> None:
         """Compare a step for which the optional source was asked with one without its drafts."""

@@ -42,6 +42,7 @@ class TreePlan:
     trees: list[TokenTree]  # in the order of the requests
     expected_tokens: float  # of the step, on average
     tokens_per_second: float  # where the size of the decode need not change
+    seconds: float  # that it then takes
 
 
 def plan_trees(
@@ -109,6 +110,7 @@ def plan_trees(
         [growth.tree(taken.count(index)) for index, growth in enumerate(growths)],
         expected[best],
         expected[best] / seconds[best],
+        seconds[best],
     )
 
 
