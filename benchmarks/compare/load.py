@@ -115,7 +115,9 @@ async def burst(job: Job) -> Burst:
         async with free:
             return [answer async for answer in _conversation(session, job, prompt)]
 
-    connector = aiohttp.TCPConnector(limit=0)
+    # A connection for each request: servers close idle ones at different times, and one that is
+    # closed just as it is used again would count as a failure of its server.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
         pairs = zip(job.prompts, job.starts, strict=True)
         found = await asyncio.gather(*(converse(*pair) for pair in pairs))
