@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.simulator.devices import Device
 from benchmarks.simulator.guesses import Guesses, write
-from medusa.engine.drafting import plan_drafts
+from medusa.engine.drafting import plan_drafts, teach
 from medusa.engine.kv_labels import SlotLabels
 from medusa.engine.memory import MemoryRules
 from medusa.engine.pacer import PrefillPacer
@@ -94,9 +94,8 @@ class Replica:
             self.load -= sequence.is_complete
         self._scheduler.settle(result)
         plan_drafts(self._drafter, result)
-        if self._drafter is not None and not result.plan.prefill:
-            n_rows = sum(len(candidates.tree) for candidates in result.plan.trees)
-            self._drafter.learn(n_rows, result.decode_seconds, 0.0)
+        if self._drafter is not None:
+            teach(self._drafter, result, 0.0)
         return got
 
 

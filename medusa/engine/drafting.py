@@ -68,6 +68,23 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     return drafted
 
 
+def teach(drafter: Drafter, result: StepResult, other_seconds: float) -> None:
+    """Tell a drafter what a step took, as far as that says what a decode of its size takes.
+
+    Args:
+        drafter: that guessed for it.
+        result: of the step.
+        other_seconds: what it spent beside llama.cpp and the heads.
+    """
+    if not result.verified:
+        return
+    n_rows = result.plan.n_scored + sum(len(verified.tree) for verified in result.verified)
+    if result.plan.n_prefilled or result.switched:
+        drafter.note(n_rows)
+    else:
+        drafter.learn(n_rows, result.decode_seconds, other_seconds)
+
+
 def cut_drafts(slots: list[Slot], *, alone: bool) -> None:
     """Make the whole decode have as many rows of each sequence.
 

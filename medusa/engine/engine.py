@@ -10,7 +10,7 @@ from dataclasses import replace
 from threadpoolctl import threadpool_limits
 
 from medusa.engine.config import HEADROOM, EngineConfig
-from medusa.engine.drafting import Drafters, plan_drafts
+from medusa.engine.drafting import Drafters, plan_drafts, teach
 from medusa.engine.intake import Intake
 from medusa.engine.kv_labels import make_labels
 from medusa.engine.memory import MemoryRules
@@ -244,11 +244,8 @@ class Engine(Intake):
         drafter = None if self._drafters is None else self._drafters.of(plan.adapters)
         drafted = plan_drafts(drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
-        if drafter is not None and report.n_decoding:
-            if report.prefilled_tokens or result.switched:
-                drafter.note(report.batch_tokens)
-            else:
-                drafter.learn(report.batch_tokens, report.llama_seconds, report.overhead_seconds)
+        if drafter is not None:
+            teach(drafter, result, report.overhead_seconds)
         self._observe(report)
 
     def _erase(self) -> None:

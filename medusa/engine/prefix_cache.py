@@ -97,12 +97,13 @@ class PrefixCache:
 
     def make_room(self, cells: int) -> bool:
         """Drop cached tokens of idle slots until so many cells are free; False: not enough are."""
-        while self.free_cells < cells:
-            idle = self._idle_by_age()
-            if not idle:
-                return False
-            self.give_up(idle[0])
-        return True
+        if self.free_cells >= cells:
+            return True
+        for victim in self._idle_by_age():
+            self.give_up(victim)
+            if self.free_cells >= cells:
+                return True
+        return False
 
     def give_up(self, slot: Slot, kept: int = 0) -> None:
         """Keep the first tokens of a slot only; the prompt cache may have what is lost."""

@@ -14,9 +14,10 @@ def library_for(n_bytes: int) -> Library | None:
     None: our kernels do not run or do not pack, or the copies would take more than half of the
     memory that is free.
     """
-    kernels, free = runtime.load().kernels, free_memory.of_host()
+    kernels = runtime.load().kernels
     if not kernels.packs:
         return None
+    free = free_memory.of_host()
     if free is not None and n_bytes > free // 2:
         log.info("no room for packed copies of %d MB of weights", n_bytes >> 20)
         return None

@@ -109,14 +109,15 @@ class MeasuredCost:
         if self._has_changed:
             self._changes_again += _RATE * (is_change - self._changes_again)
         self._has_changed = is_change
-        expected = self._decode_seconds(n_tokens) + is_change * self._change
+        unchanged = self._decode_seconds(n_tokens)
+        expected = unchanged + is_change * self._change
         error = min(decode_seconds, OUTLIER * expected) - expected
         step = error * (_RATE_DOWN if error < 0 else _RATE)
         if is_change:
             step /= 2
             self._change = max(0.0, self._change + step)
         if step < 0:  # whatever the change took, the rest is no small part
-            step = max(step, min(0.0, decode_seconds / 2 - self._decode_seconds(n_tokens)))
+            step = max(step, min(0.0, decode_seconds / 2 - unchanged))
         low, weight = self._place(n_tokens)
         weight = min(weight, 1.0)  # beyond the largest size, that one learns alone
         self._seconds[low] += (1 - weight) * step
