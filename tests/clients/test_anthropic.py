@@ -1,7 +1,7 @@
 """The Messages API as Anthropic's client uses it, on the default model."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from anthropic import Anthropic, APIStatusError, BadRequestError
@@ -145,12 +145,19 @@ def test_stop_sequences_are_told(client: Anthropic) -> None:
     assert (last.delta.stop_reason, last.delta.stop_sequence) == ("stop_sequence", stop)
 
 
+class Forecast(BaseModel):
+    """The client sends no limits of lengths and numbers, so that none is here."""
+
+    city: Literal["Ulm", "Bonn"]
+    days: Literal[1, 3, 7]
+
+
 def test_structured_output_is_parsed(client: Anthropic) -> None:
     message = client.messages.parse(
-        model="default", max_tokens=100, output_format=Weather,
+        model="default", max_tokens=100, output_format=Forecast,
         messages=[{"role": "user", "content": "The weather in Ulm for 3 days."}],
     )  # fmt: skip
-    assert isinstance(message.parsed_output, Weather)
+    assert isinstance(message.parsed_output, Forecast)
 
 
 def test_tokens_are_counted(client: Anthropic) -> None:

@@ -138,12 +138,16 @@ def test_a_format_is_kept_to(client: Client) -> None:
 
 
 def test_a_client_that_leaves_frees_the_slot(server: Server) -> None:
-    endless = {"num_predict": -1, "temperature": 0, "ignore_eos": True}
-    body = {"model": NAME, "messages": MESSAGES, "options": endless}
+    def cancelled() -> float:
+        return server.metric("requests_total", outcome="cancelled")
+
+    before = cancelled()
+    long = {"type": "string", "minLength": 4000}
+    body = {"model": NAME, "messages": MESSAGES, "format": long, "options": {"num_predict": -1}}
     with httpx.stream("POST", f"{server.url}/api/chat", json=body, timeout=60) as answer:
         next(answer.iter_lines())
-        assert server.metric("active_slots") == 1
     server.wait_idle()
+    assert cancelled() == before + 1
 
 
 def test_texts_become_vectors(server: Server, client: Client) -> None:

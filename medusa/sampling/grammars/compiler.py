@@ -76,7 +76,14 @@ class GrammarCompiler:
             self._matchers.move_to_end(spec)
             while len(self._matchers) > _CACHED:
                 self._matchers.popitem(last=False)
-        return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token)
+
+        def alone() -> LLMatcher:
+            with self._lock:
+                if self._matchers.get(spec) is matcher:  # its lexer is used up
+                    del self._matchers[spec]
+            return _matcher(tokenizer, spec, self._limits)
+
+        return lambda: GrammarConstraint(matcher.deep_copy(), tokenizer.eos_token, alone)
 
     def prepare(self) -> None:
         """Make the vocabulary before the first grammar comes.

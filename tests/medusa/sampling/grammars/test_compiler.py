@@ -203,6 +203,21 @@ def test_what_becomes_too_costly_says_so(
     assert "<state>" not in str(caught.value)
 
 
+def test_a_text_that_uses_a_grammar_up_leaves_others_as_they_are(
+    tiny: Model, compiler: GrammarCompiler
+) -> None:
+    spec = GrammarSpec.json_schema({"type": "string", "minLength": 100_000})
+    letters = tiny.tokenize('"' + "abcdefghijklmnopqrstuvwxyz" * 800, add_special=False)
+    compiled = compiler.compile(spec)
+    beside, again = compiled(), compiler.compile(spec)()
+    follow(beside, letters[:2], tiny.n_vocab)
+    with pytest.raises(CostlyConstraintError, match="too many states"):
+        follow(compiled(), letters, tiny.n_vocab)
+    follow(beside, letters[2:200], tiny.n_vocab)
+    for later in (again, compiled(), compiler.compile(spec)()):
+        follow(later, letters[:200], tiny.n_vocab)
+
+
 def test_the_end_is_forced_once_nothing_else_may_come(
     tiny: Model, compiler: GrammarCompiler
 ) -> None:
