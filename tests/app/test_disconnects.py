@@ -10,7 +10,13 @@ import pytest
 
 from tests.app.conftest import Server, running_server
 
-TELL = "Tell a story of a thousand and one nights, night after night, with all names."
+TEXT = {"type": "string", "minLength": 4000}
+LONG = {
+    "type": "object",
+    "properties": {"text": TEXT},
+    "required": ["text"],
+    "additionalProperties": False,
+}
 ENDLESS = {"prompt": "Once upon a time", "max_tokens": 3000, "ignore_eos": True, "temperature": 0}
 
 
@@ -81,8 +87,21 @@ def test_a_running_request_whose_client_left_frees_its_slot(small: Server, strea
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/responses", {"input": TELL, "max_output_tokens": 3000}),
-        ("/v1/messages", {"messages": [{"role": "user", "content": TELL}], "max_tokens": 3000}),
+        (
+            "/v1/responses",
+            {
+                "input": "Tell.",
+                "text": {"format": {"type": "json_schema", "name": "tale", "schema": LONG}},
+            },
+        ),
+        (
+            "/v1/messages",
+            {
+                "messages": [{"role": "user", "content": "Tell."}],
+                "max_tokens": 3000,
+                "output_config": {"format": {"type": "json_schema", "schema": LONG}},
+            },
+        ),
     ],
 )
 def test_the_same_holds_in_every_dialect(
