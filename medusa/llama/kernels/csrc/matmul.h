@@ -30,6 +30,7 @@ template <class T> constexpr int kColumnBytes = 36 + 4 * T::kGroups;  // of a re
 template <class T, int width>
 INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint8_t * record, F32 * sum) {
     constexpr int kGroupDwords = 8 / T::kGroups;
+    constexpr int kDwords = kDotColumns == 1 ? kGroupDwords : 1;  // of a column until it is the next one's turn
     const char * q = (const char *) record;
     const float * d = (const float *) (record + 32 * width);
     const int32_t * offset = (const int32_t *) (record + 36 * width);
@@ -37,13 +38,28 @@ INLINE void multiply_block(const I32 * w, const F32 * scale, F32 min, const uint
     #pragma GCC unroll 2
     for (int g = 0; g < T::kGroups; g++) {
         #pragma GCC unroll 16
-        for (int c = 0; c < width; c++) {
-            const I32 start = set_i(T::kOffset == 0 ? 0 : offset[c * T::kGroups + g]);
-            const char * a = q + 32 * c + 4 * g * kGroupDwords;
-            const auto dword = [&](int j) INLINE_LAMBDA { return broadcast_dword(a + 4 * j); };
-            const I32 x = dot<kGroupDwords, T::kMaxWeight, T::kSigned>(start, w + g * kGroupDwords, dword);
-            sum[c] = fma(to_f(x), mul(scale[g], set_f(d[c])), sum[c]);
-            if constexpr (T::kHasMin) sum[c] = fma(min, set_f(sum_q[c]), sum[c]);
+        for (int first = 0; first < width; first += kDotColumns) {
+            const int columns = width - first < kDotColumns ? width - first : kDotColumns;
+            const auto dword = [&](int c, int j) INLINE_LAMBDA {
+                return broadcast_dword(q + 32 * (first + c) + 4 * (g * kGroupDwords + j));
+            };
+            I32 x[kDotColumns];
+            #pragma GCC unroll 8
+            for (int c = 0; c < columns; c++) x[c] = set_i(T::kOffset == 0 ? 0 : offset[(first + c) * T::kGroups + g]);
+            #pragma GCC unroll 8
+            for (int j = 0; j < kGroupDwords; j += kDwords) {
+                #pragma GCC unroll 8
+                for (int c = 0; c < columns; c++) {
+                    x[c] = dot<kDwords, T::kMaxWeight, T::kSigned>(
+                        x[c], w + g * kGroupDwords + j, [&](int i) INLINE_LAMBDA { return dword(c, j + i); });
+                }
+            }
+            #pragma GCC unroll 8
+            for (int c = 0; c < columns; c++) {
+                F32 & s = sum[first + c];
+                s = fma(to_f(x[c]), mul(scale[g], set_f(d[first + c])), s);
+                if constexpr (T::kHasMin) s = fma(min, set_f(sum_q[first + c]), s);
+            }
         }
     }
 }

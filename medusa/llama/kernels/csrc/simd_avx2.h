@@ -14,6 +14,7 @@ constexpr bool kBiasSignedWeights = true;
 constexpr bool kBiasSignedWeights = false;  // maddubs would saturate at 255 * 127 * 2: |w| times sign(w) a instead
 #endif
 
+constexpr int kDotColumns = 1;
 constexpr bool kWidensBytes = !kBiasSignedWeights;  // products of signed bytes by way of 16 bits
 
 using I32 = __m256i;

@@ -11,6 +11,8 @@ namespace ISA_NAMESPACE {
 constexpr int kLanes = 16;
 constexpr int kMaxTile = 16;  // activation columns that share one pass over unpacked weights
 constexpr bool kBiasSignedWeights = true;  // dpbusd wants weights unsigned: q + 128, corrected by -128 * sum
+// Columns whose dot products grow in turns, so that one's next instruction needn't wait for its last.
+constexpr int kDotColumns = 4;
 
 constexpr bool kWidensBytes = false;
 

@@ -16,6 +16,7 @@ namespace ISA_NAMESPACE {
 constexpr int kLanes = 4;
 constexpr int kMaxTile = 16;  // 32 registers: 8 of weights, 16 of sums, the rest for work
 constexpr bool kBiasSignedWeights = false;  // both operands of sdot are signed
+constexpr int kDotColumns = 1;
 
 constexpr bool kWidensBytes = false;
 
