@@ -47,7 +47,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m app.settings
 	$(BIN)/python -m tests.architectures
 
-# Half an hour after what is compared was built, on a machine that does nothing else.
+# Forty minutes after what is compared was built, on a machine that does nothing else.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks peers
 	$(BIN)/python -m benchmarks compare --json build/compare.json \

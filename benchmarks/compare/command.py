@@ -39,7 +39,7 @@ def compare(
     ] = False,
     minutes: Annotated[
         float, typer.Option(min=0, help="Rounds are measured while they fit; at least one.")
-    ] = 28,
+    ] = 38,
     against: Annotated[
         str | None, typer.Option(help="Compare only with this revision of ours.")
     ] = None,

@@ -11,6 +11,7 @@ from benchmarks.compare.prompts import Prompt, conversations, draw
 
 _CLIENTS = (1, 2, 4, 8, 16)
 _RATES = (1.0, 2.0, 4.0)
+_LEAST_PROMPTS = 12
 _N_CONVERSATIONS = 18  # more than there are slots
 _N_MATRIX = 5
 
@@ -75,7 +76,7 @@ class Scenario:
 
 def closed(clients: int, tokens: int, n_prompts: int | None = None) -> Scenario:
     """So many clients, each of which asks when its last answer is whole."""
-    count = n_prompts or max(4, clients)
+    count = n_prompts or max(_LEAST_PROMPTS, 2 * clients)
     name = f"{clients} client{'s' if clients > 1 else ''}"
     return Scenario(name, Part.CLIENTS, count, clients, tokens)
 
@@ -93,7 +94,7 @@ def full(kinds: Sequence[str], tokens: int) -> list[Scenario]:
             _N_CONVERSATIONS, tokens // 2, turns=2,
         ),
         Scenario("repeated prompts", Part.REPEATED, 8, 4, tokens, repeated=True),
-        *(Scenario(kind, Part.KINDS, 2, 1, tokens, kind=kind) for kind in kinds),
+        *(Scenario(kind, Part.KINDS, 4, 1, tokens, kind=kind) for kind in kinds),
     ]  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def matrix(tokens: int) -> list[Scenario]:
 def in_turns(
     scenarios: Sequence[Scenario], servers: Sequence[T], number: int
 ) -> Iterator[tuple[Scenario, T]]:
-    """One round: each scenario by all servers, A B C, in the next round B C A."""
+    """Each scenario by all servers, A B C, in the next round B C A."""
     first = number % len(servers)
     for scenario in scenarios:
         for server in (*servers[first:], *servers[:first]):

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.compare.load import Burst, Generator, Job
 from benchmarks.compare.measuring import joules, since
 from benchmarks.compare.peers.peer import Peer, Running, running
-from benchmarks.compare.plan import Scenario, another_round, closed, edition, in_turns, matrix
+from benchmarks.compare.plan import Part, Scenario, another_round, closed, edition, in_turns, matrix
 from benchmarks.compare.prompts import Prompt, draw
 from benchmarks.compare.results import Cost, Decode, Equality, Results, Sample
 
@@ -111,14 +111,16 @@ def measure_rounds(
     is_over: Callable[[Sequence[float]], bool],
     save: Callable[[], None],
 ) -> None:
-    """Round after round, the servers in turns; those of the matrix are started one after another.
+    """The closed loop round after round, the servers in turns, and once all the rest.
+
+    Servers of the matrix are started one after another.
 
     Args:
         session: what is shared.
         results: gets the samples; rounds that it has already are not measured again.
         peers: the first is ours, to which the texts of the others are compared.
         matrix_peers: measured in the matrix alone.
-        is_over: asked before every round for the seconds that those before took.
+        is_over: asked before every round for the seconds that the closed loop of those before took.
         save: called after every round.
     """
     with ExitStack() as stack:
@@ -127,11 +129,15 @@ def measure_rounds(
         while not is_over(took):
             began = time.monotonic()
             number = results.n_rounds
-            _round(session, results, servers, number)
-            for peer in matrix_peers:
-                with running(peer, session.logs) as server:
-                    _matrix_cell(session, results, server, number)
+            repeated = [each for each in results.scenarios if each.part is Part.CLIENTS]
+            _round(session, results, servers, repeated, number)
             took.append(time.monotonic() - began)
+            if number == 0:
+                once = [each for each in results.scenarios if each.part is not Part.CLIENTS]
+                _round(session, results, servers, once, number)
+                for peer in matrix_peers:
+                    with running(peer, session.logs) as server:
+                        _matrix_cell(session, results, server)
             save()
 
 
@@ -166,10 +172,16 @@ def decode_costs(model: Path, isas: Sequence[str]) -> list[Decode]:
     return list({(decode.isa, decode.n): decode for decode in found}.values())
 
 
-def _round(session: Session, results: Results, servers: Sequence[Running], number: int) -> None:
+def _round(
+    session: Session,
+    results: Results,
+    servers: Sequence[Running],
+    scenarios: Sequence[Scenario],
+    number: int,
+) -> None:
     reference = servers[0].name
     bursts: dict[str, Burst] = {}
-    for scenario, server in in_turns(results.scenarios, servers, number):
+    for scenario, server in in_turns(scenarios, servers, number):
         session.say(f"round {number + 1}: {scenario.name}, {server.name}")
         prompts = edition(results.scenarios, scenario, number)
         bursts[server.name] = _sample(session, results, server, scenario, number, prompts)
@@ -182,12 +194,11 @@ def _round(session: Session, results: Results, servers: Sequence[Running], numbe
             bursts.clear()
 
 
-def _matrix_cell(session: Session, results: Results, server: Running, number: int) -> None:
+def _matrix_cell(session: Session, results: Results, server: Running) -> None:
     scenarios = matrix(session.tokens)
     for scenario in scenarios:
-        session.say(f"round {number + 1}: {scenario.name}, {server.name}")
-        prompts = edition(scenarios, scenario, number)
-        _sample(session, results, server, scenario, number, prompts)
+        session.say(f"{scenario.name}, {server.name}")
+        _sample(session, results, server, scenario, 0, edition(scenarios, scenario, 0))
 
 
 def _sample(

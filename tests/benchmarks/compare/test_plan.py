@@ -42,6 +42,12 @@ def test_a_closed_loop_may_start_at_once() -> None:
     assert set(closed(4, 8).starts(0)) == {0.0}
 
 
+def test_each_client_of_a_closed_loop_asks_more_than_once() -> None:
+    loops = [each for each in full([], 8) if each.part is Part.CLIENTS]
+    assert [loop.clients for loop in loops] == [1, 2, 4, 8, 16]
+    assert all(loop.n_prompts >= max(12, 2 * loop.clients) for loop in loops)
+
+
 def test_quick_has_something_of_every_part() -> None:
     parts = {scenario.part for scenario in full(["chat"], 8)}
     assert {scenario.part for scenario in quick(["chat"], 8)} == parts
