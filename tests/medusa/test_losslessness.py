@@ -36,6 +36,8 @@ from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, Run, generate
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = (
     "Explain how a bicycle stays upright.",
     "What is the capital of France?",
