@@ -20,13 +20,14 @@ serve: setup
 
 setup: $(VENV)/.installed
 
-check: lint
-	$(BIN)/pytest --numprocesses auto -m "not real and not slow"
+# A process for each core, which runs whole files, in the order that tests/conftest.py gives them.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# What needs no model runs on all cores at once; the rest has threads of its own.
+check: lint
+	$(BIN)/pytest $(PARALLEL) -m "not real and not slow"
+
 test: lint
-	$(BIN)/pytest --numprocesses auto -m "not real and not slow" --cov --cov-report= --cov-fail-under=0
-	$(BIN)/pytest -m "real or slow" --cov --cov-append --cov-report=term
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
 
 test-clients: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/clients

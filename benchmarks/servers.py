@@ -1,18 +1,22 @@
 """Servers to measure, each a process of its own."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 
 _START_SECONDS = 180
 _STOP_SECONDS = 30
+_PORTS = count(random.randrange(10_000, 30_000))
+"""Below those that the system gives out by itself, which on Linux begin at 32,768."""
 
 
 @contextmanager
@@ -70,11 +74,11 @@ def started(
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has, nor is given by the system before it is used."""
+    while True:
+        port = next(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _wait(

@@ -12,7 +12,9 @@ from convert.files.disk import require_disk
 from convert.hub.ggufs import choose, ggufs
 from convert.model import quantise_file
 from convert.outtypes import OutType
+from medusa.errors import ModelLoadError
 from medusa.files import whole_file
+from medusa.llama.gguf_header import read_header
 
 _FLOAT_TYPES = (
     gguf.LlamaFileType.ALL_F32,
@@ -63,12 +65,12 @@ def use_gguf(source: Path, out: Path, outtype: OutType) -> None:
 
 def _file_type(path: Path) -> int:
     try:
-        field = gguf.GGUFReader(path).fields.get("general.file_type")
-    except (OSError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path} is truncated or not a GGUF: {error}") from None
-    if field is None:
+        file_type = read_header(path).metadata.get("general.file_type")
+    except ModelLoadError as error:
+        raise CheckpointError(str(error)) from None
+    if not isinstance(file_type, int):
         raise CheckpointError(f"{path} does not say what type it is of (general.file_type)")
-    return int(field.contents())
+    return file_type
 
 
 def _name(file_type: int) -> str:

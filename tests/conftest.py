@@ -32,7 +32,8 @@ _SERVERS = {"running_server", "running_hub"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `real` what uses the default model's files or calls a function that starts a server.
 
-    In both cases directly or through other fixtures.
+    In both cases directly or through other fixtures. Files with a `slow` test come first, so that
+    no process is left alone with one in the end.
     """
     for item in items:
         if isinstance(item, pytest.Function):
@@ -40,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             called.update(*(function.__code__.co_names for function in _fixtures(item)))
             if _REAL_FIXTURES & set(item.fixturenames) or _SERVERS & called:
                 item.add_marker(pytest.mark.real)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def _fixtures(item: pytest.Function) -> Iterator[Callable[..., object]]:

@@ -1,5 +1,6 @@
 """GGUF files: reading them with errors that say what is wrong, writing them tensor by tensor."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from medusa.errors import ModelLoadError
 from medusa.files import whole_file
-from medusa.llama.gguf_header import read_header
+from medusa.llama.gguf_header import ARRAY, GgufHeader, read_header
 
 Kind = gguf.GGMLQuantizationType
 """How the numbers of a tensor are stored."""
@@ -34,6 +35,12 @@ def quantise(kind: Kind, values: np.ndarray) -> np.ndarray:
     """[..., width] float32 -> what a file stores of it; without llama.cpp, but not every kind."""
     return gguf.quantize(values, kind)
 
+
+_DTYPES = {
+    kind: np.dtype(kind.name.replace("F", "float").replace("I", "int"))
+    for kind in (Kind.F16, Kind.F32, Kind.F64, Kind.I8, Kind.I16, Kind.I32, Kind.I64)
+}
+"""Of what lies in a file as NumPy has it; the rest are bytes."""
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 """How llama.cpp names the parts of a split GGUF (llama_split_path)."""
@@ -86,18 +93,14 @@ class GgufFile:
     """A GGUF's metadata and its tensors, memory-mapped; of a split one, the tensors of all parts.
 
     Raises:
-        ModelLoadError: a file cannot be read as GGUF, or ends too early.
+        ModelLoadError: a file is no GGUF, damaged, or ends before its tensors do.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        readers = [_reader(part) for part in parts(path)]
-        self._fields = readers[0].fields
-        self.tensors = {
-            tensor.name: StoredTensor(tensor.tensor_type, tensor.data)
-            for reader in readers
-            for tensor in reader.tensors
-        }
+        headers = [read_header(part) for part in parts(path)]
+        self._header = headers[0]
+        self.tensors = {name: tensor for header in headers for name, tensor in _stored(header)}
 
     def tensor(self, name: str) -> StoredTensor:
         """One of the tensors.
@@ -127,7 +130,7 @@ class GgufFile:
         Raises:
             ModelLoadError: it is something else, or missing without a default.
         """
-        if default is not None and key not in self._fields:
+        if default is not None and key not in self._header.metadata:
             return default
         value = self._value(key)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -135,20 +138,25 @@ class GgufFile:
         return value
 
     def _value(self, key: str) -> object:
-        if key not in self._fields:
+        if key not in self._header.metadata:
             raise ModelLoadError(f"{self.path} lacks the metadata {key}")
-        try:
-            return self._fields[key].contents()
-        except (ValueError, LookupError) as error:
-            raise ModelLoadError(f"{self.path}: cannot read the metadata {key}: {error}") from error
+        if self._header.kinds[key] == ARRAY:
+            raise ModelLoadError(f"{self.path}: the metadata {key} is an array")
+        return self._header.metadata[key]
 
 
-def _reader(path: Path) -> gguf.GGUFReader:
-    read_header(path)  # on damaged ones the reader may take for ever
-    try:
-        return gguf.GGUFReader(path)
-    except (OSError, ValueError, LookupError, OverflowError) as error:
-        raise ModelLoadError(f"cannot read {path} as GGUF: {error}") from error
+def _stored(header: GgufHeader) -> Iterator[tuple[str, StoredTensor]]:
+    """The tensors of a file by their names."""
+    file = np.memmap(header.path, np.uint8, "r")
+    for tensor in header.tensors:
+        kind = Kind(tensor.kind)
+        shape: tuple[int, ...] = tensor.shape[::-1]
+        dtype = _DTYPES.get(kind, np.dtype(np.uint8))
+        if kind not in _DTYPES:
+            shape = gguf.quant_shape_to_byte_shape(shape, kind)
+        start = header.data_start + tensor.offset
+        data = file[start : start + math.prod(shape) * dtype.itemsize]
+        yield tensor.name, StoredTensor(kind, data.view(dtype).reshape(shape))
 
 
 @dataclass(frozen=True)

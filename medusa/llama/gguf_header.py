@@ -6,7 +6,8 @@ Readers that trust a file's lengths and counts end in odd errors, or never.
 import math
 import mmap
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ class GgufHeader:
     """
 
     path: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
-    kinds: dict[str, int] = field(default_factory=dict)  # gguf_type of each value
-    tensors: list[TensorInfo] = field(default_factory=list)
+    metadata: dict[str, Any]
+    kinds: dict[str, int]  # gguf_type of each value
+    tensors: list[TensorInfo]
+    data_start: int  # in bytes, from the start of the file
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -85,7 +87,6 @@ class _Reader:
             raise self._damaged("it ends in the middle of its header") from None
 
     def _header(self) -> GgufHeader:
-        header = GgufHeader(self._path)
         if self._data[:4] != b"GGUF":
             raise ModelLoadError(f"{self._path} is not a GGUF file")
         self._at = 4
@@ -95,16 +96,21 @@ class _Reader:
                 f"{self._path}: GGUF version {version} is not supported (or not of this machine's "
                 "byte order)"
             )
+        metadata: dict[str, Any] = {}
+        kinds: dict[str, int] = {}
         n_tensors, n_values = self._scalar("<Q"), self._scalar("<Q")
         for _ in range(self._bounded(n_values, "metadata", 13)):
             key = self._text("key", _MAX_KEY)
-            if not key or key in header.metadata:
+            if not key or key in metadata:
                 raise self._damaged(f"the metadata key {key!r} is empty or there twice")
-            header.metadata[key] = self._value(key, header.kinds)
-        for _ in range(self._bounded(n_tensors, "tensors", 24)):
-            header.tensors.append(self._tensor())
-        self._check_tensors(header)
-        return header
+            metadata[key] = self._value(key, kinds)
+        tensors = [self._tensor() for _ in range(self._bounded(n_tensors, "tensors", 24))]
+        alignment = metadata.get("general.alignment", _ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+            raise self._damaged(f"general.alignment is {alignment!r}, not a power of 2")
+        start = -(-self._at // alignment) * alignment
+        self._check_tensors(tensors, start, alignment)
+        return GgufHeader(self._path, metadata, kinds, tensors, start)
 
     def _damaged(self, what: str) -> ModelLoadError:
         return ModelLoadError(f"{self._path} is damaged: {what}")
@@ -185,15 +191,11 @@ class _Reader:
         shape = tuple(self._scalar("<Q") for _ in range(n_dims))
         return TensorInfo(name, shape, kind=self._scalar("<I"), offset=self._scalar("<Q"))
 
-    def _check_tensors(self, header: GgufHeader) -> None:
+    def _check_tensors(self, tensors: Iterable[TensorInfo], start: int, alignment: int) -> None:
         """See to it that names are unique and that the tensors lie one after the other."""
-        alignment = header.metadata.get("general.alignment", _ALIGNMENT)
-        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-            raise self._damaged(f"general.alignment is {alignment!r}, not a power of 2")
-        start = -(-self._at // alignment) * alignment
         names: set[str] = set()
         end = 0
-        for tensor in header.tensors:
+        for tensor in tensors:
             if tensor.name in names:
                 raise self._damaged(f"the tensor {tensor.name} is there twice")
             names.add(tensor.name)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from openai import OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.servers import free_port
 from tests.conftest import THREADS
 
 
@@ -54,13 +54,6 @@ class Server:
         """Wait until nothing runs and nothing waits."""
         while self.metric("active_slots") or self.metric("queue_length"):
             time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import free_port
 from medusa.files import write_checksum
 from models import DEFAULT_MODEL
-from tests.app.conftest import free_port
 from tests.architectures.models import SERVED_MODELS
 from tests.architectures.refused_models import REFUSED_MODELS
 from tests.architectures.writer import write_model

@@ -44,7 +44,7 @@ def test_infill_is_the_models_own_layout(tiny: TestClient) -> None:
 
 
 def test_other_files_come_first_as_far_as_there_is_room(tiny: TestClient) -> None:
-    body = {"input_prefix": "a", "input_suffix": "b", "n_predict": 4}
+    body = {"input_prefix": "a", "input_suffix": "b", "n_predict": 4, "ignore_eos": True}
     short = [{"filename": "f.py", "text": "ccc"}]
     answer = tiny.post("/infill", json=body | {"input_extra": short}).json()
     text = "<|repo_name|>myproject\n<|file_sep|>f.py\nccc<|file_sep|>filename\n"

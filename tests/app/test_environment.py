@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import free_port
+from benchmarks.servers import free_port
 from tests.app.tiny_model import write_tiny_model
 
 

@@ -93,7 +93,7 @@ def test_a_server_logs_json_and_nothing_else(tmp_path: Path) -> None:
     write_tiny_model(model)
     with running_server(tmp_path, str(model), "--log-format", "json") as server:
         server.http.post(
-            "/v1/completions", json={"prompt": "ab", "max_tokens": 3}
+            "/v1/completions", json={"prompt": "ab", "max_tokens": 3, "ignore_eos": True}
         ).raise_for_status()
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert lines[0]["message"] == "loading tiny.gguf"

@@ -101,7 +101,7 @@ def test_a_forced_call_validates_and_its_result_is_taken(client: Anthropic, choi
     asked = {"role": "user", "content": "How warm is it in Ulm?"}
     called = ask(
         client, messages=[asked], tools=[WEATHER, {"type": "bash_20250124", "name": "bash"}],
-        tool_choice=choice | {"disable_parallel_tool_use": True}, extra_body={}, max_tokens=100,
+        tool_choice=choice | {"disable_parallel_tool_use": True}, max_tokens=100,
     )  # fmt: skip
     (call,) = called.content
     assert (called.stop_reason, call.type, call.name) == ("tool_use", "tool_use", "weather")
@@ -127,6 +127,7 @@ def test_streamed_input_adds_up(client: Anthropic) -> None:
         "messages": [{"role": "user", "content": "The weather in Ulm?"}],
         "tools": [WEATHER],
         "tool_choice": {"type": "tool", "name": "weather"},
+        "extra_body": GREEDY,
     }
     with client.messages.stream(**fields) as stream:
         pieces = [event.partial_json for event in stream if event.type == "input_json"]

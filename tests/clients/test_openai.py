@@ -77,6 +77,7 @@ def test_calls_are_parsed_and_their_results_taken(client: OpenAI) -> None:
         tools=TOOLS,
         tool_choice="none",
         max_tokens=20,
+        seed=4,
     )
     assert answer.choices[0].message.content
     assert answer.choices[0].message.tool_calls is None

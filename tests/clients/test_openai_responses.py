@@ -131,7 +131,6 @@ def test_a_forced_call_validates_and_its_result_is_taken(client: OpenAI, stream:
         "input": "How warm is it in Ulm?",
         "tools": [WEATHER],
         "tool_choice": {"type": "function", "name": "weather"},
-        "temperature": 1,
         "max_output_tokens": 100,
         "stream": stream,
     }

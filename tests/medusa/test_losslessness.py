@@ -36,6 +36,8 @@ from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
 from tests.conftest import THREADS, Run, generate
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = (
     "Explain how a bicycle stays upright.",
     "What is the capital of France?",
@@ -256,9 +258,8 @@ def test_on_the_quantised_default_every_token_is_the_samplers_choice_from_its_ow
         return token
 
     monkeypatch.setattr(Sampler, "sample", sample)
-    engine = Engine(
-        model, load_heads(heads_path, model), EngineConfig(n_slots=1, n_ctx=1024, n_threads=THREADS)
-    )
+    config = EngineConfig(n_slots=1, n_ctx=1024, n_threads=THREADS, cost=FixedCost())
+    engine = Engine(model, load_heads(heads_path, model), config)
     for text in QUESTIONS[:4]:
         chosen.clear()
         prompt = tuple(model.tokenize(template.render([user(text)]), parse_special=True))

@@ -16,7 +16,7 @@ from medusa.llama import ggml, kernels
 from medusa.llama.kernels import doctor
 from medusa.llama.kernels.library import LIBRARY, Enable, Library
 
-from .compiling import ROOT, SANITIZE, Objects, compiled, sanitizers_work
+from .compiling import ROOT
 
 INSTRUCTION_SETS = {
     "avx512vnni": "avx512_vnni",
@@ -49,15 +49,6 @@ def isa(request: pytest.FixtureRequest, library: Library) -> Iterator[str]:
     status = kernels.load()
     library.bind(ggml.folder(), status.isa)
     library.enable(Enable.ALL if status.active else Enable(0))
-
-
-@pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Objects:
-    """The kernels, and the program that runs them all, with AddressSanitizer and UBSan."""
-    folder = tmp_path_factory.mktemp("sanitized")
-    if not sanitizers_work(folder):
-        pytest.skip("no g++ with AddressSanitizer and UBSan for x86-64 Linux")
-    return compiled("g++", SANITIZE, "x86_64", folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 // Runs every kernel on buffers of exactly the right size and prints a hash of each result: the same on all processors.
-// Built with AddressSanitizer and UBSan by test_sanitizers.py, which sees which memory is touched, and how, and for
-// ARM by test_neon.py.
+// test_compiled.py builds it with AddressSanitizer and UBSan, to see which memory is touched, and how, and for ARM.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>

@@ -1,18 +1,43 @@
-"""The kernels under AddressSanitizer and UBSan."""
+"""The kernels compiled by hand: clean under AddressSanitizer and UBSan, and the same on ARM.
+
+Compiling takes minutes, so all that use it stand in one file: files are what processes share out.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 from medusa.llama.kernels import doctor
 
-from .compiling import NOT_THIS_PROCESSOR, PROGRAM, SANITIZE, Objects, linked
+from .compiling import (
+    NOT_THIS_PROCESSOR,
+    PROGRAM,
+    SANITIZE,
+    Objects,
+    compiled,
+    linked,
+    sanitizers_work,
+)
 from .conftest import INSTRUCTION_SETS
+
+pytestmark = pytest.mark.slow
+
+FOR_ARM = ["-O1", "-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Werror"]
+FOR_ARM += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+
+needs_cross = pytest.mark.skipif(
+    platform.machine() != "x86_64" or not shutil.which(CROSS) or not shutil.which(EMULATOR),
+    reason=f"needs {CROSS} and {EMULATOR} on x86-64",
+)
 
 SERVE = """
 import sys
@@ -47,7 +72,15 @@ print("isa", status.isa)
 """The default model with its heads: hooks, products, attention and the heads' own graphs."""
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The kernels, and the program that runs them all, with AddressSanitizer and UBSan."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    if not sanitizers_work(folder):
+        pytest.skip("no g++ with AddressSanitizer and UBSan for x86-64 Linux")
+    return compiled("g++", SANITIZE, "x86_64", folder)
+
+
 def test_kernels_are_clean_under_sanitizers(sanitized: Objects, tmp_path: Path) -> None:
     program = linked("g++", SANITIZE, sanitized, tmp_path)
     results = {}
@@ -60,7 +93,6 @@ def test_kernels_are_clean_under_sanitizers(sanitized: Objects, tmp_path: Path) 
     assert len(set(results.values())) == 1, "instruction sets differ in their results"
 
 
-@pytest.mark.slow
 @pytest.mark.real
 def test_a_model_with_heads_is_clean_under_sanitizers(sanitized: Objects, tmp_path: Path) -> None:
     library = tmp_path / "libmedusa_kernels.so"
@@ -86,3 +118,26 @@ def test_a_model_with_heads_is_clean_under_sanitizers(sanitized: Objects, tmp_pa
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.split()[-2:] == ["isa", isa]
+
+
+def results(command: list[str | Path]) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == NOT_THIS_PROCESSOR:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@needs_cross
+def test_arm_and_x86_have_the_same_results(sanitized: Objects, tmp_path: Path) -> None:
+    expected = results([linked("g++", SANITIZE, sanitized, tmp_path), "avx2"])
+    assert len(expected) > 1000
+    there = tmp_path / "there"
+    there.mkdir()
+    objects = compiled(CROSS, FOR_ARM, "aarch64", there)
+    neon = linked(CROSS, [*FOR_ARM, "-static"], objects, there)
+    for theirs, ours in zip_longest(results([EMULATOR, neon, "neon"]), expected):
+        assert theirs == ours
+    library = there / "libmedusa_kernels.so"
+    parts = [out for stem, out in objects.items() if stem != PROGRAM.stem]
+    subprocess.run([CROSS, "-shared", *parts, "-o", library, "-Wl,--no-undefined"], check=True)
