@@ -89,7 +89,14 @@ _REGISTRY_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_dev_count": (_SIZE,),
     "ggml_backend_dev_get": (_POINTER, _SIZE),
     "ggml_backend_dev_type": (_INT, _POINTER),
+    "ggml_backend_dev_name": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_dev_description": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_dev_backend_reg": (_POINTER, _POINTER),
     "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
+    "ggml_backend_reg_by_name": (_POINTER, ctypes.c_char_p),
+    "ggml_backend_reg_name": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_reg_get_proc_address": (_POINTER, _POINTER, ctypes.c_char_p),
+    "ggml_backend_register": (None, _POINTER),
 }
 
 
