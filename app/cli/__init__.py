@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | worker | list | pull | rm | check | convert | ...`.
+"""The command line: `llama-medusa serve | generate | worker | list | pull | rm | convert | ...`.
 
 Each command declares and runs itself in a file of its own; what is heavy to load, it loads when it
 runs. Options come from app/settings.

@@ -33,9 +33,7 @@ def run(settings: DoctorSettings) -> None:
     else:
         console.print(f"kernels:   llama.cpp's own ({status.reason})", highlight=False)
     for device in devices.that_hold_layers():
-        console.print(
-            f"device:    {device}, {device.free / 2**30:.1f} GiB free", highlight=False
-        )
+        console.print(f"device:    {device}, {device.free / 2**30:.1f} GiB free", highlight=False)
     for check in status.checks:
         verdict = "passed" if check.passed else "FAILED"
         console.print(f"self-test: {check.name}: {verdict} {check.detail}", highlight=False)

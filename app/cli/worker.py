@@ -8,9 +8,9 @@ from app.cli.terminal import set_up_logging
 from app.settings import WorkerSettings
 
 _WARNING = """\
-[bold red]warning:[/] {host} is not this machine alone. RPC knows no key and no encryption: whoever \
-reaches port {port} can read and write this process' memory and use its processor. Let nobody but \
-your server reach it (a firewall, a network of its own, a tunnel)."""
+[bold red]warning:[/] other machines can reach {host}. RPC knows no key and no encryption: whoever \
+connects to port {port} may end up doing whatever this user may do on this machine. Let only your \
+server reach it (a firewall, a network of its own, a tunnel)."""
 
 
 def run(settings: WorkerSettings) -> None:
@@ -26,7 +26,7 @@ def run(settings: WorkerSettings) -> None:
     lent = devices.lendable(settings.device)
     if settings.cache_dir is not None:
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
-    if not settings.host.is_loopback:
+    if not settings.is_loopback:
         Console(stderr=True).print(
             _WARNING.format(host=settings.host, port=settings.port), soft_wrap=True
         )

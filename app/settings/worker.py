@@ -1,6 +1,6 @@
 """Settings of a worker, which computes for servers on other machines."""
 
-from ipaddress import IPv4Address
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +12,24 @@ from app.settings.option import Opt
 from medusa.llama.params import MAX_THREADS
 
 
+def _ipv4(host: str) -> str:
+    try:
+        return str(IPv4Address(host))
+    except AddressValueError:
+        raise ValueError(f"{host!r} is not an IPv4 address such as 127.0.0.1") from None
+
+
 class WorkerSettings(Settings):
     """Where a worker listens, and what it computes with."""
 
     host: Annotated[
-        IPv4Address,
+        str,
+        AfterValidator(_ipv4),
         Opt(
-            help="IPv4 address to listen on. Whoever can connect can run whatever they want: "
-            "there is no key and no encryption.",
+            help="IPv4 address to listen on. Let only your server reach it: there is no key and no "
+            "encryption.",
         ),
-    ] = IPv4Address("127.0.0.1")
+    ] = "127.0.0.1"
     port: Annotated[int, Opt(help="TCP port.", ge=1, le=65535)] = 50052
     device: Annotated[
         list[str] | None,
@@ -52,3 +60,8 @@ class WorkerSettings(Settings):
         ),
     ] = None
     verbose: Annotated[bool, Opt(help="Log what llama.cpp says.", short="-v")] = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return IPv4Address(self.host).is_loopback

@@ -28,8 +28,8 @@ class Footprint:
     """What would be taken, in bytes.
 
     weights are those of the layers, of which gpu_layers of n_layers are to be on devices; what is
-    read from the disk by mapping it is no allocation. cache is for n_ctx tokens. adapters lie where the
-    layers do.
+    read from the disk by mapping it is no allocation. cache is for n_ctx tokens. adapters lie
+    where the layers do.
     """
 
     weights: int
@@ -93,9 +93,7 @@ class Footprint:
 
     def shortage(self, free_on_gpus: int | None) -> str:
         """What devices lack, in numbers."""
-        return (
-            f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus or 0)} are free"
-        )
+        return f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus or 0)} are free"
 
     def warning(self, free: int | None) -> str | None:
         """Why it would run slowly; None: it would not, as far as is known."""

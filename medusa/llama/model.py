@@ -43,9 +43,7 @@ class Model(Vocabulary):
         DeviceMemoryError: a device has no room for its part.
     """
 
-    def __init__(
-        self, path: Path, placement: Placement = ON_CPU, *, weights: bool = True
-    ) -> None:
+    def __init__(self, path: Path, placement: Placement = ON_CPU, *, weights: bool = True) -> None:
         self.path = path
         self.placement = placement
         self.adapters: list[LoraAdapter] = []

@@ -154,11 +154,11 @@ def _connections() -> Iterator[tuple[str, socket.socket]]:
     """The endpoints to which ggml has a connection, which it keeps to itself; a duplicate each."""
     endpoints = {address: endpoint for endpoint, address in _known.items()}
     for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # closed in between, no socket, not connected
-            with _duplicate(int(name)) as connection:
-                endpoint = endpoints.get(connection.getpeername()[:2])
-                if endpoint is not None:
-                    yield endpoint, connection
+        # It was closed in between, is no socket or not connected.
+        with suppress(OSError), _duplicate(int(name)) as connection:
+            endpoint = endpoints.get(connection.getpeername()[:2])
+            if endpoint is not None:
+                yield endpoint, connection
 
 
 def _duplicate(descriptor: int) -> socket.socket:
