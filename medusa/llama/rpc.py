@@ -152,7 +152,7 @@ def _address(endpoint: str) -> tuple[str, int]:
 
 def _connections() -> Iterator[tuple[str, socket.socket]]:
     """The endpoints to which ggml has a connection, which it keeps to itself; a duplicate each."""
-    endpoints = {address: endpoint for endpoint, address in _known.items()}
+    endpoints = {address: endpoint for endpoint, address in list(_known.items())}
     for name in os.listdir("/dev/fd"):
         # It was closed in between, is no socket or not connected.
         with suppress(OSError), _duplicate(int(name)) as connection:
@@ -174,14 +174,19 @@ def _watch() -> None:
     """End the process when a worker has gone, as ggml would only in its next computation."""
     while True:
         for endpoint, connection in _connections():
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _SILENCE:
-                if hasattr(socket, name):
-                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            _expect_signs_of_life(connection)
             if _is_over(connection):
                 log.error("the worker at %s has gone, and its part of the model", endpoint)
                 os.abort()
         time.sleep(_WATCH_SECONDS)
+
+
+def _expect_signs_of_life(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is over
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _SILENCE:
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _is_over(connection: socket.socket) -> bool:

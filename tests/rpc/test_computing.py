@@ -21,11 +21,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def computed(model: Path, heads: Path | None, endpoints: str, layers: str = "auto") -> Any:
-    command = [sys.executable, "-m", "tests.rpc.compute", model, heads or "none", endpoints, layers]
+def printed(module: str, *arguments: object) -> tuple[Any, str]:
+    """The JSON that a program prints, and what it says besides."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
+
+
+def computed(model: Path, heads: Path | None, endpoints: str, layers: str = "auto") -> Any:
+    return printed("tests.rpc.compute", model, heads or "none", endpoints, layers)[0]
 
 
 def test_the_default_model_on_a_worker(tmp_path: Path, model_path: Path, heads_path: Path) -> None:
@@ -52,3 +57,15 @@ def test_a_worker_without_layers_changes_no_result(tmp_path: Path, tiny: Path) -
         said = computed(tiny, None, worker.endpoint, "0")
     assert (said["offloaded"], said["results"]) == (0, "exact")
     assert said["guessed"] == said["plain"] == said["alone"]
+
+
+def test_a_worker_short_of_memory_gets_fewer_layers(tmp_path: Path, model_path: Path) -> None:
+    with running_worker(tmp_path) as worker:
+        program = ("tests.rpc.short_of_memory", model_path, worker.endpoint, worker.process.pid)
+        short, said = printed(*program, 170)
+        enough, _ = printed(*program, 2000)
+    assert enough["tried"] == [31]
+    assert short["tried"][:3] == [31, 28, 26]
+    assert 0 < short["offloaded"] == short["tried"][-1] < 31
+    assert short["best"] == enough["best"]
+    assert "31 layers do not fit on the GPU, trying 28: " in said
