@@ -18,6 +18,8 @@ from medusa.llama.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
+_ASSIGNED = re.compile(r"layer +\d+ assigned to device (.+), is_swa")
+
 
 class Model(Vocabulary):
     """Weights and vocabulary of a GGUF file.
@@ -30,6 +32,7 @@ class Model(Vocabulary):
 
     Attributes:
         adapters: LoRA adapters that were loaded for it.
+        output_device: ggml's name for the device that holds the output layer; None: the CPU's.
 
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
@@ -41,7 +44,8 @@ class Model(Vocabulary):
         self.adapters: list[LoraAdapter] = []
         self.gpu_layers = gpu_layers
         self._lib = llama_cpp = runtime.load().llama_cpp
-        self.handle = handle = _load(path, gpu_layers, weights)
+        handle, self.output_device = _load(path, gpu_layers, weights)
+        self.handle: Any = handle
         try:
             refusal = self.capabilities.refusal
             if refusal is not None:
@@ -126,8 +130,8 @@ class Model(Vocabulary):
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
-def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
-    """A llama_model of the file."""
+def _load(path: Path, gpu_layers: int, weights: bool) -> tuple[Any, str | None]:
+    """A llama_model of the file, and the device of its output layer unless that is the CPU."""
     parts = gguf_files.parts(path)
     missing = [str(part) for part in parts if not part.is_file()]
     if missing:
@@ -146,4 +150,10 @@ def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not handle:
         raise ModelLoadError(f"llama.cpp could not load {path}: {log.cause}")
-    return handle
+    return handle, _output_device(log.messages)
+
+
+def _output_device(messages: Iterable[str]) -> str | None:
+    """What llama.cpp says of the last of its layers, the output."""
+    devices = [found[1] for found in map(_ASSIGNED.search, messages) if found]
+    return devices[-1] if devices and devices[-1] != "CPU" else None

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from medusa.errors import HeadsMismatchError
+from medusa.llama.backend import UnfitError
 from medusa.llama.base_weights import BaseWeights, fingerprint
 from medusa.llama.ggml import GgmlUnavailableError
 from medusa.llama.model import Model
@@ -11,12 +12,21 @@ from medusa.speculation.heads.ggml_heads import GgmlHeads
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.numpy_heads import NumpyHeads
 from medusa.speculation.heads.reading import read_heads
+from medusa.speculation.heads.weights import HeadWeights
 
 log = logging.getLogger(__name__)
 
 
 def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
     """Read Medusa heads for `model`, to be run by ggml or, where that cannot be used, by NumPy.
+
+    They run where the model's output layer is: hidden states come from there. The CPU runs them if
+    that device cannot, or if they would leave less memory there than they take.
+
+    Args:
+        path: the heads' file.
+        model: what they guess for.
+        n_threads: of the CPU, if that runs them.
 
     Raises:
         ModelLoadError: the file cannot be read, or something in it is not as it should be.
@@ -37,7 +47,29 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
         base_name=model.metadata("general.name") or model.path.name,
     )
     try:
-        return GgmlHeads(weights, base, n_threads)
+        heads = _heads(weights, base, model.output_device, n_threads)
     except GgmlUnavailableError as error:
         log.warning("heads run in NumPy: %s", error)
         return NumpyHeads(weights, base)
+    log.info("heads: %d MB on %s", heads.n_bytes >> 20, heads.device)
+    return heads
+
+
+def _heads(
+    weights: HeadWeights, base: BaseWeights, device: str | None, n_threads: int
+) -> GgmlHeads:
+    if device is not None:
+        try:
+            return _on_device(weights, base, device)
+        except (UnfitError, MemoryError) as problem:
+            log.warning("heads run on the CPU: %s", problem)
+    return GgmlHeads(weights, base, n_threads=n_threads)
+
+
+def _on_device(weights: HeadWeights, base: BaseWeights, device: str) -> GgmlHeads:
+    heads = GgmlHeads(weights, base, device=device)
+    taken, left = heads.n_bytes, heads.free_bytes
+    if left is not None and left < taken:
+        heads.close()
+        raise MemoryError(f"of {device}'s memory they take {taken >> 20} MB and leave {left >> 20}")
+    return heads
