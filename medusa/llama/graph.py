@@ -96,7 +96,7 @@ class Graph:
         or fetches.
         """
         if not self._backend.in_host_memory:
-            array = np.zeros(shape, dtype)
+            array: np.ndarray = np.zeros(shape, dtype)
             copies = self._sent if tensor in self._inputs else self._fetched
             copies.append(_Copy(array, (tensor, array.ctypes.data, 0, array.nbytes)))
             return array
@@ -106,7 +106,7 @@ class Graph:
 
     def read(self, tensor: Tensor, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """A copy of what an output holds now, for one that is not wanted each time."""
-        array = np.empty(shape, dtype)
+        array: np.ndarray = np.empty(shape, dtype)
         functions().backend_tensor_get(tensor, array.ctypes.data, 0, array.nbytes)
         return array
 

@@ -49,7 +49,7 @@ def test_a_device_computes_what_the_processor_does() -> None:
             np.testing.assert_array_equal(places, fetched.argmax(axis=1))
             np.testing.assert_array_equal(graph.read(product, (64, 64), np.float32), fetched)
         results.append(fetched.copy())
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_a_device_tells_its_memory() -> None:

@@ -9,6 +9,7 @@ import pytest
 from medusa.engine.config import EngineConfig
 from medusa.engine.engine import Engine
 from medusa.engine.requests import GenerationRequest
+from medusa.llama import ggml
 from medusa.llama.backend import Backend, Cpu, DeviceBackend
 from medusa.llama.graph import Graph
 from medusa.llama.model import Model, _output_device
@@ -29,6 +30,8 @@ def on_device(model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
 def loaded(heads_path: Path, model: Model) -> GgmlHeads:
     heads = load_heads(heads_path, model)
     assert isinstance(heads, GgmlHeads)
+    # As a device the processor computes with four threads.
+    ggml.functions().backend_cpu_set_n_threads(heads._backend.address, 1)
     return heads
 
 
