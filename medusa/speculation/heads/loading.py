@@ -1,7 +1,10 @@
 """From a heads file to something that proposes."""
 
 import logging
+import time
 from pathlib import Path
+
+import numpy as np
 
 from medusa.errors import HeadsMismatchError
 from medusa.llama.backend import UnfitError
@@ -16,12 +19,14 @@ from medusa.speculation.heads.weights import HeadWeights
 
 log = logging.getLogger(__name__)
 
+_ROUNDS = 5
+
 
 def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
     """Read Medusa heads for `model`, to be run by ggml or, where that cannot be used, by NumPy.
 
-    They run where the model's output layer is: hidden states come from there. The CPU runs them if
-    that device cannot, or if they would leave less memory there than they take.
+    They run on the device that holds the model's output layer or on the CPU, whichever is faster;
+    on the CPU if that device cannot, or if they would leave less of its memory than they take.
 
     Args:
         path: the heads' file.
@@ -47,7 +52,7 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
         base_name=model.metadata("general.name") or model.path.name,
     )
     try:
-        heads = _heads(weights, base, model.output_device, n_threads)
+        heads = _fastest(weights, base, model.output_device, n_threads)
     except GgmlUnavailableError as error:
         log.warning("heads run in NumPy: %s", error)
         return NumpyHeads(weights, base)
@@ -55,15 +60,33 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
     return heads
 
 
-def _heads(
+def _fastest(
     weights: HeadWeights, base: BaseWeights, device: str | None, n_threads: int
 ) -> GgmlHeads:
-    if device is not None:
-        try:
-            return _on_device(weights, base, device)
-        except (UnfitError, MemoryError) as problem:
-            log.warning("heads run on the CPU: %s", problem)
-    return GgmlHeads(weights, base, n_threads=n_threads)
+    here = GgmlHeads(weights, base, n_threads=n_threads)
+    if device is None:
+        return here
+    try:
+        there = _on_device(weights, base, device)
+    except (UnfitError, MemoryError) as problem:
+        log.warning("heads run on the CPU: %s", problem)
+        return here
+    faster, slower = sorted((there, here), key=_seconds)
+    slower.close()
+    return faster
+
+
+def _seconds(heads: GgmlHeads) -> float:
+    """What guessing for one request takes there, the way there and back included."""
+    hidden, roots = np.zeros((1, heads.header.n_embd), np.float32), np.zeros(1, np.int32)
+    heads.propose(hidden, roots)  # the first one also warms up
+    times = []
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        heads.propose(hidden, roots)
+        times.append(time.perf_counter() - began)
+    log.info("heads on %s: %.2f ms", heads.device, 1e3 * min(times))
+    return min(times)
 
 
 def _on_device(weights: HeadWeights, base: BaseWeights, device: str) -> GgmlHeads:

@@ -1,6 +1,7 @@
 """Heads where the model lives."""
 
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,23 @@ from medusa.llama.backend import Backend, Cpu, DeviceBackend
 from medusa.llama.graph import Graph
 from medusa.llama.model import Model, _output_device
 from medusa.speculation.cost import FixedCost
+from medusa.speculation.heads import loading
 from medusa.speculation.heads.ggml_heads import GgmlHeads
+from medusa.speculation.heads.guessing import Proposals
 from medusa.speculation.heads.loading import load_heads
 from tests.conftest import THREADS, generate
 from tests.medusa.engine.conftest import GREEDY
 
 
+def is_there(heads: GgmlHeads) -> bool:
+    return isinstance(heads._backend, DeviceBackend)
+
+
 @pytest.fixture
 def on_device(model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """The default model, said to have its output layer on a device: the processor as one."""
+    """The default model, said to have its output layer on a device: the processor as a fast one."""
     monkeypatch.setattr(model, "output_device", "CPU")
+    monkeypatch.setattr(loading, "_seconds", lambda heads: 0.001 if is_there(heads) else 0.002)
     return model
 
 
@@ -59,9 +67,8 @@ def test_heads_on_a_device_guess_what_those_on_the_processor_do(
 ) -> None:
     with caplog.at_level(logging.INFO):
         heads = loaded(heads_path, on_device)
-    assert isinstance(heads._backend, DeviceBackend)
-    (record,) = caplog.records
-    assert record.message == f"heads: {heads.n_bytes >> 20} MB on CPU"
+    assert is_there(heads)
+    assert f"heads: {heads.n_bytes >> 20} MB on CPU" in caplog.text
     on_device.output_device = None
     reference = loaded(heads_path, on_device)
     assert heads.n_bytes > reference.n_bytes, "with the embeddings"
@@ -90,6 +97,22 @@ def test_drafts_of_heads_on_a_device_are_accepted_as_of_those_on_the_processor(
         answers.append((run.tokens, run.finished.usage.accepted_drafts))
     assert answers[0] == answers[1]
     assert answers[0][1] > 0
+
+
+@pytest.mark.parametrize("device_is_faster", [True, False])
+def test_the_faster_place_is_taken(
+    model: Model, heads_path: Path, device_is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "output_device", "CPU")
+    propose = GgmlHeads.propose
+
+    def delayed(heads: GgmlHeads, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
+        if is_there(heads) != device_is_faster:
+            time.sleep(0.1)
+        return propose(heads, hidden, roots)
+
+    monkeypatch.setattr(GgmlHeads, "propose", delayed)
+    assert is_there(loaded(heads_path, model)) == device_is_faster
 
 
 @pytest.mark.parametrize("problem", ["no such device", "no operation", "no room", "little room"])
