@@ -207,9 +207,11 @@ def _describe_vectors(served: LoadedModel) -> list[str]:
 def _describe_text(served: LoadedModel) -> list[str]:
     engine, heads_text = served.engine, "none"
     if served.heads is not None:
-        header = served.heads.header
+        heads = served.heads
+        header = heads.header
         heads_text = (
-            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
+            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens, "
+            f"{heads.n_bytes / 2**20:.0f} MiB on {heads.device}"
         )
     return [
         f"heads:    {heads_text}",

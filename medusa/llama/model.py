@@ -11,7 +11,6 @@ from typing import Any
 from medusa.errors import ModelLoadError
 from medusa.llama import capabilities, devices, gguf_files, processor, runtime
 from medusa.llama.adapters import LoraAdapter, load_adapter
-from medusa.llama.devices import Device
 from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.packing import library_for
@@ -21,6 +20,7 @@ from medusa.llama.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 _USES = re.compile(r"using device (\S+) \(")
+_ASSIGNED = re.compile(r"layer +\d+ assigned to device (.+), is_swa")
 
 
 class Model(Vocabulary):
@@ -35,6 +35,7 @@ class Model(Vocabulary):
     Attributes:
         adapters: LoRA adapters that were loaded for it.
         devices: what it is computed on besides the processor.
+        output_device: ggml's name for the device that holds the output layer; None: the CPU's.
 
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
@@ -48,8 +49,11 @@ class Model(Vocabulary):
         self.placement = placement
         self.adapters: list[LoraAdapter] = []
         self._lib = llama_cpp = runtime.load().llama_cpp
-        self.handle, self.devices = _load(path, placement, weights)
-        handle = self.handle
+        handle, messages = _load(path, placement, weights)
+        self.handle: Any = handle
+        used = {match[1] for match in map(_USES.search, messages) if match}
+        self.devices = tuple(each for each in devices.found() if each.name in used)
+        self.output_device = _output_device(messages)
         try:
             refusal = self.capabilities.refusal
             if refusal is not None:
@@ -146,8 +150,8 @@ class Model(Vocabulary):
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
-def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, tuple[Device, ...]]:
-    """A llama_model of the file, and the devices that it uses."""
+def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, list[str]]:
+    """A llama_model of the file, and what llama.cpp said when it was loaded."""
     parts = gguf_files.parts(path)
     missing = [str(part) for part in parts if not part.is_file()]
     if missing:
@@ -167,8 +171,7 @@ def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, tuple[D
     del kept
     if not handle:
         raise log.failure(f"llama.cpp could not load {path}: {log.cause}")
-    used = {match[1] for match in map(_USES.search, log.messages) if match}
-    return handle, tuple(each for each in devices.found() if each.name in used)
+    return handle, log.messages
 
 
 def _place(params: Any, placement: Placement) -> Sequence[object]:
@@ -189,3 +192,9 @@ def _place(params: Any, placement: Placement) -> Sequence[object]:
         params.tensor_split = shares
         kept.append(shares)
     return kept
+
+
+def _output_device(messages: Iterable[str]) -> str | None:
+    """What llama.cpp says of the last of its layers, the output."""
+    devices = [found[1] for found in map(_ASSIGNED.search, messages) if found]
+    return devices[-1] if devices and devices[-1] != "CPU" else None
