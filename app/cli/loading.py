@@ -6,9 +6,10 @@ from app.residency import Room
 from app.settings import ModelSettings
 from medusa.engine.config import EngineConfig
 from medusa.engine.report import StepObserver
-from medusa.llama import free_memory
+from medusa.fitting import needs_of
+from medusa.llama import devices, free_memory, rpc
 from medusa.llama.threads import default_threads
-from medusa.loading import LoadedModel, footprint_of, load_tree, open_model
+from medusa.loading import LoadedModel, load_tree, open_model
 from models import ModelFiles
 
 log = logging.getLogger("app")
@@ -31,7 +32,9 @@ def open_files(
 
     Raises:
         ModelLoadError: a file cannot be loaded, or the heads do not fit the model.
+        WorkerUnavailableError: a worker does not answer.
     """
+    rpc.connect(settings.workers)
     cores = default_threads()
     if settings.threads and settings.threads > cores:
         log.warning("%d threads share %d cores, and wait for one another", settings.threads, cores)
@@ -40,7 +43,7 @@ def open_files(
         settings.heads_path(files),
         _config(settings),
         name=name or files.name,
-        gpu_layers=settings.gpu_layers,
+        placement=settings.placement,
         adapters=[each.path for each in settings.adapters],
         chat_template=settings.chat_template,
         default_template=files.template,
@@ -55,16 +58,19 @@ def measure(files: ModelFiles, settings: ModelSettings) -> Room:
 
     Raises:
         ModelLoadError: it cannot be served.
+        WorkerUnavailableError: a worker does not answer.
     """
+    rpc.connect(settings.workers)
     adapters = [each.path for each in settings.adapters]
-    needs = footprint_of(files.model, _config(settings), settings.gpu_layers, adapters)
+    needs = needs_of(files.model, _config(settings), settings.placement, adapters).footprint
     return Room(needs.on_host + needs.mapped, needs.on_gpu)
 
 
 def free_room() -> Room | None:
     """The memory that there is; None: unknown."""
     host = free_memory.of_host()
-    return None if host is None else Room(host, free_memory.of_gpus() or 0)
+    gpus = devices.free_bytes(devices.that_hold_layers())
+    return None if host is None else Room(host, gpus or 0)
 
 
 def _config(settings: ModelSettings) -> EngineConfig:

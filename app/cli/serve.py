@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.host import ModelHost
     from app.hosts import ModelHosts
     from medusa.engine.report import StepObserver
+    from medusa.llama.model import Model
     from medusa.loading import LoadedModel
     from models import ModelFiles
 
@@ -170,7 +171,6 @@ def describe(served: LoadedModel, adapters: Sequence[NamedAdapter] = ()) -> list
 
     engine, model = served.engine, served.model
     config, kernels = engine.config, runtime.load().kernels
-    offload = {0: "none", -1: "all"}.get(model.gpu_layers, str(model.gpu_layers))
     limits = model.capabilities.limits
     return [
         f"model:    {served.name} ({model.description}, {model.size_bytes / 2**20:.0f} MiB)",
@@ -182,11 +182,18 @@ def describe(served: LoadedModel, adapters: Sequence[NamedAdapter] = ()) -> list
         ),
         *(_describe_vectors(served) if model.capabilities.is_embedding else _describe_text(served)),
         f"slots:    {config.n_slots}, {config.max_queue} more requests may wait",
-        f"compute:  {config.n_threads} threads, layers on GPU: {offload}",
+        f"compute:  {config.n_threads} threads, layers on GPU: {_describe_layers(model)}",
         f"kernels:  {f'ours ({kernels.isa})' if kernels.active else 'llama.cpp'}",
         f"results:  {engine.exactness}",
         *([f"no chat:  {served.no_chat}"] if served.no_chat else []),
     ]
+
+
+def _describe_layers(model: Model) -> str:
+    if not model.offloaded_layers:
+        return "none"
+    where = ", ".join(map(str, model.devices))
+    return f"{model.offloaded_layers} of {model.n_layer + 1} on {where}"
 
 
 def _describe_vectors(served: LoadedModel) -> list[str]:
@@ -200,9 +207,11 @@ def _describe_vectors(served: LoadedModel) -> list[str]:
 def _describe_text(served: LoadedModel) -> list[str]:
     engine, heads_text = served.engine, "none"
     if served.heads is not None:
-        header = served.heads.header
+        heads = served.heads
+        header = heads.header
         heads_text = (
-            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens"
+            f"{header.n_heads} heads ({header.variant.value}), {header.n_draft:,} draft tokens, "
+            f"{heads.n_bytes / 2**20:.0f} MiB on {heads.device}"
         )
     return [
         f"heads:    {heads_text}",

@@ -33,6 +33,7 @@ def run(settings: TrainSettings) -> None:
     """
     _require_torch()
     from medusa.llama.base_weights import BaseWeights, fingerprint
+    from medusa.llama.rpc import connect
     from medusa.loading import load_model
     from medusa.speculation.heads.weights import write_heads
     from medusa.training.fit import Base, fit
@@ -42,7 +43,8 @@ def run(settings: TrainSettings) -> None:
     console = Console()
     prompts = load_prompts(settings.prompts)
     store = ShardStore(settings.out.with_suffix(".data"))
-    model = load_model(find_model(settings.model, settings).model, settings.gpu_layers)
+    connect(settings.workers)
+    model = load_model(find_model(settings.model, settings).model, settings.placement)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

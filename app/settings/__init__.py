@@ -4,7 +4,8 @@ The command line (app/cli) and the README's table are made from these models. De
 or training have are taken from there.
 """
 
-from app.settings.base import ComputeSettings, HubSettings, Settings
+from app.settings.base import HubSettings, Settings
+from app.settings.compute import ComputeSettings
 from app.settings.jobs import (
     CheckSettings,
     ConvertCatalogueSettings,
@@ -18,6 +19,7 @@ from app.settings.jobs import (
 )
 from app.settings.model import ModelSettings
 from app.settings.running import GenerateSettings, ServerSettings
+from app.settings.worker import WorkerSettings
 
 __all__ = [
     "CheckSettings",
@@ -35,4 +37,5 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "TrainSettings",
+    "WorkerSettings",
 ]

@@ -6,7 +6,6 @@ from typing import Annotated
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
@@ -15,8 +14,6 @@ from pydantic import (
 )
 
 from app.settings.option import Opt
-from medusa.engine.config import EngineConfig
-from medusa.llama.params import ALL_LAYERS, MAX_THREADS
 
 
 def _existing_file(path: Path) -> Path:
@@ -33,18 +30,6 @@ def _text_file(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     return path
-
-
-def _parse_gpu_layers(value: object) -> object:
-    """None for auto, -1 for all, else the number."""
-    if not isinstance(value, str):
-        return value
-    if value in ("auto", "all"):
-        return None if value == "auto" else ALL_LAYERS
-    try:
-        return max(ALL_LAYERS, int(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is not auto, all or a number") from None
 
 
 def parse_size(value: object) -> object:
@@ -71,37 +56,6 @@ class Settings(BaseModel):
     """What the user chose, checked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ComputeSettings(Settings):
-    """What a model is computed with."""
-
-    threads: Annotated[
-        int | None,
-        Opt(
-            help="CPU threads.",
-            ge=1,
-            le=MAX_THREADS,
-            short="-t",
-            unset="the cores this process may use",
-            variable=True,
-        ),
-    ] = EngineConfig.n_threads
-    gpu_layers: Annotated[
-        int | None,
-        BeforeValidator(_parse_gpu_layers),
-        Opt(
-            help="Layers kept on the GPU: auto, all or a number; auto: all when llama.cpp was "
-            "built for a GPU and finds one.",
-            short="-ngl",
-            metavar="auto|all|N",
-            unset="auto",
-            variable=True,
-        ),
-    ] = None
-    verbose: Annotated[bool, Opt(help="Log what llama.cpp says.", short="-v", variable=True)] = (
-        False
-    )
 
 
 class HubSettings(Settings):

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from app.settings.base import (
     MODEL_HELP,
-    ComputeSettings,
     ExistingFile,
     HubSettings,
     ModelName,
     Settings,
     TextFile,
 )
+from app.settings.compute import ComputeSettings
 from app.settings.option import Opt
 from convert.outtypes import HeadsOutType, OutType
 from medusa.llama.params import MAX_SEQUENCES

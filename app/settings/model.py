@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator
 
 from app.settings.adapters import NamedAdapter, parse_adapter
-from app.settings.base import ComputeSettings, HubSettings, TextFile
+from app.settings.base import HubSettings, TextFile
+from app.settings.compute import ComputeSettings
 from app.settings.option import Opt
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import CacheType

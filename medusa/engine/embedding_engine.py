@@ -58,9 +58,7 @@ class EmbeddingEngine(Intake):
             n_threads=self.config.threads,
             pooling=self.pooling,
         )
-        self.exactness = with_passing_team(
-            lambda: observe_embeddings(self._context, model.gpu_layers)
-        )
+        self.exactness = with_passing_team(lambda: observe_embeddings(self._context, model))
         self._waiting: FairQueue[Running] = FairQueue()
         self._running: Sequence[Running] = ()
         self._thread = threading.Thread(target=self._run, name="medusa-embedding", daemon=True)

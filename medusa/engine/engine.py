@@ -170,11 +170,11 @@ class Engine(Intake):
 
     def _observe_exactness(self, batch: Batch) -> Exactness:
         """Of the model as it is, and with all its adapters."""
-        seen = observe(self._context, batch, self.model.gpu_layers)
+        seen = observe(self._context, batch, self.model)
         if self.model.adapters:
             everything = adapter_set(dict.fromkeys(range(len(self.model.adapters)), 1.0))
             self._context.apply(everything)
-            seen = seen.joined(observe(self._context, batch, self.model.gpu_layers))
+            seen = seen.joined(observe(self._context, batch, self.model))
             self._context.apply(())
         return seen
 

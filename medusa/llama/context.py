@@ -43,9 +43,10 @@ class _OutputBuffer:
         return self._array[:count]
 
 
-def _flash_attention(wanted: bool | None) -> int:
+def _flash_attention(model: Model, wanted: bool | None) -> int:
+    """Where it is not said, llama.cpp asks the devices, unless our kernels compute all layers."""
     llama_cpp, kernels = runtime.load().llama_cpp, runtime.load().kernels
-    if wanted is None and not kernels.active:
+    if wanted is None and (model.offloaded_layers or not kernels.active):
         return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO)
     if wanted is False:
         return int(llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED)
@@ -61,6 +62,7 @@ class Context:
 
     Raises:
         ModelLoadError: the sizes do not go together, or llama.cpp could not make the context.
+        DeviceMemoryError: there is too little memory for it.
     """
 
     def __init__(self, model: Model, params: ContextParams) -> None:
@@ -81,11 +83,11 @@ class Context:
         c.swa_full = params.swa_full
         c.no_perf = True
         c.type_k = c.type_v = getattr(llama_cpp, f"GGML_TYPE_{params.cache_type.name}")
-        c.flash_attn_type = _flash_attention(params.flash_attention)
+        c.flash_attn_type = _flash_attention(model, params.flash_attention)
         with runtime.keep_log() as log:
             handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
-            raise ModelLoadError(
+            raise log.failure(
                 f"llama.cpp could not create a context of n_ctx {params.n_ctx} and n_seq_max "
                 f"{params.n_seq_max}: {log.cause}; lower them if memory is short"
             )

@@ -7,10 +7,11 @@ threads, wherever the cells of its text lie. Our kernels are; what goes past the
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from medusa.llama import runtime
+from medusa.llama import devices, runtime
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
 from medusa.llama.kernels.library import Fallthrough, Operation
+from medusa.llama.model import Model
 from medusa.llama.pooled_context import PooledContext
 
 _SEVERAL = 5
@@ -36,7 +37,7 @@ class Exactness:
         return "exact" if self.exact else f"not exact: {', '.join(self.reasons)}"
 
 
-def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
+def observe(context: Context, batch: Batch, model: Model) -> Exactness:
     """Decode one token and then several, and see what goes past our kernels.
 
     The KV cache must be empty, and is empty again afterwards.
@@ -44,7 +45,7 @@ def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
     Args:
         context: what decodes.
         batch: scratch rows.
-        gpu_layers: of the model; 0 for none.
+        model: whose context it is.
     """
 
     def compute(n_tokens: int) -> None:
@@ -55,23 +56,24 @@ def observe(context: Context, batch: Batch, gpu_layers: int) -> Exactness:
         finally:
             context.clear()
 
-    return _watch(compute, min(_SEVERAL, batch.capacity), gpu_layers)
+    return _watch(compute, min(_SEVERAL, batch.capacity), model)
 
 
-def observe_embeddings(context: PooledContext, gpu_layers: int) -> Exactness:
+def observe_embeddings(context: PooledContext, model: Model) -> Exactness:
     """The same of a model that turns texts into vectors."""
     return _watch(
         lambda n_tokens: context.embed([[0] * n_tokens]),
         min(_SEVERAL, context.max_tokens),
-        gpu_layers,
+        model,
     )
 
 
-def _watch(compute: Callable[[int], object], several: int, gpu_layers: int) -> Exactness:
+def _watch(compute: Callable[[int], object], several: int, model: Model) -> Exactness:
     """Compute one token and then several, and see what goes past our kernels."""
     kernels = runtime.load().kernels
-    if gpu_layers and runtime.gpu_offload_available():
-        return Exactness(("layers on a GPU",))
+    elsewhere = _elsewhere(model)
+    if elsewhere:
+        return Exactness(elsewhere)
     library = kernels.library
     if library is None or not kernels.active:
         return Exactness(("llama.cpp's own kernels",))
@@ -79,6 +81,19 @@ def _watch(compute: Callable[[int], object], several: int, gpu_layers: int) -> E
     for n_tokens in (1, several):
         compute(n_tokens)
     return of_fallthrough(library.fallthrough())
+
+
+def _elsewhere(model: Model) -> tuple[str, ...]:
+    """What devices compute, where nobody watches."""
+    reasons = []
+    if model.offloaded_layers:
+        reasons.append(f"layers on {', '.join(each.name for each in model.devices)}")
+    # llama.cpp's op_offload; workers are never asked.
+    helping = [each.name for each in model.devices if not each.is_worker]
+    helping += [each.name for each in devices.accelerators()]
+    if helping and model.offloaded_layers <= model.n_layer:
+        reasons.append(f"large products on {', '.join(helping)}")
+    return tuple(reasons)
 
 
 def of_fallthrough(seen: Iterable[Fallthrough]) -> Exactness:

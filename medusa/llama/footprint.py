@@ -12,7 +12,7 @@ from functools import partial
 from medusa.llama import runtime
 from medusa.llama.context import Context
 from medusa.llama.model import Model
-from medusa.llama.params import ALL_LAYERS, ContextParams
+from medusa.llama.params import ContextParams
 from medusa.llama.pooled_context import PooledContext
 
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \(")
@@ -27,9 +27,9 @@ _MARGIN = 0.95
 class Footprint:
     """What would be taken, in bytes.
 
-    weights are those of the layers, of which gpu_layers of n_layers are to be on GPUs; what is read
-    from the disk by mapping it is no allocation. cache is for n_ctx tokens. adapters lie where the
-    layers do.
+    weights are those of the layers, of which gpu_layers of n_layers are to be on devices; what is
+    read from the disk by mapping it is no allocation. cache is for n_ctx tokens. adapters lie
+    where the layers do.
     """
 
     weights: int
@@ -43,7 +43,7 @@ class Footprint:
 
     @property
     def on_gpu(self) -> int:
-        """On GPUs; at least this much, as tied embeddings are not counted."""
+        """On devices; at least this much, as tied embeddings are not counted."""
         share = self.gpu_layers / self.n_layers
         return int(share * (self.weights + self.cache + self.adapters)) + self.gpu_buffers
 
@@ -58,19 +58,29 @@ class Footprint:
         """Weights in RAM, mapped from the file."""
         return int((1 - self.gpu_layers / self.n_layers) * self.weights)
 
+    def layers_that_fit(self, free_on_gpus: int | None) -> int:
+        """How many of the layers that are to be on devices have room there, by their mean size.
+
+        Args:
+            free_on_gpus: bytes free on all devices together; None: unknown, all have room.
+        """
+        if free_on_gpus is None or self.on_gpu <= free_on_gpus:
+            return self.gpu_layers
+        layer = (self.weights + self.cache + self.adapters) / self.n_layers
+        return max(0, int((_MARGIN * free_on_gpus - self.gpu_buffers) / layer))
+
     def refusal(self, free: int | None, free_on_gpus: int | None) -> str | None:
         """Why there is no room for it and what would fit; None: there is, as far as is known.
 
         Args:
             free: bytes of RAM that can be had; None: unknown.
-            free_on_gpus: bytes free on all GPUs; None: unknown.
+            free_on_gpus: bytes free on all devices together; None: unknown.
         """
-        if self.gpu_layers and free_on_gpus is not None and self.on_gpu > free_on_gpus:
-            layer = (self.weights + self.cache) / self.n_layers
-            fit = max(0, int((_MARGIN * free_on_gpus - self.gpu_buffers) / layer))
+        fit = self.layers_that_fit(free_on_gpus)
+        if fit < self.gpu_layers:
             return (
-                f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus)} are free; "
-                f"{fit} GPU layers would fit, or a smaller context size or quantisation"
+                f"{self.shortage(free_on_gpus)}; {fit} GPU layers would fit, or a smaller context "
+                "size or quantisation"
             )
         if free is not None and self.on_host > free:
             n_ctx = int(_MARGIN * self.n_ctx * free / self.on_host) // 256 * 256
@@ -80,6 +90,10 @@ class Footprint:
                 f"{_size(self.on_host)} of memory and {_size(free)} are free; {instead}"
             )
         return None
+
+    def shortage(self, free_on_gpus: int | None) -> str:
+        """What devices lack, in numbers."""
+        return f"{_size(self.on_gpu)} are needed on the GPU and {_size(free_on_gpus or 0)} are free"
 
     def warning(self, free: int | None) -> str | None:
         """Why it would run slowly; None: it would not, as far as is known."""
@@ -141,16 +155,14 @@ def _plan(preview: Model, make: Callable[[], Context | PooledContext], n_ctx: in
     on_host = [size for name, size in buffers if name == "CPU" or name.endswith("_Host")]
     on_gpu = [size for name, size in buffers if not (name == "CPU" or name.endswith("_Host"))]
     embeddings = preview.size_bytes * preview.n_vocab * preview.n_embd // preview.n_params
-    n_layers = preview.n_layer + 1  # the output counts as one
-    wanted = n_layers if preview.gpu_layers == ALL_LAYERS else min(preview.gpu_layers, n_layers)
     return Footprint(
         weights=preview.size_bytes - embeddings,
         cache=cache,
         host_buffers=sum(map(_mib, on_host)),
         gpu_buffers=sum(map(_mib, on_gpu)),
         n_ctx=n_ctx,
-        n_layers=n_layers,
-        gpu_layers=wanted if runtime.gpu_offload_available() else 0,
+        n_layers=preview.n_layer + 1,  # the output counts as one
+        gpu_layers=preview.offloaded_layers,
     )
 
 

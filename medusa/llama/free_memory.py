@@ -1,11 +1,6 @@
-"""How much memory this process may still take: of the machine, of its cgroups, of the GPUs."""
+"""How much memory this process may still take: of the machine, of its cgroups."""
 
-from ctypes import byref, c_size_t
 from pathlib import Path
-
-from medusa.llama import ggml, runtime
-
-_GPU, _INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
 
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "memory.stat"),  # version 2
@@ -64,24 +59,3 @@ def _left(folder: Path, limit: str, use: str, statistics: str) -> int | None:
     except (OSError, ValueError):
         return None
     return most - used + cached
-
-
-def of_gpus() -> int | None:
-    """Bytes free on the GPUs that llama.cpp would use, together; None: unknown, or there are none.
-
-    Integrated GPUs count where there are no others, as in llama.cpp.
-    """
-    if not runtime.gpu_offload_available():
-        return None
-    try:
-        c = ggml.registry()
-    except ggml.GgmlUnavailableError:
-        return None
-    free: dict[int, int] = {}
-    for index in range(c.backend_dev_count()):
-        device, left, total = c.backend_dev_get(index), c_size_t(), c_size_t()
-        kind = c.backend_dev_type(device)
-        if kind in (_GPU, _INTEGRATED_GPU):
-            c.backend_dev_memory(device, byref(left), byref(total))
-            free[kind] = free.get(kind, 0) + left.value
-    return free.get(_GPU) or free.get(_INTEGRATED_GPU) or None

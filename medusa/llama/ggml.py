@@ -45,6 +45,7 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_tensor_overhead": (_SIZE,),
     "ggml_graph_overhead_custom": (_SIZE, _SIZE, ctypes.c_bool),
     "ggml_get_data": (_POINTER, _POINTER),
+    "ggml_op_desc": (ctypes.c_char_p, _POINTER),
     "ggml_row_size": (_SIZE, _INT, _I64),
     "ggml_quantize_chunk": (_SIZE, _INT, _POINTER, _POINTER, _I64, _I64, _I64, _POINTER),
     "ggml_new_tensor_4d": (_POINTER, _POINTER, _INT, _I64, _I64, _I64, _I64),
@@ -68,6 +69,8 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_reshape_3d": (_POINTER, *_UNARY, _I64, _I64, _I64),
     "ggml_new_graph_custom": (_POINTER, _POINTER, _SIZE, ctypes.c_bool),
     "ggml_build_forward_expand": (None, _POINTER, _POINTER),
+    "ggml_graph_n_nodes": (_INT, _POINTER),
+    "ggml_graph_node": (_POINTER, _POINTER, _INT),
     "ggml_gallocr_new": (_POINTER, _POINTER),
     "ggml_gallocr_alloc_graph": (ctypes.c_bool, _POINTER, _POINTER),
     "ggml_gallocr_free": (None, _POINTER),
@@ -76,9 +79,16 @@ _BASE_FUNCTIONS: dict[str, tuple[object, ...]] = {  # result, arguments
     "ggml_backend_alloc_ctx_tensors": (_POINTER, _POINTER, _POINTER),
     "ggml_backend_cpu_buffer_from_ptr": (_POINTER, _POINTER, _SIZE),
     "ggml_backend_buffer_free": (None, _POINTER),
+    "ggml_backend_buffer_set_usage": (None, _POINTER, _INT),
     "ggml_backend_tensor_alloc": (_INT, _POINTER, _POINTER, _POINTER),
     "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
-    "ggml_backend_graph_compute": (_INT, _POINTER, _POINTER),
+    "ggml_backend_tensor_get": (None, _POINTER, _POINTER, _SIZE, _SIZE),
+    "ggml_backend_tensor_set_async": (None, *_BINARY, _SIZE, _SIZE),
+    "ggml_backend_tensor_get_async": (None, *_BINARY, _SIZE, _SIZE),
+    "ggml_backend_graph_compute_async": (_INT, _POINTER, _POINTER),
+    "ggml_backend_synchronize": (None, _POINTER),
+    "ggml_backend_supports_op": (ctypes.c_bool, _POINTER, _POINTER),
+    "ggml_backend_get_device": (_POINTER, _POINTER),
     "ggml_backend_free": (None, _POINTER),
 }
 _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
@@ -88,8 +98,17 @@ _CPU_FUNCTIONS: dict[str, tuple[object, ...]] = {
 _REGISTRY_FUNCTIONS: dict[str, tuple[object, ...]] = {
     "ggml_backend_dev_count": (_SIZE,),
     "ggml_backend_dev_get": (_POINTER, _SIZE),
+    "ggml_backend_dev_by_name": (_POINTER, ctypes.c_char_p),
+    "ggml_backend_dev_init": (_POINTER, _POINTER, ctypes.c_char_p),
     "ggml_backend_dev_type": (_INT, _POINTER),
+    "ggml_backend_dev_name": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_dev_description": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_dev_backend_reg": (_POINTER, _POINTER),
     "ggml_backend_dev_memory": (None, _POINTER, _POINTER, _POINTER),
+    "ggml_backend_reg_by_name": (_POINTER, ctypes.c_char_p),
+    "ggml_backend_reg_name": (ctypes.c_char_p, _POINTER),
+    "ggml_backend_reg_get_proc_address": (_POINTER, _POINTER, ctypes.c_char_p),
+    "ggml_backend_register": (None, _POINTER),
 }
 
 

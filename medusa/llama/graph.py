@@ -1,134 +1,59 @@
-"""Small computations on ggml's CPU backend.
+"""Small computations on a backend of ggml's.
 
-A `Cpu` holds constants and a team of threads, a `Graph` what is computed from them. Matrix products
-and attention go through our kernels where `runtime.load` has put those in place, as a model's do.
+On the CPU, matrix products and attention go through our kernels where `runtime.load` has put those
+in place, as a model's do.
 
 Shapes are ggml's here: the fastest dimension first, so that a [rows, width] array is [width, rows].
 ggml aborts the process where shapes or types do not fit.
 """
 
-import contextlib
 import ctypes
 import math
-import weakref
-from collections.abc import Callable
-from typing import NewType
+from dataclasses import dataclass
 
 import numpy as np
 
-from medusa.llama.ggml import ALIGNMENT, InitParams, functions
-from medusa.llama.gguf_files import Kind, row_width
-
-Tensor = NewType("Tensor", int)
-"""A ggml_tensor's address."""
+from medusa.llama.backend import Backend, Tensor, UnfitError, new_tensor
+from medusa.llama.ggml import functions
+from medusa.llama.gguf_files import Kind
 
 
-def _new_tensor(context: int, kind: Kind, shape: tuple[int, ...]) -> Tensor:
-    dimensions = (*shape, 1, 1, 1)[:4]
-    return Tensor(functions().new_tensor_4d(context, kind, *dimensions))
+@dataclass(frozen=True)
+class _Copy:
+    """A device's tensor and its values in the process's memory."""
 
-
-class Cpu:
-    """ggml's CPU backend, with the constants that graphs use.
-
-    Args:
-        n_threads: of the team that computes.
-        max_constants: room for that many.
-
-    Raises:
-        GgmlUnavailableError: no ggml, or another than this module knows.
-    """
-
-    def __init__(self, n_threads: int, max_constants: int) -> None:
-        ggml = functions()
-        self._borrowed: list[np.ndarray] = []
-        self._owned = contextlib.ExitStack()
-        self._finalizer = weakref.finalize(self, self._owned.close)
-        self.backend = self.own(ggml.backend_cpu_init(), ggml.backend_free)
-        ggml.backend_cpu_set_n_threads(self.backend, n_threads)
-        self._context = self.context(max_constants * ggml.tensor_overhead())
-        buffer_type = ggml.backend_get_default_buffer_type(self.backend)
-        self.allocator = self.own(ggml.gallocr_new(buffer_type), ggml.gallocr_free)
-
-    def close(self) -> None:
-        """Free the constants and all graphs; they must not be used any more."""
-        self._finalizer()
-
-    def own(self, pointer: int, free: Callable[[int], object]) -> int:
-        """Free this when closed, before what was owned earlier.
-
-        Raises:
-            MemoryError: it is null.
-        """
-        if not pointer:
-            raise MemoryError("ggml could not allocate memory")
-        self._owned.callback(free, pointer)
-        return pointer
-
-    def context(self, size: int) -> int:
-        """A ggml_context for that many bytes of metadata.
-
-        Raises:
-            RuntimeError: closed already.
-        """
-        if not self._finalizer.alive:
-            raise RuntimeError("this Cpu was closed")
-        return self.own(functions().init(InitParams(size, None, True)), functions().free)
-
-    def constant(self, kind: Kind, data: np.ndarray) -> Tensor:
-        """Copy an array.
-
-        Args:
-            kind: its type.
-            data: [..., rows, width], up to four dimensions; a quantised row is its bytes.
-        """
-        ggml, data = functions(), np.ascontiguousarray(data)
-        tensor = self._new(kind, data)
-        self.own(
-            ggml.backend_alloc_ctx_tensors(self._context, self.backend), ggml.backend_buffer_free
-        )
-        ggml.backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
-        return tensor
-
-    def constant_in_place(self, kind: Kind, data: np.ndarray) -> Tensor:
-        """Like `constant`, but use the array's own memory if it is laid out as ggml wants it."""
-        if data.ctypes.data % ALIGNMENT or not data.flags.c_contiguous:
-            return self.constant(kind, data)
-        ggml, tensor = functions(), self._new(kind, data)
-        buffer = ggml.backend_cpu_buffer_from_ptr(data.ctypes.data, data.nbytes)
-        self.own(buffer, ggml.backend_buffer_free)
-        self._borrowed.append(data)
-        ggml.backend_tensor_alloc(buffer, tensor, data.ctypes.data)
-        return tensor
-
-    def _new(self, kind: Kind, data: np.ndarray) -> Tensor:
-        shape = (*data.shape[:-1], row_width(kind, data))
-        return _new_tensor(self._context, kind, shape[::-1])
+    array: np.ndarray
+    arguments: tuple[Tensor, int, int, int]
+    """Of ggml_backend_tensor_set_async and _get_async: tensor, address, offset, bytes."""
 
 
 class Graph:
     """A computation that can be repeated with other inputs.
 
     Build it with the operations, name its results with `output`, then `allocate`. All graphs of a
-    `Cpu` use the same memory: allocate first the one that needs most, and only then others that
+    backend use the same memory: allocate first the one that needs most, and only then others that
     have the same operations; take outputs before another graph computes.
 
     Args:
-        cpu: where the constants are.
+        backend: what computes, and where the constants are.
         max_nodes: room for that many tensors.
     """
 
-    def __init__(self, cpu: Cpu, max_nodes: int) -> None:
+    def __init__(self, backend: Backend, max_nodes: int) -> None:
         ggml = functions()
-        self._cpu = cpu
+        self._backend = backend
         size = max_nodes * ggml.tensor_overhead() + ggml.graph_overhead_custom(max_nodes, False)
-        self._context = cpu.context(size)
+        self._context = backend.context(size)
         self._graph = ggml.new_graph_custom(self._context, max_nodes, False)
+        self._inputs: set[Tensor] = set()
+        self._sent: list[_Copy] = []  # to the device, before it computes
+        self._fetched: list[_Copy] = []  # from there, afterwards
 
     def input(self, kind: Kind, *shape: int) -> Tensor:
         """A tensor to fill through `array` before every computation, which overwrites it."""
-        tensor = _new_tensor(self._context, kind, shape)
+        tensor = new_tensor(self._context, kind, shape)
         functions().set_input(tensor)
+        self._inputs.add(tensor)
         return tensor
 
     def output(self, tensor: Tensor) -> Tensor:
@@ -144,29 +69,60 @@ class Graph:
         """Give every tensor its place.
 
         Raises:
+            UnfitError: the backend cannot compute this; names the operations.
             MemoryError: there is not enough of it.
             RuntimeError: an earlier graph had less; its arrays would point to memory that is gone.
         """
-        ggml, allocator = functions(), self._cpu.allocator
+        ggml, allocator = functions(), self._backend.allocator
+        unfit = self._unfit_operations()
+        if unfit:
+            raise UnfitError(f"{self._backend.name} cannot compute {', '.join(unfit)}")
         before = ggml.gallocr_get_buffer_size(allocator, 0)
         if not ggml.gallocr_alloc_graph(allocator, self._graph):
             raise MemoryError("ggml could not allocate a graph")
         if 0 < before < ggml.gallocr_get_buffer_size(allocator, 0):
             raise RuntimeError("a graph needs more memory than the first one")
 
+    def _unfit_operations(self) -> list[str]:
+        ggml, backend = functions(), self._backend.address
+        nodes = (ggml.graph_node(self._graph, i) for i in range(ggml.graph_n_nodes(self._graph)))
+        unfit = (node for node in nodes if not ggml.backend_supports_op(backend, node))
+        return sorted({ggml.op_desc(node).decode() for node in unfit})
+
     def array(self, tensor: Tensor, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """An input's or output's memory as an array; `shape` is NumPy's, slowest first."""
+        """An input's or output's values as an array; `shape` is NumPy's, slowest first.
+
+        It is the tensor's own memory or, if that is a device's, a copy that `compute` sends there
+        or fetches.
+        """
+        if not self._backend.in_host_memory:
+            array: np.ndarray = np.zeros(shape, dtype)
+            copies = self._sent if tensor in self._inputs else self._fetched
+            copies.append(_Copy(array, (tensor, array.ctypes.data, 0, array.nbytes)))
+            return array
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = (ctypes.c_uint8 * size).from_address(functions().get_data(tensor))
         return np.ndarray(shape, dtype, memoryview(memory))
 
+    def read(self, tensor: Tensor, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """A copy of what an output holds now, for one that is not wanted each time."""
+        array: np.ndarray = np.empty(shape, dtype)
+        functions().backend_tensor_get(tensor, array.ctypes.data, 0, array.nbytes)
+        return array
+
     def compute(self) -> None:
-        """Outputs from inputs.
+        """Outputs from inputs; when it returns they are there.
 
         Raises:
             RuntimeError: ggml failed.
         """
-        status = functions().backend_graph_compute(self._cpu.backend, self._graph)
+        ggml, backend = functions(), self._backend.address
+        for copy in self._sent:
+            ggml.backend_tensor_set_async(backend, *copy.arguments)
+        status = ggml.backend_graph_compute_async(backend, self._graph)
+        for copy in self._fetched:
+            ggml.backend_tensor_get_async(backend, *copy.arguments)
+        ggml.backend_synchronize(backend)
         if status != 0:
             raise RuntimeError(f"ggml could not compute a graph (status {status})")
 

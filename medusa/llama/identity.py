@@ -27,7 +27,8 @@ def state_identity(model: Model, params: ContextParams) -> bytes:
         with path.open("rb") as file:
             digest.update(file.read(_HEADER_BYTES))
     settings = (
-        model.gpu_layers,
+        model.placement,
+        [str(each) for each in model.devices],
         params.n_ctx,
         params.cache_type,
         params.flash_attention,

@@ -3,20 +3,24 @@
 import ctypes
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medusa.errors import ModelLoadError
-from medusa.llama import capabilities, gguf_files, processor, runtime
+from medusa.llama import capabilities, devices, gguf_files, processor, runtime
 from medusa.llama.adapters import LoraAdapter, load_adapter
 from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.packing import library_for
+from medusa.llama.params import ALL_LAYERS, MAX_DEVICES, ON_CPU, Placement
 from medusa.llama.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
+
+_USES = re.compile(r"using device (\S+) \(")
+_ASSIGNED = re.compile(r"layer +\d+ assigned to device (.+), is_swa")
 
 
 class Model(Vocabulary):
@@ -24,24 +28,32 @@ class Model(Vocabulary):
 
     Args:
         path: the GGUF file; of a split one, the first part.
-        gpu_layers: layers to keep on the GPU; -1 means all, 0 none.
+        placement: what of it is on which devices; as many layers as fit count as all.
         weights: False opens the file without reading them, to ask what the model is and what it
             would take; nothing can be computed with it then.
 
     Attributes:
         adapters: LoRA adapters that were loaded for it.
+        devices: what it is computed on besides the processor.
+        output_device: ggml's name for the device that holds the output layer; None: the CPU's.
 
     Raises:
         ModelLoadError: the file or a part of it is missing, it is not a GGUF, damaged, of an
-            unknown architecture or without a vocabulary, or the model cannot be served here.
+            unknown architecture or without a vocabulary, the model cannot be served here, or
+            there is no such device.
+        DeviceMemoryError: a device has no room for its part.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int = 0, weights: bool = True) -> None:
+    def __init__(self, path: Path, placement: Placement = ON_CPU, *, weights: bool = True) -> None:
         self.path = path
+        self.placement = placement
         self.adapters: list[LoraAdapter] = []
-        self.gpu_layers = gpu_layers
         self._lib = llama_cpp = runtime.load().llama_cpp
-        self.handle = handle = _load(path, gpu_layers, weights)
+        handle, messages = _load(path, placement, weights)
+        self.handle: Any = handle
+        used = {match[1] for match in map(_USES.search, messages) if match}
+        self.devices = tuple(each for each in devices.found() if each.name in used)
+        self.output_device = _output_device(messages)
         try:
             refusal = self.capabilities.refusal
             if refusal is not None:
@@ -56,11 +68,23 @@ class Model(Vocabulary):
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
         self.n_params: int = llama_cpp.llama_model_n_params(handle)
 
+    @property
+    def offloaded_layers(self) -> int:
+        """How many layers are on devices, the output counted as one."""
+        layers = self.placement.gpu_layers
+        if not self.devices:
+            return 0
+        every = self.n_layer + 1
+        return every if layers is None or layers == ALL_LAYERS else min(layers, every)
+
     def let_weights_be_packed(self) -> None:
         """If our kernels run and the copies take at most half of the memory that is free.
 
-        To be called when a context has taken its memory.
+        To be called when a context has taken its memory. Kernels know weights by their addresses,
+        and those on devices mean nothing in this process.
         """
+        if self.offloaded_layers:
+            return
         library = library_for(self.size_bytes)
         if library is None:
             return
@@ -126,8 +150,8 @@ class Model(Vocabulary):
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
 
-def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
-    """A llama_model of the file."""
+def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, list[str]]:
+    """A llama_model of the file, and what llama.cpp said when it was loaded."""
     parts = gguf_files.parts(path)
     missing = [str(part) for part in parts if not part.is_file()]
     if missing:
@@ -136,14 +160,41 @@ def _load(path: Path, gpu_layers: int, weights: bool) -> Any:
     check_model(path)
     llama_cpp, kernels = runtime.load().llama_cpp, runtime.load().kernels
     params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = gpu_layers
-    # Our kernels read weights in the plain layout.
+    kept = _place(params, placement)
+    # Our kernels read weights in the plain layout, and compute products with all types of them.
     params.use_extra_bufts = not kernels.active and not processor.tiles_are_doubtful()
     if not weights:
         params.no_alloc = True
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     with runtime.keep_log() as log:
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    del kept
     if not handle:
-        raise ModelLoadError(f"llama.cpp could not load {path}: {log.cause}")
-    return handle
+        raise log.failure(f"llama.cpp could not load {path}: {log.cause}")
+    return handle, log.messages
+
+
+def _place(params: Any, placement: Placement) -> Sequence[object]:
+    """Set a placement in llama_model_params; what these point to then, to be kept for so long."""
+    llama_cpp = runtime.load().llama_cpp
+    layers = placement.gpu_layers
+    params.n_gpu_layers = ALL_LAYERS if layers is None else layers
+    params.split_mode = getattr(llama_cpp, f"LLAMA_SPLIT_MODE_{placement.split_mode.name}")
+    params.main_gpu = placement.main_gpu
+    kept: list[object] = []
+    if placement.devices is not None:
+        handles = [each.handle for each in devices.named(placement.devices)]
+        chosen = (ctypes.c_void_p * (len(handles) + 1))(*handles)  # ends with null
+        params.devices = ctypes.cast(chosen, ctypes.c_void_p)
+        kept.append(chosen)
+    if placement.tensor_split:
+        shares = (ctypes.c_float * MAX_DEVICES)(*placement.tensor_split)
+        params.tensor_split = shares
+        kept.append(shares)
+    return kept
+
+
+def _output_device(messages: Iterable[str]) -> str | None:
+    """What llama.cpp says of the last of its layers, the output."""
+    devices = [found[1] for found in map(_ASSIGNED.search, messages) if found]
+    return devices[-1] if devices and devices[-1] != "CPU" else None

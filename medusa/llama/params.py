@@ -10,7 +10,33 @@ MAX_THREADS = 512
 """GGML_MAX_N_THREADS."""
 
 ALL_LAYERS = -1
-"""As a number of layers on the GPU: all there are."""
+"""As a number of layers on devices: all there are."""
+
+MAX_DEVICES = 16
+"""llama_max_devices."""
+
+
+class SplitMode(StrEnum):
+    """How a model is split among devices."""
+
+    NONE = "none"
+    LAYER = "layer"
+    ROW = "row"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which devices hold how much of a model, in llama-server's terms."""
+
+    gpu_layers: int | None = None  # None: as many as fit
+    devices: tuple[str, ...] | None = None  # names; None: all there are
+    split_mode: SplitMode = SplitMode.LAYER
+    tensor_split: tuple[float, ...] = ()  # each device's share; empty: by free memory
+    main_gpu: int = 0  # index of the only device without a split
+
+
+ON_CPU = Placement(gpu_layers=0)
+"""No layers on devices; large products may still go to a GPU."""
 
 
 class CacheType(StrEnum):

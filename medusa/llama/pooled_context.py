@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medusa.errors import DecodeError, ModelLoadError
+from medusa.errors import DecodeError
 from medusa.llama import runtime
 from medusa.llama.batch import Batch
 from medusa.llama.model import Model
@@ -22,6 +22,7 @@ class PooledContext:
 
     Raises:
         ModelLoadError: llama.cpp could not make the context.
+        DeviceMemoryError: there is too little memory for it.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class PooledContext:
         with runtime.keep_log() as log:
             handle = llama_cpp.llama_init_from_model(model.handle, c)
         if not handle:
-            raise ModelLoadError(f"llama.cpp could not create a context: {log.cause}")
+            raise log.failure(f"llama.cpp could not create a context: {log.cause}")
         self.max_tokens = max_tokens
         self.max_texts = max_texts
         self._handle = handle

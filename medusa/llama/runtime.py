@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from medusa.errors import DeviceMemoryError, ModelLoadError
 from medusa.llama import kernels
 from medusa.llama.guard import guarded
 from medusa.llama.heap import keep_freed_memory
@@ -36,6 +37,12 @@ class Log:
         errors = (message for level, message in self.lines if level == logging.ERROR)
         first = next(errors, "llama.cpp does not say why")
         return re.sub(r"^\w+: (error loading model: )?", "", first)
+
+    def failure(self, message: str) -> ModelLoadError:
+        """The error that tells of this; a DeviceMemoryError if something was not allocated."""
+        errors = (text for level, text in self.lines if level == logging.ERROR)
+        lacks_memory = any("allocate" in text for text in errors)
+        return (DeviceMemoryError if lacks_memory else ModelLoadError)(message)
 
     @property
     def messages(self) -> list[str]:
@@ -87,8 +94,3 @@ def load() -> Runtime:
     llama_cpp.llama_log_set(forward_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     return Runtime(guarded(llama_cpp), status, forward_log)
-
-
-def gpu_offload_available() -> bool:
-    """Whether this build of llama.cpp can offload and found a device to offload to."""
-    return bool(load().llama_cpp.llama_supports_gpu_offload())

@@ -5,11 +5,13 @@ import threading
 import pytest
 from starlette.testclient import TestClient
 
+import app.host
 from app.backend import Stats
 from app.host import ModelFailedError, ModelHost, ModelLoadingError
 from app.hosts import ModelHosts, UnknownModelError
 from app.server import create_app
 from medusa.engine.report import StepObserver, StepReport
+from medusa.errors import WorkerUnavailableError
 from tests.app.fake_backend import FAKE, FakeBackend
 from tests.app.in_process import host_of, served, wait_until_ready
 
@@ -46,6 +48,35 @@ def test_a_server_is_loading_and_then_ready_for_all_who_wait() -> None:
         assert backend.closed
 
     asyncio.run(run())
+
+
+def test_a_model_waits_for_its_workers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.host, "LONGEST_DELAY", 0)
+    backend, tries = FakeBackend(), 0
+
+    def load() -> FakeBackend:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise WorkerUnavailableError(f"worker {tries} is away")
+        return backend
+
+    async def run() -> None:
+        hosts = ModelHosts([host_of("fake", load)])
+        async with hosts.running(ignore):
+            while hosts.all[0].waits_for is None:
+                await asyncio.sleep(0)
+            with pytest.raises(
+                ModelLoadingError, match="'fake' is still loading: worker 1 is away"
+            ):
+                hosts.check_started()
+            await hosts.ready()
+            assert hosts.all[0].waits_for is None
+            with await hosts.use("fake") as used:
+                assert used is backend
+
+    asyncio.run(run())
+    assert tries == 4
 
 
 def test_a_first_model_that_fails_tells_everyone_why() -> None:

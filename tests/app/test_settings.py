@@ -26,6 +26,7 @@ from app.settings.__main__ import README
 from app.settings.option import options_of
 from app.settings.table import BEGIN, END, options_table, with_table
 from medusa.engine.config import EngineConfig
+from medusa.llama.params import Placement, SplitMode
 from medusa.sampling.params import Dry, SamplingParams, Stage
 from medusa.training.config import FitConfig
 
@@ -186,6 +187,16 @@ def test_a_key_is_not_shown() -> None:
 def test_layers_on_the_gpu(text: str, layers: int | None) -> None:
     assert chosen("-ngl", text).gpu_layers == layers
     assert ModelSettings(gpu_layers=layers).gpu_layers == layers
+
+
+def test_where_layers_go() -> None:
+    assert chosen().placement == Placement()
+    assert chosen("-dev", "none", "-ngl", "0").placement == Placement(0, ())
+    assert chosen(
+        "--device", "CUDA1, RPC0", "-sm", "none", "-mg", "1", "-ts", "3,1.5"
+    ).placement == Placement(None, ("CUDA1", "RPC0"), SplitMode.NONE, (3, 1.5), 1)
+    assert chosen().workers == ()
+    assert chosen("--rpc", "10.0.0.2:50052,box:1").workers == ("10.0.0.2:50052", "box:1")
 
 
 @pytest.mark.parametrize(

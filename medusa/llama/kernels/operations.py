@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medusa.llama import ggml
+from medusa.llama.backend import Cpu, Tensor
 from medusa.llama.gguf_files import Kind, row_width
-from medusa.llama.graph import Cpu, Graph, Tensor
+from medusa.llama.graph import Graph
 
 from .library import Library
 
@@ -58,11 +59,11 @@ def packing(library: Library | None, cpu: Cpu, tensors: Iterable[Tensor]) -> Ite
         yield
         return
     for tensor in tensors:
-        library.register_tensor(cpu.backend, tensor)
+        library.register_tensor(cpu.address, tensor)
     try:
         yield
     finally:
-        library.forget(cpu.backend)
+        library.forget(cpu.address)
 
 
 def mul_mats(

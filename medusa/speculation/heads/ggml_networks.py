@@ -6,9 +6,10 @@ from typing import Protocol, Self
 import numpy as np
 
 from medusa.errors import ModelLoadError
+from medusa.llama.backend import Backend, Tensor
 from medusa.llama.ggml import quantise
 from medusa.llama.gguf_files import Kind, StoredTensor, block_size
-from medusa.llama.graph import Cpu, Graph, Tensor
+from medusa.llama.graph import Graph
 from medusa.llama.packing import library_for
 from medusa.speculation.heads.guessing import RMS_EPSILON, BaseRows
 from medusa.speculation.heads.header import Variant
@@ -30,10 +31,10 @@ class Constants:
     """Tensors of the heads and their base."""
 
     def __init__(
-        self, cpu: Cpu, weights: HeadWeights, base: BaseTensors, lm_head_kind: Kind
+        self, backend: Backend, weights: HeadWeights, base: BaseTensors, lm_head_kind: Kind
     ) -> None:
         self.header = weights.header
-        self._cpu, self._weights, self._base = cpu, weights, base
+        self._backend, self._weights, self._base = backend, weights, base
         self._lm_head_kind = lm_head_kind
         self._shapes = {spec.name: spec.shape for spec in layout(weights.header)}
         self._matrices: list[Tensor] = []
@@ -44,8 +45,8 @@ class Constants:
         library = library_for(self._n_bytes)
         if library is not None:
             for matrix in self._matrices:
-                library.register_tensor(self._cpu.backend, matrix)
-            self._cpu.own(self._cpu.backend, library.forget)
+                library.register_tensor(self._backend.address, matrix)
+            self._backend.own(self._backend.address, library.forget)
 
     def tensor(self, name: str) -> Tensor:
         """One of `layout`."""
@@ -65,17 +66,17 @@ class Constants:
         return self._constant(kind, np.concatenate(rows))
 
     def embeddings(self) -> Tensor:
-        """[n_embd, n_vocab], in the base model's own memory."""
+        """[n_embd, n_vocab], on the CPU in the base model's own memory."""
         table = self._base.token_embeddings
-        return self._cpu.constant_in_place(table.kind, table.data)
+        return self._backend.constant_in_place(table.kind, table.data)
 
     def draft_tokens(self) -> Tensor | None:
         """[1, n_draft] int32."""
         draft = self.header.draft_tokens
-        return None if draft is None else self._cpu.constant(Kind.I32, draft.reshape(-1, 1))
+        return None if draft is None else self._backend.constant(Kind.I32, draft.reshape(-1, 1))
 
     def _constant(self, kind: Kind, data: np.ndarray) -> Tensor:
-        constant = self._cpu.constant(kind, data)
+        constant = self._backend.constant(kind, data)
         if data.ndim > 1:
             self._matrices.append(constant)
             self._n_bytes += data.nbytes

@@ -29,6 +29,16 @@ class Heads(Protocol):
         """What the heads are."""
         ...
 
+    @property
+    def device(self) -> str:
+        """What runs them, as ggml calls it."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory taken there, without what is mapped from files."""
+        ...
+
     def propose(self, hidden: np.ndarray, roots: np.ndarray) -> list[Proposals]:
         """Guesses for several slots at once.
 

@@ -23,6 +23,8 @@ class NumpyHeads:
         network = _Hydra if self.header.variant is Variant.HYDRA else _Medusa
         self._network: _Hydra | _Medusa = network(weights, base)
         self._top_k = min(top_k, self.header.n_draft)
+        self.device = "CPU"
+        self.n_bytes = self._network.n_bytes
 
     def logits(self, hidden: np.ndarray, roots: np.ndarray) -> np.ndarray:
         """Scores of the draft tokens.
@@ -62,6 +64,7 @@ class _Medusa:
             outputs = base.lm_head(header.draft_tokens)[None]
         self._outputs = np.ascontiguousarray(outputs.transpose(0, 2, 1))
         self._n_heads = header.n_heads
+        self.n_bytes = _size(*self._blocks, *self._biases, self._outputs)
 
     def logits(self, hidden: np.ndarray, _roots: np.ndarray) -> np.ndarray:
         n_slots, n_embd = hidden.shape
@@ -91,6 +94,7 @@ class _Hydra:
         self._draft_tokens = header.draft_tokens
         self._embeddings = base.embeddings
         self._n_heads = header.n_heads
+        self.n_bytes = _size(*self._in, *self._bias, *self._out, *self._outputs)
 
     def logits(self, hidden: np.ndarray, roots: np.ndarray) -> np.ndarray:
         state, tokens, scores = hidden, roots, []
@@ -115,6 +119,10 @@ def proposals_from(
     if draft_tokens is not None:
         ids = draft_tokens[ids]
     return [Proposals(ids[:, slot], probs[:, slot]) for slot in range(scores.shape[1])]
+
+
+def _size(*arrays: np.ndarray) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def _silu(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from medusa.errors import DecodeError, InvalidRequestError, ModelLoadError
 from medusa.llama import runtime
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
+from medusa.llama.devices import Device, DeviceKind
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
+from medusa.llama.params import ContextParams, Placement
 
 PARAMS = ContextParams(n_ctx=256, n_seq_max=4, n_batch=32, n_threads=1)
 Break = Callable[[str, object], None]
@@ -52,6 +54,28 @@ def test_a_context_that_cannot_be_made_is_told_without_flags(
     with pytest.raises(ModelLoadError, match="n_ctx 256 and n_seq_max 4") as caught:
         Context(model, PARAMS)
     assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_devices_are_asked_whether_they_have_flash_attention(
+    model: Model, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    llama_cpp, asked = runtime.load().llama_cpp, []
+    card = Device("CUDA0", "a card", DeviceKind.GPU, "CUDA", 0)
+    monkeypatch.setattr(model, "devices", (card,))
+    monkeypatch.setattr(model, "placement", Placement(gpu_layers=layers))
+    monkeypatch.setattr(
+        llama_cpp, "llama_init_from_model", lambda _, params: asked.append(params.flash_attn_type)
+    )
+    for wanted in (None, True, False):
+        with pytest.raises(ModelLoadError):
+            Context(model, replace(PARAMS, flash_attention=wanted))
+    auto, on, off = (
+        getattr(llama_cpp, f"LLAMA_FLASH_ATTN_TYPE_{name}")
+        for name in ("AUTO", "ENABLED", "DISABLED")
+    )
+    forced = runtime.load().kernels.active and not layers
+    assert asked == [on if forced else auto, on, off]
 
 
 def test_a_model_without_memory_has_no_context(model: Model, llama_returns: Break) -> None:

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from medusa.llama import runtime
+from medusa.llama import devices, runtime
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
+from medusa.llama.devices import Device, DeviceKind
 from medusa.llama.exactness import Exactness, observe, of_fallthrough
 from medusa.llama.gguf_files import Kind
 from medusa.llama.kernels.library import Fallthrough, Operation
 from medusa.llama.model import Model
-from medusa.llama.params import ContextParams
+from medusa.llama.params import ContextParams, Placement
 
 
 def test_nothing_past_our_kernels_means_exact() -> None:
@@ -49,10 +50,10 @@ def test_reasons_name_the_kind_once() -> None:
 PARAMS = ContextParams(n_ctx=256, n_seq_max=1, n_batch=32, n_threads=1)
 
 
-def _observed(model: Model, params: ContextParams, gpu_layers: int = 0) -> Exactness:
+def _observed(model: Model, params: ContextParams) -> Exactness:
     context = Context(model, params)
     try:
-        return observe(context, Batch(8, 1), gpu_layers)
+        return observe(context, Batch(8, 1), model)
     finally:
         context.close()
 
@@ -70,6 +71,38 @@ def test_attention_without_our_kernel_is_seen(model: Model) -> None:
     assert "attention in separate steps" in seen.reasons
 
 
-def test_layers_on_a_gpu_are_not_watched(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "gpu_offload_available", lambda: True)
-    assert _observed(model, PARAMS, gpu_layers=-1).reasons == ("layers on a GPU",)
+CARD = Device("CUDA0", "a card", DeviceKind.GPU, "CUDA", 0)
+WORKER = Device("RPC0", "10.0.0.2:50052", DeviceKind.GPU, "RPC", 0)
+BLAS = Device("BLAS", "OpenBLAS", DeviceKind.ACCELERATOR, "BLAS", 0)
+
+
+@pytest.mark.parametrize(
+    ("there", "layers", "reasons"),
+    [
+        ([CARD], 31, ["layers on CUDA0"]),
+        ([CARD], 20, ["layers on CUDA0", "large products on CUDA0"]),
+        ([CARD], 0, ["large products on CUDA0"]),
+        ([WORKER], 20, ["layers on RPC0"]),
+        ([WORKER], 0, []),
+        ([WORKER, CARD], 20, ["layers on RPC0, CUDA0", "large products on CUDA0"]),
+        ([BLAS], 0, ["large products on BLAS"]),
+    ],
+)
+def test_what_devices_compute_is_not_watched(
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[Device],
+    layers: int,
+    reasons: list[str],
+) -> None:
+    context = Context(model, PARAMS)
+    used = tuple(each for each in there if each.kind != DeviceKind.ACCELERATOR)
+    monkeypatch.setattr(model, "devices", used)
+    monkeypatch.setattr(model, "placement", Placement(gpu_layers=layers))
+    monkeypatch.setattr(devices, "found", lambda: tuple(there))
+    try:
+        seen = observe(context, Batch(8, 1), model)
+    finally:
+        context.close()
+    if reasons or runtime.load().kernels.active:
+        assert list(seen.reasons) == reasons

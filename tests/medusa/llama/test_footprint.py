@@ -8,11 +8,11 @@ import pytest
 
 from medusa.engine.config import EngineConfig
 from medusa.errors import ModelLoadError
+from medusa.fitting import fitted
 from medusa.llama import footprint, free_memory
 from medusa.llama.footprint import Footprint
 from medusa.llama.model import Model
 from medusa.llama.params import CacheType, ContextParams
-from medusa.loading import check_room
 from tests.architectures.models import MODELS
 from tests.architectures.writer import write_model
 
@@ -105,7 +105,7 @@ def test_layers_that_do_not_fit_on_the_gpu_are_refused_with_how_many_would() -> 
 
 def test_a_model_is_refused_before_anything_is_allocated(llama: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"KV cache of 2,000,000,000 tokens") as caught:
-        check_room(llama, EngineConfig(n_ctx=2_000_000_000))
+        fitted(llama, EngineConfig(n_ctx=2_000_000_000))
     assert "\n" not in str(caught.value)
 
 
@@ -118,5 +118,5 @@ def test_slow_is_told(
     preview.close()
     monkeypatch.setattr(free_memory, "of_host", lambda: 64 * needs.on_host)
     monkeypatch.setattr(footprint, "of_model", lambda *_: replace(needs, weights=2**40))
-    check_room(llama, config)
+    fitted(llama, config)
     assert "a smaller quantisation would fit" in caplog.text

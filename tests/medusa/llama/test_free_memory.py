@@ -1,11 +1,10 @@
 """Memory is what the machine has, less what cgroups forbid."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from medusa.llama import free_memory, ggml, runtime
+from medusa.llama import free_memory
 
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 5000 kB\nSwapFree: 1000 kB\n"
 
@@ -82,44 +81,3 @@ def test_a_cgroup_that_is_full_leaves_nothing(tmp_path: Path) -> None:
         },
     )
     assert of_host(tmp_path) == 0
-
-
-class Devices:
-    """ggml's devices: (kind, bytes free) of each."""
-
-    def __init__(self, *devices: tuple[int, int]) -> None:
-        self._devices = devices
-
-    def backend_dev_count(self) -> int:
-        return len(self._devices)
-
-    def backend_dev_get(self, index: int) -> int:
-        return index
-
-    def backend_dev_type(self, device: int) -> int:
-        return self._devices[device][0]
-
-    def backend_dev_memory(self, device: int, free: Any, _total: Any) -> None:
-        free._obj.value = self._devices[device][1]
-
-
-@pytest.mark.parametrize(
-    ("devices", "free"),
-    [
-        ([(0, 100)], None),
-        ([(1, 10), (0, 100), (1, 20)], 30),
-        ([(2, 50), (1, 10)], 10),
-        ([(2, 50), (0, 100)], 50),
-    ],
-)
-def test_gpus_count_together_and_integrated_ones_where_there_are_no_others(
-    monkeypatch: pytest.MonkeyPatch, devices: list[tuple[int, int]], free: int | None
-) -> None:
-    monkeypatch.setattr(runtime, "gpu_offload_available", lambda: True)
-    monkeypatch.setattr(ggml, "registry", lambda: Devices(*devices))
-    assert free_memory.of_gpus() == free
-
-
-def test_ggml_tells_its_devices() -> None:
-    runtime.load()
-    assert ggml.registry().backend_dev_count() > 0

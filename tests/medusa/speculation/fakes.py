@@ -21,6 +21,9 @@ class Key:
 class FakeHeads:
     """Heads that always guess the same, by default two: 11 or 12, then 21 or 22."""
 
+    device = "CPU"
+    n_bytes = 0
+
     def __init__(
         self,
         variant: Variant = Variant.SHARED,

@@ -72,8 +72,9 @@ import ctypes, mmap
 from contextlib import closing
 import numpy as np
 from medusa.llama import ggml, kernels
+from medusa.llama.backend import Cpu
 from medusa.llama.gguf_files import Kind
-from medusa.llama.graph import Cpu, Graph
+from medusa.llama.graph import Graph
 from medusa.llama.kernels import operations
 lib = kernels.load().library
 rng = np.random.default_rng(0)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from medusa.llama import ggml
+from medusa.llama.backend import Cpu
 from medusa.llama.gguf_files import Kind, block_size
-from medusa.llama.graph import Cpu, Graph
+from medusa.llama.graph import Graph
 from medusa.llama.kernels import doctor
 from medusa.llama.kernels.library import Library
 from medusa.llama.kernels.operations import QUANTISED, mul_mats
