@@ -8,7 +8,14 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.report import StepObserver
 from medusa.llama import free_memory
 from medusa.llama.threads import default_threads
-from medusa.loading import LoadedModel, footprint_of, load_tree, open_model
+from medusa.loading import (
+    Language,
+    LoadedModel,
+    footprint_of,
+    load_tree,
+    open_language,
+    open_model,
+)
 from models import ModelFiles
 
 log = logging.getLogger("app")
@@ -47,6 +54,21 @@ def open_files(
         rendering=settings.rendering,
         grammar_work=settings.grammar_work,
         observer=observer,
+    )
+
+
+def open_texts(files: ModelFiles, settings: ModelSettings) -> Language:
+    """What the model's texts need, without its weights.
+
+    Raises:
+        ModelLoadError: the file cannot be opened.
+    """
+    return open_language(
+        files.model,
+        chat_template=settings.chat_template,
+        default_template=files.template,
+        rendering=settings.rendering,
+        grammar_work=settings.grammar_work,
     )
 
 

@@ -5,6 +5,7 @@ or training have are taken from there.
 """
 
 from app.settings.base import ComputeSettings, HubSettings, Settings
+from app.settings.cluster import ClusterSettings
 from app.settings.jobs import (
     CheckSettings,
     ConvertCatalogueSettings,
@@ -21,6 +22,7 @@ from app.settings.running import GenerateSettings, ServerSettings
 
 __all__ = [
     "CheckSettings",
+    "ClusterSettings",
     "ComputeSettings",
     "ConvertCatalogueSettings",
     "ConvertHeadsSettings",
