@@ -84,8 +84,8 @@ $(BIN)/python:
 		{ echo "Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-dev: requirements/dev.txt requirements/torch.txt $(VENV)/.installed
-	$(BIN)/pip install --quiet --no-deps --requirement requirements/dev.txt
+$(VENV)/.installed-dev: requirements/dev.txt requirements/cluster.txt requirements/torch.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/dev.txt --requirement requirements/cluster.txt
 	$(BIN)/pip install --quiet --requirement requirements/torch.txt
 	touch $@
 

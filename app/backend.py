@@ -1,38 +1,26 @@
-"""What answers requests: a model behind an engine, in this process or, later, elsewhere."""
+"""What answers requests: a model behind an engine, in this process or elsewhere."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
-from app.deep_threads import DeepThreads
 from app.door.limits import RequestLimits
 from app.model_info import ModelInfo, info_of
+from app.texts import ChatPrompt, Texts
 from medusa.engine.events import EventSink
 from medusa.engine.fairness import Tenant
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.slot import SlotState
-from medusa.errors import InvalidRequestError
 from medusa.loading import LoadedModel
-from medusa.sampling.breakers import breakers_of
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec
 from medusa.sampling.params import Breakers, SamplingParams
-from medusa.text.answers import AnswerForm
 from medusa.text.chat_template import Conversation
-
-_STACK_PER_CHARACTER = 512
-"""Bytes that tokenising may take; of llama.cpp's pre-tokenizers the hungriest, over std::regex,
-take about 270."""
 
 
 class NotSupportedError(Exception):
     """A model cannot do what an endpoint is for."""
-
-
-class NoChatTemplateError(InvalidRequestError):
-    """A conversation was sent to a model without a chat template that can be used."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +32,6 @@ class Stats:
     waiting: int
     saved_prompts: int = 0
     saved_bytes: int = 0  # of RAM
-
-
-@dataclass(frozen=True)
-class ChatPrompt:
-    """A conversation as a model reads it."""
-
-    tokens: tuple[int, ...]
-    form: AnswerForm
-    shown: frozenset[int] = frozenset()  # control tokens that tell an answer's parts apart
-    text: str = ""
 
 
 class Backend(Protocol):
@@ -152,7 +130,7 @@ class Backend(Protocol):
         """Stop; requests that are unfinished fail."""
 
 
-class LocalBackend:
+class LocalBackend(Texts):
     """A model and its engine in this process.
 
     Args:
@@ -167,18 +145,8 @@ class LocalBackend:
         sampling: SamplingParams | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
-        model = loaded.model
+        super().__init__(loaded, info_of(loaded, sampling or SamplingParams()), limits)
         self.loaded = loaded
-        self.pieces: Sequence[bytes] = model.pieces
-        self.control_tokens: Collection[int] = model.control_tokens
-        self.info = info_of(loaded, sampling or SamplingParams())
-        self.sampling = self.info.sampling
-        self._limits = limits or RequestLimits()
-        self._threads = DeepThreads(self._limits.max_text * _STACK_PER_CHARACTER)
-        loaded.grammars.prepare()  # while nobody waits
-        self._breakers = lru_cache(maxsize=16)(
-            lambda texts: breakers_of(texts, self.pieces, lambda t: self._tokens(t, False, False))
-        )
 
     def check_room(self, count: int, tenant: Tenant) -> None:
         """See Backend."""
@@ -216,76 +184,10 @@ class LocalBackend:
         """See Backend."""
         return await asyncio.wrap_future(self.loaded.engine.erase(slot))
 
-    async def tokenize(
-        self, texts: Sequence[str], *, add_special: bool, parse_special: bool
-    ) -> list[list[int]]:
-        """See Backend."""
-        return await self._threads.run(
-            lambda: [self._tokens(text, add_special, parse_special) for text in texts]
-        )
-
-    async def prompt_tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """See Backend."""
-        bos = self.loaded.model.bos_token
-        nothing = [bos] if bos >= 0 else []
-        prompts = await self.tokenize(texts, add_special=True, parse_special=True)
-        return [tokens or nothing for tokens in prompts]
-
-    async def rerank_tokens(self, query: str, documents: Sequence[str]) -> list[list[int]]:
-        """See Backend."""
-        for text in (query, *documents):
-            self._check_length(text)
-        rerank = self.loaded.model.rerank_tokens
-        return await self._threads.run(lambda: [rerank(query, each) for each in documents])
-
-    def prompt_text(self, tokens: Sequence[int]) -> bytes:
-        """See Backend."""
-        return self.loaded.model.prompt_text(tokens)
-
-    async def chat(self, conversation: Conversation) -> ChatPrompt:
-        """See Backend."""
-        template = self.loaded.template
-        if not self.info.generates:
-            raise InvalidRequestError(self.loaded.no_chat or "the model writes no text")
-        if template is None:
-            raise NoChatTemplateError(self.loaded.no_chat or "there is no chat template")
-
-        def prompt() -> ChatPrompt:
-            prompt = template.prompt(conversation)
-            self._check_length(prompt.text)
-            form = template.answer_form(conversation, prompt)
-            tokens = tuple(prompt.tokens(self.loaded.model))
-            return ChatPrompt(tokens, form, self._shown(form), prompt.text)
-
-        return await self._threads.run(prompt)
-
-    async def constraint(self, spec: GrammarSpec) -> Callable[[], TokenConstraint]:
-        """See Backend."""
-        for source in spec.sources:
-            self._limits.check("max_grammar", source, "constraint")
-        return await self._threads.run(lambda: self.loaded.grammars.compile(spec))
-
-    async def breakers(self, texts: tuple[str, ...]) -> Breakers:
-        """See Backend."""
-        return await self._threads.run(lambda: self._breakers(texts))
-
     def close(self) -> None:
         """See Backend."""
-        self._threads.close()
+        super().close()
         self.loaded.close()
-
-    def _shown(self, form: AnswerForm) -> frozenset[int]:
-        marks = form.marks.encode()
-        return frozenset(token for token in self.control_tokens if self.pieces[token] in marks)
-
-    def _tokens(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        self._check_length(text)
-        return self.loaded.model.tokenize(
-            text, add_special=add_special, parse_special=parse_special
-        )
-
-    def _check_length(self, text: str) -> None:
-        self._limits.check("max_text", text, "prompt")
 
 
 def spell(pieces: Sequence[bytes], tokens: Iterable[int]) -> str:

@@ -27,26 +27,36 @@ from medusa.text.chat_template import ChatTemplate
 from medusa.text.rendering import RenderingLimits
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """Everything that is needed to answer requests."""
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """What reads and writes a model's texts; its weights may be elsewhere."""
 
-    name: str
     model: Model
-    heads: Heads | None
-    engine: Intake
     template: ChatTemplate | None
     grammars: GrammarCompiler
     no_chat: str | None = None
     """Why there is no template."""
 
     def close(self) -> None:
-        """Stop the engine and free the model."""
-        self.engine.close()
+        """Free it."""
         self.grammars.close()
         if self.template is not None:
             self.template.close()
         self.model.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(Language):
+    """Everything that is needed to answer requests."""
+
+    name: str
+    heads: Heads | None
+    engine: Intake
+
+    def close(self) -> None:
+        """Stop the engine and free the model."""
+        self.engine.close()
+        super().close()
 
 
 def open_model(
@@ -98,32 +108,62 @@ def open_model(
             model.load_adapters(adapters)
             n_threads = engine_config.n_threads or default_threads()
             loaded_heads = load_heads(heads, model, n_threads) if heads else None
-            source = model.chat_template or default_template
-            if chat_template is not None:
-                source = chat_template.read_text("utf-8")
+            source = _template_source(model, chat_template, default_template)
             template, no_chat = _open_template(model, source, rendering)
             if template is not None:
                 opened.callback(template.close)
             engine = Engine(model, loaded_heads, engine_config, observer)
             opened.pop_all()
         return LoadedModel(
-            name or path.stem,
-            model,
-            loaded_heads,
-            engine,
-            template,
-            GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
-            no_chat,
+            name=name or path.stem,
+            model=model,
+            heads=loaded_heads,
+            engine=engine,
+            template=template,
+            grammars=GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work),
+            no_chat=no_chat,
         )
 
     return open_where_it_fits(open_there, path, engine_config, placement, adapters)
+
+
+def open_language(
+    path: Path,
+    *,
+    chat_template: Path | None = None,
+    default_template: str | None = None,
+    rendering: RenderingLimits | None = None,
+    grammar_work: float = 1.0,
+) -> Language:
+    """What a model's texts need, without its weights.
+
+    Arguments and errors are those of `open_model`.
+    """
+    model = Model(path, weights=False)
+    with ExitStack() as opened:
+        opened.callback(model.close)
+        template, no_chat = None, None
+        if not model.capabilities.is_embedding:
+            source = _template_source(model, chat_template, default_template)
+            template, no_chat = _open_template(model, source, rendering)
+        opened.pop_all()
+    grammars = GrammarCompiler(lambda: grammar_tokenizer(model), grammar_work)
+    return Language(model=model, template=template, grammars=grammars, no_chat=no_chat)
 
 
 def _embedding_model(name: str, model: Model, engine: EmbeddingEngine) -> LoadedModel:
     grammars = GrammarCompiler(lambda: grammar_tokenizer(model))
     what = "ranks texts" if engine.pooling is Pooling.RANK else "makes embeddings"
     no_chat = f"the model {what}; it cannot generate text"
-    return LoadedModel(name, model, None, engine, None, grammars, no_chat)
+    return LoadedModel(
+        name=name,
+        model=model,
+        heads=None,
+        engine=engine,
+        template=None,
+        grammars=grammars,
+        no_chat=no_chat,
+    )
 
 
 def load_model(path: Path, placement: Placement | None = None) -> Model:
@@ -158,6 +198,15 @@ def load_template(
         control=model.control_spellings,
         limits=rendering,
     )
+
+
+def _template_source(
+    model: Model, chat_template: Path | None, default_template: str | None
+) -> str | None:
+    """The file that was asked for, the model's own template, or that of its catalogue."""
+    if chat_template is not None:
+        return chat_template.read_text("utf-8")
+    return model.chat_template or default_template
 
 
 def _open_template(

@@ -1,4 +1,4 @@
-"""The command line: `llama-medusa serve | generate | worker | list | pull | rm | convert | ...`.
+"""The command line: `llama-medusa serve | cluster | worker | generate | list | pull | rm | ...`.
 
 Each command declares and runs itself in a file of its own; what is heavy to load, it loads when it
 runs. Options come from app/settings.
@@ -6,7 +6,7 @@ runs. Options come from app/settings.
 
 import typer
 
-from app.cli import convert, doctor, generate, models, serve, train, worker
+from app.cli import cluster, convert, doctor, generate, models, serve, train, worker
 from app.cli.from_settings import command
 from app.cli.terminal import print_error
 from medusa.errors import MedusaError
@@ -20,6 +20,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.command("serve")(command(serve.run))
+cli.command("cluster")(command(cluster.run))
 cli.command("generate")(command(generate.run))
 cli.command("worker")(command(worker.run))
 cli.command("train")(command(train.run))

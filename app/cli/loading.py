@@ -9,7 +9,13 @@ from medusa.engine.report import StepObserver
 from medusa.fitting import needs_of
 from medusa.llama import devices, free_memory, rpc
 from medusa.llama.threads import default_threads
-from medusa.loading import LoadedModel, load_tree, open_model
+from medusa.loading import (
+    Language,
+    LoadedModel,
+    load_tree,
+    open_language,
+    open_model,
+)
 from models import ModelFiles
 
 log = logging.getLogger("app")
@@ -50,6 +56,21 @@ def open_files(
         rendering=settings.rendering,
         grammar_work=settings.grammar_work,
         observer=observer,
+    )
+
+
+def open_texts(files: ModelFiles, settings: ModelSettings) -> Language:
+    """What the model's texts need, without its weights.
+
+    Raises:
+        ModelLoadError: the file cannot be opened.
+    """
+    return open_language(
+        files.model,
+        chat_template=settings.chat_template,
+        default_template=files.template,
+        rendering=settings.rendering,
+        grammar_work=settings.grammar_work,
     )
 
 

@@ -7,7 +7,7 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,27 @@ def run(settings: ServerSettings) -> None:
     """Serve one or several models over the OpenAI API."""
     set_up_logging(settings.verbose, settings.log_format)
     files = [find_model(name, settings) for name in settings.models]
+    run_server(settings, files[0].model.name, partial(_hosts, settings, files))
+
+
+def run_server(
+    settings: ServerSettings, loading: str, make_hosts: Callable[[Console], ModelHosts]
+) -> None:
+    """Serve models in this process, or in one that this one supervises.
+
+    Args:
+        settings: of the server.
+        loading: what is loaded first, for whoever waits.
+        make_hosts: makes the models, none of them loaded yet, and says so on a console.
+    """
     certificate = tls_context(settings.ssl_certfile, settings.ssl_keyfile)
     supervised = Supervised.from_environment()
     if supervised is not None:
-        _serve(settings, files, certificate, supervised.listening, supervised)
+        _serve(settings, loading, make_hosts, certificate, supervised.listening, supervised)
         return
     with listen(settings.host, settings.port) as listening:
         if not settings.supervise:
-            _serve(settings, files, certificate, listening, None)
+            _serve(settings, loading, make_hosts, certificate, listening, None)
             return
         command = [sys.executable, *sys.orig_argv[1:]]
         report = log.error if settings.log_format is LogFormat.JSON else print_error
@@ -55,7 +68,8 @@ def run(settings: ServerSettings) -> None:
 
 def _serve(
     settings: ServerSettings,
-    files: Sequence[ModelFiles],
+    loading: str,
+    make_hosts: Callable[[Console], ModelHosts],
     certificate: ssl.SSLContext | None,
     listening: socket.socket,
     supervised: Supervised | None,
@@ -66,7 +80,7 @@ def _serve(
     from app.serving import serve
 
     console = Console(quiet=settings.log_format is LogFormat.JSON)
-    hosts = _hosts(settings, files, console)
+    hosts = make_hosts(console)
     door = settings.door_config
     config = server_config(
         create_app(hosts, api_keys=settings.api_keys, door=door),
@@ -75,8 +89,8 @@ def _serve(
         wills=None if supervised is None else supervised.wills,
         certificate=certificate,
     )
-    log.info("loading %s", files[0].model.name)
-    console.print(f"loading {files[0].model.name} ...", highlight=False)
+    log.info("loading %s", loading)
+    console.print(f"loading {loading} ...", highlight=False)
     gc.freeze()  # what was imported stays; to look through it stops everything for 0.1 s
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(
@@ -114,8 +128,7 @@ def _hosts(settings: ServerSettings, files: Sequence[ModelFiles], console: Conso
         measured = partial(measure, files, settings)
         return ModelHost(names[0], open_backend, names[1:], measured, adapters)
 
-    names = [[each.name, *each.aliases] for each in files]
-    names[0] = [*filter(None, [settings.model_name]), *names[0], *settings.aliases]
+    names = [settings.first_names(files[0]), *([f.name, *f.aliases] for f in files[1:])]
     for own in names[1:]:
         if own[0] in (name for others in names if others is not own for name in others):
             raise MedusaError(f"two of the models are called {own[0]!r}; rename a file")

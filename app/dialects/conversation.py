@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.backend import Backend, ChatPrompt
+from app.backend import Backend
 from app.dialects.openai.tools import ToolFields, answer_constraint
+from app.texts import ChatPrompt
 from medusa.engine.requests import GenerationRequest
 from medusa.sampling.constraints import TokenConstraint
 from medusa.sampling.grammars.spec import GrammarSpec

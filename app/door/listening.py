@@ -42,6 +42,7 @@ def server_config(
     return uvicorn.Config(
         app,
         http=connection_type(door, wills),
+        loop="asyncio",  # whatever else is installed
         ws="none",
         log_config=None,  # its records go where ours go
         log_level="error",  # what clients do wrong is told to them, and must not fill the disk

@@ -5,6 +5,7 @@ or training have are taken from there.
 """
 
 from app.settings.base import HubSettings, Settings
+from app.settings.cluster import ClusterSettings
 from app.settings.compute import ComputeSettings
 from app.settings.jobs import (
     CheckSettings,
@@ -23,6 +24,7 @@ from app.settings.worker import WorkerSettings
 
 __all__ = [
     "CheckSettings",
+    "ClusterSettings",
     "ComputeSettings",
     "ConvertCatalogueSettings",
     "ConvertHeadsSettings",

@@ -1,10 +1,6 @@
-"""`python -m app.settings` brings the README's table of options up to date."""
+"""`python -m app.settings` brings the documentation's tables of options up to date."""
 
-from pathlib import Path
+from app.settings.table import TABLES, options_table, with_table
 
-from app.settings import ServerSettings
-from app.settings.table import options_table, with_table
-
-README = Path(__file__).parents[2] / "README.md"
-
-README.write_text(with_table(README.read_text("utf-8"), options_table(ServerSettings)), "utf-8")
+for path, options in TABLES.items():
+    path.write_text(with_table(path.read_text("utf-8"), options_table(options)), "utf-8")

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, model_validator
 from app.settings.base import MODEL_HELP
 from app.settings.model import ModelSettings
 from app.settings.option import Opt
-from models import DEFAULT_MODEL
+from models import DEFAULT_MODEL, ModelFiles
 
 
 def _some_model(names: list[str]) -> list[str]:
@@ -83,6 +83,10 @@ class ServedSettings(ModelSettings):
     def aliases(self) -> tuple[str, ...]:
         """Further names of the first model."""
         return tuple(filter(None, (name.strip() for name in (self.alias or "").split(","))))
+
+    def first_names(self, files: ModelFiles) -> list[str]:
+        """All names of the first model, whose files these are; the first is what it is called."""
+        return [*filter(None, [self.model_name]), files.name, *files.aliases, *self.aliases]
 
     @model_validator(mode="after")
     def _of_one_model(self) -> Self:

@@ -1,18 +1,29 @@
-"""The README's table of options."""
+"""The tables of options in the documentation."""
 
-from pydantic import BaseModel
+from collections.abc import Iterable
+from pathlib import Path
 
+from app.settings import ClusterSettings, ServerSettings
 from app.settings.option import Option, options_of
 
 BEGIN = "<!-- options: made by `make docs` -->"
 END = "<!-- end of options -->"
 
+README = Path(__file__).parents[2] / "README.md"
+TABLES = {
+    README: options_of(ServerSettings),
+    README.parent / "docs" / "cluster.md": [
+        option
+        for option in options_of(ClusterSettings)
+        if option.name not in ServerSettings.model_fields
+    ],
+}
+"""The files that have one, and the options in it."""
 
-def options_table(settings: type[BaseModel]) -> str:
-    """A Markdown table of a command's options."""
-    lines = ["| option | default | meaning |", "|---|---|---|"]
-    lines += [_row(option) for option in options_of(settings)]
-    return "\n".join(lines)
+
+def options_table(options: Iterable[Option]) -> str:
+    """A Markdown table of options."""
+    return "\n".join(["| option | default | meaning |", "|---|---|---|", *map(_row, options)])
 
 
 def with_table(text: str, table: str) -> str:

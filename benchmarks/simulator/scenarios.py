@@ -19,10 +19,10 @@ FLEETS: Mapping[int, int] = {1: 156, 4: 625, 16: 2_500, 64: 10_000}
 GROUPS: Mapping[Tenant, int] = {Tenant("a"): 400, Tenant("b"): 100, Tenant("c", weight=2.0): 100}
 """Clients of each key."""
 
-ROUTERS: Mapping[str, Callable[[int, int], Router]] = {
-    "random": lambda seed, _replicas: RandomChoice(seed),
-    "round robin": lambda _seed, _replicas: RoundRobin(),
-    "longest prefix": lambda _seed, replicas: PrefixAffinity(replicas, A100.n_cells),
+ROUTERS: Mapping[str, Callable[[int], Router]] = {
+    "random": RandomChoice,
+    "round robin": lambda _seed: RoundRobin(),
+    "longest prefix": lambda _seed: PrefixAffinity(A100.n_cells),
 }
 
 REQUESTS_EACH = 2
@@ -101,7 +101,7 @@ def fleets(seed: int, sizes: Mapping[int, int] = FLEETS) -> Iterator[Fleet]:
     """A100s behind every router."""
     for replicas, n_clients in sizes.items():
         for name, make in ROUTERS.items():
-            router = make(seed, replicas)
+            router = make(seed)
             outcome = simulate(
                 A100, talkers(n_clients, seed), seed=seed, replicas=replicas, router=router
             )

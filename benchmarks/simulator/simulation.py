@@ -82,7 +82,8 @@ class Simulation:
             return
         self._left -= 1
         request = client.ask()
-        chosen = self._router.choose(request.prompt, [each.load for each in self._fleet])
+        loads = {number: replica.load for number, replica in enumerate(self._fleet)}
+        chosen = self._router.choose(request.prompt, loads)
         running = sequence_of(request, self._now)
         served = Served(client, chosen, len(request.prompt), running.max_tokens, arrived=self._now)
         self._in_flight[running] = served

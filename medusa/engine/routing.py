@@ -7,9 +7,12 @@ goes where most of it is, unless that replica has clearly more to do than the ot
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+Replica = TypeVar("Replica", bound=Hashable)
+"""What replicas go by."""
 
 BLOCK = 32
 """Prompts are compared in blocks of so many tokens."""
@@ -18,12 +21,12 @@ BLOCK = 32
 class Router(Protocol):
     """Chooses replicas."""
 
-    def choose(self, prompt: Sequence[int], loads: Sequence[int]) -> int:
+    def choose(self, prompt: Sequence[int], loads: Mapping[Replica, int]) -> Replica:
         """The replica that is to run a request, which it does from then on.
 
         Args:
             prompt: its token ids.
-            loads: requests that each replica runs or has waiting.
+            loads: requests that each replica there is runs or has waiting; at least one.
         """
         ...
 
@@ -38,9 +41,9 @@ class RandomChoice:
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
 
-    def choose(self, prompt: Sequence[int], loads: Sequence[int]) -> int:
+    def choose(self, prompt: Sequence[int], loads: Mapping[Replica, int]) -> Replica:
         """See Router."""
-        return self._dice.randrange(len(loads))
+        return self._dice.choice(list(loads))
 
 
 class RoundRobin:
@@ -49,9 +52,9 @@ class RoundRobin:
     def __init__(self) -> None:
         self._numbers = count()
 
-    def choose(self, prompt: Sequence[int], loads: Sequence[int]) -> int:
+    def choose(self, prompt: Sequence[int], loads: Mapping[Replica, int]) -> Replica:
         """See Router."""
-        return next(self._numbers) % len(loads)
+        return list(loads)[next(self._numbers) % len(loads)]
 
 
 class PrefixAffinity:
@@ -61,26 +64,27 @@ class PrefixAffinity:
     hashing with bounded loads (Mirrokni et al., SODA 2018): nobody gets more than `imbalance` times
     the mean and `spare`, so that a prefix that everybody shares spreads over the replicas.
 
+    Replicas may come and go; one that is not among those to choose from is forgotten.
+
     Args:
-        n_replicas: how many there are.
         held_tokens: about so many tokens stay in the cache of each.
         imbalance: at least 1.
         spare: requests that a replica may have more than that in any case.
     """
 
-    def __init__(
-        self, n_replicas: int, held_tokens: int, imbalance: float = 1.25, spare: int = 2
-    ) -> None:
-        self._held = [_Held(max(1, held_tokens // BLOCK)) for _ in range(n_replicas)]
+    def __init__(self, held_tokens: int, imbalance: float = 1.25, spare: int = 2) -> None:
+        self._most = max(1, held_tokens // BLOCK)
+        self._held: dict[Hashable, _Held] = {}
         self._imbalance = imbalance
         self._spare = spare
 
-    def choose(self, prompt: Sequence[int], loads: Sequence[int]) -> int:
+    def choose(self, prompt: Sequence[int], loads: Mapping[Replica, int]) -> Replica:
         """See Router."""
         blocks = list(_blocks(prompt))
-        bound = math.ceil(self._imbalance * (sum(loads) + 1) / len(loads)) + self._spare
+        self._held = {each: self._held.get(each) or _Held(self._most) for each in loads}
+        bound = math.ceil(self._imbalance * (sum(loads.values()) + 1) / len(loads)) + self._spare
         chosen = max(
-            (replica for replica, load in enumerate(loads) if load < bound),
+            (replica for replica, load in loads.items() if load < bound),
             key=lambda replica: (self._held[replica].matched(blocks), -loads[replica]),
         )
         self._held[chosen].hold(blocks)

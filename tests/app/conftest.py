@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,15 +58,16 @@ class Server:
 
 @contextmanager
 def running_server(
-    folder: Path, *options: str, until: Callable[[httpx.Response], bool] | None = None
+    folder: Path,
+    *options: str,
+    until: Callable[[httpx.Response], bool] | None = None,
+    program: Sequence[str] = ("-m", "app", "serve"),
 ) -> Iterator[Server]:
     """Start `llama-medusa serve` and wait until it is ready (or until a /health answer fits)."""
     port = free_port()
     log = folder / f"server-{port}.log"
-    command = [
-        sys.executable, "-m", "app",
-        "serve", "--port", str(port), "--threads", str(THREADS), *options,
-    ]  # fmt: skip
+    settings = ["--port", str(port), "--threads", str(THREADS), *options]
+    command = [sys.executable, *program, *settings]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "200"}

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from app.backend import ChatPrompt, NoChatTemplateError, Stats
+from app.backend import Stats
 from app.model_info import ModelInfo
+from app.texts import ChatPrompt, NoChatTemplateError
 from medusa.engine.events import (
     Delta,
     Embedded,

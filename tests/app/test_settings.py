@@ -22,9 +22,8 @@ from app.settings import (
     Settings,
     TrainSettings,
 )
-from app.settings.__main__ import README
 from app.settings.option import options_of
-from app.settings.table import BEGIN, END, options_table, with_table
+from app.settings.table import BEGIN, END, README, TABLES, options_table, with_table
 from medusa.engine.config import EngineConfig
 from medusa.llama.params import Placement, SplitMode
 from medusa.sampling.params import Dry, SamplingParams, Stage
@@ -76,9 +75,10 @@ def test_a_folder_for_prompts_needs_ram() -> None:
     assert "--prompt-cache-dir needs --prompt-cache-ram" in result.output
 
 
-def test_the_readme_has_the_table_of_the_settings() -> None:
-    text = README.read_text("utf-8")
-    assert with_table(text, options_table(ServerSettings)) == text, "run: make docs"
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
+def test_documents_have_the_tables_of_the_settings(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert with_table(text, options_table(TABLES[path])) == text, "run: make docs"
 
 
 def test_a_text_without_a_place_for_the_table_is_refused() -> None:

@@ -116,7 +116,7 @@ def test_the_longest_prefix_saves_most_of_what_random_routing_wastes() -> None:
 
     least = computed(1, RoundRobin())
     wasted = computed(n_replicas, RandomChoice(0)) - least
-    spared = PrefixAffinity(n_replicas, A100.n_cells)
+    spared = PrefixAffinity(A100.n_cells)
     assert wasted > least / 2
     assert computed(n_replicas, spared) - least <= 0.2 * wasted
 

@@ -5,10 +5,10 @@ from typing import Literal
 from fastapi import Request
 from pydantic import BaseModel
 
-from app.backend import ChatPrompt
 from app.dialects.dialect import renamed, service_of
 from app.dialects.openai.chat import ChatBody
 from app.dialects.openai.errors import OPENAI
+from app.texts import ChatPrompt
 
 router = OPENAI.router()
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import Field, field_validator
 
-from app.backend import Backend, ChatPrompt, NoChatTemplateError
+from app.backend import Backend
 from app.dialects import dialect
 from app.dialects.conversation import Question, ReadQuestion, read
 from app.dialects.dialect import service_of
@@ -17,6 +17,7 @@ from app.dialects.ollama.body import AnswerBody, no_images
 from app.dialects.ollama.errors import OLLAMA, STREAMED
 from app.dialects.ollama.job import OllamaJob
 from app.dialects.openai.tools import ToolFields
+from app.texts import ChatPrompt, NoChatTemplateError
 from medusa.engine.client import Generated
 from medusa.errors import InvalidRequestError
 from medusa.sampling.constraints import TokenConstraint

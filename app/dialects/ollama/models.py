@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from app.backend import Backend, NoChatTemplateError
+from app.backend import Backend
 from app.dialects.dialect import service_of
 from app.dialects.ollama.body import ModelName, OllamaBody
 from app.dialects.ollama.errors import OLLAMA
 from app.host import ModelHost
 from app.model_info import ModelInfo
+from app.texts import NoChatTemplateError
 from medusa.engine.pooling import Pooling
 from medusa.text.chat_template import Conversation
 

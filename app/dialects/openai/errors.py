@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from app.auth import UnauthorizedError
-from app.backend import NoChatTemplateError, NotSupportedError
+from app.backend import NotSupportedError
 from app.dialects.dialect import RETRY, Dialect, ErrorAnswer
 from app.dialects.limited import LIMIT_EXCEEDED
 from app.door.limits import LimitError
@@ -21,6 +21,7 @@ from app.door.refusals import RefusedError
 from app.host import ModelFailedError, ModelLoadingError
 from app.hosts import UnknownModelError
 from app.sse import frame, json_frame
+from app.texts import NoChatTemplateError
 from medusa.errors import (
     ContextLengthError,
     CostlyGrammarError,

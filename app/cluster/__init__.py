@@ -1,0 +1,1 @@
+"""Several replicas of a model on Ray Serve, behind one front; see docs/cluster.md."""

@@ -1,0 +1,40 @@
+"""A server whose model runs in replicas."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from app.cli.loading import open_texts
+from app.cli.names import find_model
+from app.cluster.backend import ClusterBackend
+from app.cluster.over_ray import RayReplicas
+from app.host import ModelHost
+from app.hosts import ModelHosts
+from app.settings.cluster import ClusterSettings
+from medusa.engine.report import StepObserver
+
+
+def front_of(settings: ClusterSettings, deploy: Callable[[], DeploymentHandle[Any]]) -> ModelHosts:
+    """The one model of a front, not loaded yet.
+
+    Args:
+        settings: of the cluster.
+        deploy: sees to it that there are replicas; may block.
+    """
+    files = find_model(settings.model, settings)
+    names = settings.first_names(files)
+
+    def open_backend(observer: StepObserver) -> ClusterBackend:
+        replicas = RayReplicas(deploy())
+        info = replicas.info()
+        return ClusterBackend(
+            replicas,
+            open_texts(files, settings),
+            info,
+            limits=settings.limits,
+            max_queue=settings.max_queue,
+            observer=observer,
+        )
+
+    return ModelHosts([ModelHost(names[0], open_backend, names[1:])], strict=settings.strict)
