@@ -11,6 +11,7 @@ from typing import Any
 from medusa.errors import ModelLoadError
 from medusa.llama import capabilities, devices, gguf_files, processor, runtime
 from medusa.llama.adapters import LoraAdapter, load_adapter
+from medusa.llama.devices import Device
 from medusa.llama.gguf_checks import check_model
 from medusa.llama.kernels.library import UnavailableError
 from medusa.llama.packing import library_for
@@ -49,11 +50,10 @@ class Model(Vocabulary):
         self.placement = placement
         self.adapters: list[LoraAdapter] = []
         self._lib = llama_cpp = runtime.load().llama_cpp
-        handle, messages = _load(path, placement, weights)
-        self.handle: Any = handle
-        used = {match[1] for match in map(_USES.search, messages) if match}
-        self.devices = tuple(each for each in devices.found() if each.name in used)
-        self.output_device = _output_device(messages)
+        self.handle, said = _load(path, placement, weights)
+        self.devices = _used_devices(said)
+        self.output_device = _output_device(said)
+        handle = self.handle
         try:
             refusal = self.capabilities.refusal
             if refusal is not None:
@@ -151,7 +151,7 @@ class Model(Vocabulary):
 
 
 def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, list[str]]:
-    """A llama_model of the file, and what llama.cpp said when it was loaded."""
+    """A llama_model of the file, and what llama.cpp said of it."""
     parts = gguf_files.parts(path)
     missing = [str(part) for part in parts if not part.is_file()]
     if missing:
@@ -174,6 +174,17 @@ def _load(path: Path, placement: Placement, weights: bool) -> tuple[Any, list[st
     return handle, log.messages
 
 
+def _used_devices(messages: Iterable[str]) -> tuple[Device, ...]:
+    used = {found[1] for found in map(_USES.search, messages) if found}
+    return tuple(each for each in devices.found() if each.name in used)
+
+
+def _output_device(messages: Iterable[str]) -> str | None:
+    """What llama.cpp says of the last of its layers, the output."""
+    places = [found[1] for found in map(_ASSIGNED.search, messages) if found]
+    return places[-1] if places and places[-1] != "CPU" else None
+
+
 def _place(params: Any, placement: Placement) -> Sequence[object]:
     """Set a placement in llama_model_params; what these point to then, to be kept for so long."""
     llama_cpp = runtime.load().llama_cpp
@@ -192,9 +203,3 @@ def _place(params: Any, placement: Placement) -> Sequence[object]:
         params.tensor_split = shares
         kept.append(shares)
     return kept
-
-
-def _output_device(messages: Iterable[str]) -> str | None:
-    """What llama.cpp says of the last of its layers, the output."""
-    devices = [found[1] for found in map(_ASSIGNED.search, messages) if found]
-    return devices[-1] if devices and devices[-1] != "CPU" else None

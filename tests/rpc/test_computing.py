@@ -69,3 +69,13 @@ def test_a_worker_short_of_memory_gets_fewer_layers(tmp_path: Path, model_path: 
     assert 0 < short["offloaded"] == short["tried"][-1] < 31
     assert short["best"] == enough["best"]
     assert "31 layers do not fit on the GPU, trying 28: " in said
+
+
+def test_heads_on_a_worker_guess_as_they_do_here(
+    tmp_path: Path, model_path: Path, heads_path: Path
+) -> None:
+    with running_worker(tmp_path) as worker:
+        (there, here), _ = printed("tests.rpc.heads", model_path, heads_path, worker.endpoint)
+    assert (there.pop("device"), here.pop("device")) == ("RPC0", "CPU")
+    assert there == here
+    assert there["accepted"] > 0
