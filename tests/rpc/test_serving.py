@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.conftest import Server, free_port, running_server
+from benchmarks.servers import free_port
+from tests.app.conftest import Server, running_server
 from tests.app.exact_model import write_long_model
 from tests.rpc.workers import Worker, needs_rpc, running_worker
 

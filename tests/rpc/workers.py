@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import free_port
 from medusa.llama import ggml
 from medusa.llama.build import lacking
-from tests.app.conftest import free_port
 
 needs_rpc = pytest.mark.skipif(
     bool(lacking(["rpc"], ggml.folder())), reason="this llama.cpp was built without RPC"
