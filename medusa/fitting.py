@@ -61,7 +61,8 @@ def fitted(
         adapters: for it.
 
     Returns:
-        The placement, with a number of layers: as many as fit, where it does not say how many.
+        The placement, with a number of layers: as many as fit, where it does not say how many
+        and it is known what there is.
 
     Raises:
         ModelLoadError: it cannot, for that or another reason.
@@ -69,7 +70,7 @@ def fitted(
     placement = placement or Placement()
     asked = needs_of(path, config, placement, adapters)
     needs, free = asked.footprint, free_memory.of_host()
-    if placement.gpu_layers is None:
+    if placement.gpu_layers is None and not devices.are_hidden():
         layers = needs.layers_that_fit(asked.free_on_gpus)
         if layers < needs.gpu_layers:
             log.warning(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.serve import run_server
 from app.cli.terminal import set_up_logging
 from app.settings.cluster import ClusterSettings
-from medusa.errors import MedusaError
+from medusa.errors import MedusaError, ModelLoadError
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -65,7 +65,10 @@ def _hosts(settings: ClusterSettings, console: Console) -> ModelHosts:
     serve.start(proxy_location="Disabled", logging_config=QUIET)
 
     def deploy() -> DeploymentHandle[Any]:
-        return serve.run(replicas_of(settings), name=APPLICATION, route_prefix=None)
+        try:
+            return serve.run(replicas_of(settings), name=APPLICATION, route_prefix=None)
+        except RuntimeError as error:
+            raise ModelLoadError(f"the replicas did not start: {error}") from error
 
     console.print(f"replicas: {settings.replicas}", highlight=False)
     return front_of(settings, deploy)

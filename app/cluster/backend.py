@@ -101,7 +101,7 @@ class ClusterBackend(Texts):
     async def erase(self, slot: int) -> int:
         """See Backend."""
         number, own = divmod(slot, self._of_each.n_slots)
-        names = self._replicas.names
+        names = [snapshot.replica for snapshot in self._known]
         if number >= len(names):
             raise InvalidRequestError(f"there is no slot {slot}")
         erasing = self._replicas.erase(names[number], own)

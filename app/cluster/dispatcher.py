@@ -68,7 +68,9 @@ class Dispatcher:
     @property
     def n_running(self) -> int:
         """Requests that have a slot, or are about to have one."""
-        return min(len(self._sent), self._slots * len(self._replicas.names))
+        with self._lock:
+            sent = sum(not ticket.is_closed for ticket in self._sent)
+        return min(sent, self._slots * len(self._replicas.names))
 
     @property
     def n_waiting(self) -> int:

@@ -1,6 +1,7 @@
 """A server whose model runs in replicas."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -26,15 +27,19 @@ def front_of(settings: ClusterSettings, deploy: Callable[[], DeploymentHandle[An
     names = settings.first_names(files)
 
     def open_backend(observer: StepObserver) -> ClusterBackend:
-        replicas = RayReplicas(deploy())
-        info = replicas.info()
-        return ClusterBackend(
-            replicas,
-            open_texts(files, settings),
-            info,
-            limits=settings.limits,
-            max_queue=settings.max_queue,
-            observer=observer,
-        )
+        with ExitStack() as opened:
+            texts = open_texts(files, settings)
+            opened.callback(texts.close)
+            replicas = RayReplicas(deploy())
+            backend = ClusterBackend(
+                replicas,
+                texts,
+                replicas.info(),
+                limits=settings.limits,
+                max_queue=settings.max_queue,
+                observer=observer,
+            )
+            opened.pop_all()
+        return backend
 
     return ModelHosts([ModelHost(names[0], open_backend, names[1:])], strict=settings.strict)

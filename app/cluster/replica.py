@@ -19,6 +19,7 @@ from medusa.engine.events import Event, Failed, Finished
 from medusa.engine.report import StepReport
 from medusa.engine.requests import GenerationRequest
 from medusa.engine.slot import SlotState
+from medusa.errors import EngineStoppedError
 
 log = logging.getLogger("app")
 
@@ -76,7 +77,13 @@ class Replica:
         self._backend.set_paused(ids, paused)
 
     async def erase(self, to: Address, slot: int) -> int:
-        """See Backend."""
+        """See Backend.
+
+        Raises:
+            EngineStoppedError: another replica was meant, which has gone.
+        """
+        if to.replica != self._name:
+            raise EngineStoppedError(f"the replica {to.replica} has gone")
         return await self._backend.erase(slot)
 
     async def snapshot(self, to: Address) -> Snapshot:

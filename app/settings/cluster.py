@@ -52,6 +52,8 @@ class ClusterSettings(ServerSettings):
             raise ValueError("a cluster has replicas of one model, and several are named")
         if self.lora:
             raise ValueError("--lora is not for clusters yet")
+        if self.rpc:
+            raise ValueError("--rpc is not for clusters: a worker serves one replica at a time")
         if self.sleep_idle is not None:
             raise ValueError("--sleep-idle is not for clusters; see --max-replicas")
         if self.prompt_cache_dir is not None:

@@ -32,8 +32,11 @@ def lacking(backends: Iterable[str], folder: Path) -> list[str]:
 def main() -> None:
     """Ends the process with a message where a backend is lacking."""
     asked = os.environ.get("CMAKE_ARGS", "")
-    names = ", ".join(lacking(wanted(asked), ggml.folder()))
-    if names:
+    missing = lacking(wanted(asked), ggml.folder())
+    if missing == ["rpc"]:  # which `make` asks for without being told, and few need
+        print("this llama.cpp was built without RPC: no workers", file=sys.stderr)
+    elif missing:
+        names = ", ".join(missing)
         sys.exit(
             f"llama.cpp was built without {names}, which CMAKE_ARGS={asked!r} asks for; is the "
             "toolkit installed? To build anew: make clean setup"

@@ -70,6 +70,11 @@ def found() -> tuple[Device, ...]:
     )
 
 
+def are_hidden() -> bool:
+    """Whether llama.cpp may use devices although ggml cannot be asked for them, as on macOS."""
+    return not found() and bool(runtime.load().llama_cpp.llama_supports_gpu_offload())
+
+
 def that_hold_layers() -> tuple[Device, ...]:
     """Those that llama.cpp puts layers on; integrated GPUs where there are no others."""
     devices = [each for each in found() if each.kind in _HOLD_LAYERS]

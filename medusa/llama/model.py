@@ -74,7 +74,7 @@ class Model(Vocabulary):
         layers = self.placement.gpu_layers
         if not self.devices:
             return 0
-        every = self.n_layer + 1
+        every = self.n_layer + self._lib.llama_model_n_layer_nextn(self.handle) + 1
         return every if layers is None or layers == ALL_LAYERS else min(layers, every)
 
     def let_weights_be_packed(self) -> None:

@@ -26,8 +26,13 @@ _HELLO, _CAPABILITIES = 14, bytes(24)  # RPC_CMD_HELLO; RPC_CONN_CAPS_SIZE: TCP 
 _ANSWER = struct.Struct("<Q4B24x")  # size, version, padding; capabilities
 _PATIENCE = 5.0  # seconds for a worker to answer
 _WATCH_SECONDS = 1.0
-_SILENCE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
-"""A machine that says nothing for 30 s is gone."""
+_SILENCE = (
+    ("TCP_KEEPIDLE", 10),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 4),
+    ("TCP_USER_TIMEOUT", 30_000),
+)
+"""A machine that says nothing for 30 s is gone, whether something was sent to it or not."""
 
 _known: dict[str, tuple[str, int]] = {}
 """Addresses of the workers that llama.cpp knows, by their endpoints."""
@@ -91,7 +96,10 @@ def serve(
 def _backend(what: str) -> int:
     """Its backend of ggml, for what a user asked for."""
     runtime.load()
-    backend: int | None = ggml.registry().backend_reg_by_name(RPC.encode())
+    try:
+        backend: int | None = ggml.registry().backend_reg_by_name(RPC.encode())
+    except ggml.GgmlUnavailableError as error:
+        raise MedusaError(f"{what} does not work here: {error}") from None
     if backend is None:
         raise MedusaError(
             f"{what} needs a llama.cpp built with RPC, as `make` builds it; "
@@ -173,11 +181,12 @@ def _duplicate(descriptor: int) -> socket.socket:
 def _watch() -> None:
     """End the process when a worker has gone, as ggml would only in its next computation."""
     while True:
-        for endpoint, connection in _connections():
-            _expect_signs_of_life(connection)
-            if _is_over(connection):
-                log.error("the worker at %s has gone, and its part of the model", endpoint)
-                os.abort()
+        with suppress(OSError):  # no descriptor is left to list them with
+            for endpoint, connection in _connections():
+                _expect_signs_of_life(connection)
+                if _is_over(connection):
+                    log.error("the worker at %s has gone, and its part of the model", endpoint)
+                    os.abort()
         time.sleep(_WATCH_SECONDS)
 
 

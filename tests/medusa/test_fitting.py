@@ -9,7 +9,7 @@ from medusa import fitting
 from medusa.engine.config import EngineConfig
 from medusa.errors import DeviceMemoryError, ModelLoadError
 from medusa.fitting import Needs, fitted, open_where_it_fits
-from medusa.llama import free_memory
+from medusa.llama import devices, free_memory
 from medusa.llama.footprint import Footprint
 from medusa.llama.params import ALL_LAYERS, Placement
 
@@ -47,6 +47,15 @@ def test_everything_that_fits_goes_to_the_gpu(
 ) -> None:
     assert fitted(MODEL, CONFIG) == Placement(gpu_layers=80)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("free_on_gpus", [None], indirect=True)
+def test_where_devices_cannot_be_listed_llama_cpp_chooses(
+    free_on_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "are_hidden", lambda: True)
+    assert fitted(MODEL, CONFIG).gpu_layers is None
+    assert fitted(MODEL, CONFIG, Placement(gpu_layers=7)).gpu_layers == 7
 
 
 @pytest.mark.parametrize("free_on_gpus", [24 * GIB], indirect=True)

@@ -186,6 +186,18 @@ def test_a_cancelled_request_is_stopped_and_heard_of_no_more() -> None:
     run(test, FakeReplicas("a", holds=True))
 
 
+def test_a_request_that_has_ended_counts_before_its_replica_has_let_go_of_it() -> None:
+    async def test(front: Front) -> None:
+        only = request()
+        front.submit(only)
+        await settled()
+        assert (front.dispatcher.n_running, front.dispatcher.n_waiting) == (1, 0)
+        front.dispatcher.cancel([only.id])
+        assert (front.dispatcher.n_running, front.dispatcher.n_waiting) == (0, 0)
+
+    run(test, FakeReplicas("a", holds=True))
+
+
 def test_what_nobody_has_seen_of_is_run_again_elsewhere() -> None:
     async def test(front: Front) -> None:
         asked = request()

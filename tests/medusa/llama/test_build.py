@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medusa.llama.build import lacking, wanted
+from medusa.llama import ggml
+from medusa.llama.build import lacking, main, wanted
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,15 @@ def test_a_gpu_that_is_not_in_the_build_is_an_error() -> None:
     refused = check("-DGGML_CANN=ON")
     assert refused.returncode == 1
     assert refused.stderr.startswith("llama.cpp was built without cann")
+
+
+def test_a_build_without_workers_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ggml, "folder", lambda: tmp_path)
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_RPC=ON")
+    main()
+    assert "without RPC" in capsys.readouterr().err
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_RPC=ON -DGGML_CUDA=ON")
+    with pytest.raises(SystemExit, match="without cuda, rpc"):
+        main()
