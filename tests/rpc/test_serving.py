@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -34,9 +34,10 @@ def answer_of(server: Server) -> object:
 
 def wait_for(server: Server, status: int, message: str = "") -> None:
     while True:
-        health = httpx.get(f"{server.url}/health", timeout=60)
-        if health.status_code == status and message in health.text:
-            return
+        with suppress(httpx.TransportError):  # it was asked just as its process ended
+            health = httpx.get(f"{server.url}/health", timeout=60)
+            if health.status_code == status and message in health.text:
+                return
         time.sleep(0.05)
 
 
