@@ -9,13 +9,7 @@ from medusa.engine.report import StepObserver
 from medusa.fitting import needs_of
 from medusa.llama import devices, free_memory, rpc
 from medusa.llama.threads import default_threads
-from medusa.loading import (
-    Language,
-    LoadedModel,
-    load_tree,
-    open_language,
-    open_model,
-)
+from medusa.loading import Language, LoadedModel, load_tree, open_language, open_model
 from models import ModelFiles
 
 log = logging.getLogger("app")

@@ -206,7 +206,7 @@ def _describe_layers(model: Model) -> str:
     if not model.offloaded_layers:
         return "none"
     where = ", ".join(map(str, model.devices))
-    return f"{model.offloaded_layers} of {model.n_layer + 1} on {where}"
+    return f"{model.offloaded_layers} of {model.n_offloadable} on {where}"
 
 
 def _describe_vectors(served: LoadedModel) -> list[str]:

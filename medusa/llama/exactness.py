@@ -91,7 +91,7 @@ def _elsewhere(model: Model) -> tuple[str, ...]:
     # llama.cpp's op_offload; workers are never asked.
     helping = [each.name for each in model.devices if not each.is_worker]
     helping += [each.name for each in devices.accelerators()]
-    if helping and model.offloaded_layers <= model.n_layer:
+    if helping and model.offloaded_layers < model.n_offloadable:
         reasons.append(f"large products on {', '.join(helping)}")
     return tuple(reasons)
 

@@ -161,7 +161,7 @@ def _plan(preview: Model, make: Callable[[], Context | PooledContext], n_ctx: in
         host_buffers=sum(map(_mib, on_host)),
         gpu_buffers=sum(map(_mib, on_gpu)),
         n_ctx=n_ctx,
-        n_layers=preview.n_layer + 1,  # the output counts as one
+        n_layers=preview.n_offloadable,
         gpu_layers=preview.offloaded_layers,
     )
 

@@ -65,6 +65,8 @@ class Model(Vocabulary):
         self.n_embd: int = self.capabilities.n_embd
         self.n_ctx_train: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.n_layer: int = llama_cpp.llama_model_n_layer(handle)
+        n_mtp: int = llama_cpp.llama_model_n_layer_nextn(handle)
+        self.n_offloadable = self.n_layer + n_mtp + 1  # layers; the output counts as one
         self.size_bytes: int = llama_cpp.llama_model_size(handle)
         self.n_params: int = llama_cpp.llama_model_n_params(handle)
 
@@ -74,8 +76,8 @@ class Model(Vocabulary):
         layers = self.placement.gpu_layers
         if not self.devices:
             return 0
-        every = self.n_layer + self._lib.llama_model_n_layer_nextn(self.handle) + 1
-        return every if layers is None or layers == ALL_LAYERS else min(layers, every)
+        every = layers is None or layers == ALL_LAYERS
+        return self.n_offloadable if every else min(layers, self.n_offloadable)
 
     def let_weights_be_packed(self) -> None:
         """If our kernels run and the copies take at most half of the memory that is free.
