@@ -19,6 +19,7 @@ from medusa.llama.quantising import FTYPE_F32, quantize
 from medusa.llama.threads import default_threads
 from medusa.text.chat_template import ChatTemplate
 from models import DEFAULT_MODEL, resolve
+from tests.app.exact_model import write_long_model
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -61,6 +62,14 @@ def heads_path() -> Path:
     path = resolve(DEFAULT_MODEL).heads
     assert path is not None
     return path
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny one whose answers may be so long that they take minutes."""
+    path = tmp_path_factory.mktemp("endless") / "tiny.gguf"
+    write_long_model(path, 400_000)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

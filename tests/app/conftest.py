@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +37,10 @@ class Server:
     def client(self, api_key: str = "none") -> OpenAI:
         client = OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=600)
         return self.closing.enter_context(client)
+
+    def choices(self, body: dict[str, Any]) -> object:
+        """Of a completion, asked for over a connection of its own."""
+        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=60).json()["choices"]
 
     def metric(self, name: str, **labels: str) -> float:
         """Value of a metric, summed over what the labels leave open."""

@@ -11,17 +11,8 @@ import httpx
 import pytest
 
 from tests.app.conftest import Server, running_server
-from tests.app.exact_model import write_long_model
 
 ENDLESS = {"prompt": "ab", "max_tokens": 10**6, "ignore_eos": True, "temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its answers may be so long that they take minutes."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_long_model(path, 400_000)
-    return str(path)
 
 
 class Client:
@@ -71,10 +62,10 @@ def error(text: str) -> Any:
 
 @pytest.mark.parametrize("supervise", ["--supervise", "--no-supervise"])
 def test_running_requests_end_in_peace_and_new_ones_are_refused(
-    tmp_path: Path, tiny: str, supervise: str
+    tmp_path: Path, endless_model: str, supervise: str
 ) -> None:
     options = ("-c", "8000", "--grace", "600", supervise)
-    with running_server(tmp_path, tiny, *options) as server:
+    with running_server(tmp_path, endless_model, *options) as server:
         stream = Client(server, stream=True, max_tokens=1500)
         whole = Client(server, max_tokens=1500)
         wait_for(server, 2)
@@ -93,9 +84,11 @@ def test_running_requests_end_in_peace_and_new_ones_are_refused(
 
 
 def test_what_is_unfinished_after_the_grace_gets_an_error_in_its_form(
-    tmp_path: Path, tiny: str
+    tmp_path: Path, endless_model: str
 ) -> None:
-    with running_server(tmp_path, tiny, "-c", "200000", "-np", "2", "--grace", "0.3") as server:
+    with running_server(
+        tmp_path, endless_model, "-c", "200000", "-np", "2", "--grace", "0.3"
+    ) as server:
         stream, whole = Client(server, stream=True), Client(server)
         wait_for(server, 2)
         waiting = Client(server)
@@ -114,9 +107,11 @@ def test_what_is_unfinished_after_the_grace_gets_an_error_in_its_form(
 
 
 @pytest.mark.parametrize("supervise", ["--supervise", "--no-supervise"])
-def test_the_second_signal_ends_it_at_once(tmp_path: Path, tiny: str, supervise: str) -> None:
+def test_the_second_signal_ends_it_at_once(
+    tmp_path: Path, endless_model: str, supervise: str
+) -> None:
     options = ("-c", "200000", "--grace", "1000", supervise)
-    with running_server(tmp_path, tiny, *options) as server:
+    with running_server(tmp_path, endless_model, *options) as server:
         body = ENDLESS | {"stream": True}
         with server.http.stream("POST", "/v1/completions", json=body) as answer:
             next(answer.iter_lines())
@@ -139,8 +134,8 @@ def test_a_stop_while_loading_is_obeyed_at_once(
     assert "Traceback" not in log
 
 
-def test_clients_that_do_not_read_do_not_hold_it_up(tmp_path: Path, tiny: str) -> None:
-    with running_server(tmp_path, tiny, "-c", "200000", "--grace", "0") as server:
+def test_clients_that_do_not_read_do_not_hold_it_up(tmp_path: Path, endless_model: str) -> None:
+    with running_server(tmp_path, endless_model, "-c", "200000", "--grace", "0") as server:
         body = ENDLESS | {"stream": True, "logprobs": 5}
         with server.http.stream("POST", "/v1/completions", json=body) as answer:
             assert answer.status_code == 200

@@ -18,8 +18,7 @@ import pytest
 
 from app import stand_in, supervisor
 from app.supervisor import supervise
-from tests.app.conftest import Server, running_server
-from tests.app.exact_model import write_long_model
+from tests.app.conftest import running_server
 from tests.app.over_http import post
 
 BODY = {"prompt": "ab", "max_tokens": 8, "ignore_eos": True, "temperature": 0}
@@ -29,24 +28,12 @@ def children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_long_model(path, 400_000)
-    return str(path)
-
-
-def answer_of(server: Server) -> object:
-    with httpx.Client(base_url=server.url, timeout=60) as http:
-        return http.post("/v1/completions", json=BODY).json()["choices"]
-
-
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL])
 def test_a_crash_costs_the_running_requests_and_nothing_else(
-    tmp_path: Path, tiny: str, number: signal.Signals
+    tmp_path: Path, endless_model: str, number: signal.Signals
 ) -> None:
-    with running_server(tmp_path, tiny, "-c", "200000") as server:
-        before = answer_of(server)
+    with running_server(tmp_path, endless_model, "-c", "200000") as server:
+        before = server.choices(BODY)
         (child,) = children(server.process.pid)
         endless = BODY | {"max_tokens": 10**6, "stream": True}
         with server.http.stream("POST", "/v1/completions", json=endless) as stream:
@@ -65,7 +52,7 @@ def test_a_crash_costs_the_running_requests_and_nothing_else(
                 assert int(health.headers["Retry-After"]) > 0
         assert statuses == {200, 503}
         assert "restarting" in codes
-        assert answer_of(server) == before
+        assert server.choices(BODY) == before
         (again,) = children(server.process.pid)
         assert again != child
         assert not Path(f"/proc/{child}").exists(), "a zombie"
@@ -75,8 +62,10 @@ def test_a_crash_costs_the_running_requests_and_nothing_else(
     assert log.count("ready:") == 2
 
 
-def test_who_waits_for_a_whole_answer_is_told_of_the_crash(tmp_path: Path, tiny: str) -> None:
-    with running_server(tmp_path, tiny, "-c", "200000") as server:
+def test_who_waits_for_a_whole_answer_is_told_of_the_crash(
+    tmp_path: Path, endless_model: str
+) -> None:
+    with running_server(tmp_path, endless_model, "-c", "200000") as server:
         (child,) = children(server.process.pid)
         endless = BODY | {"max_tokens": 10**5}
         with ThreadPoolExecutor() as pool:
@@ -90,8 +79,8 @@ def test_who_waits_for_a_whole_answer_is_told_of_the_crash(tmp_path: Path, tiny:
                 assert answer.result().json()["error"]["code"] == "server_crashed"
 
 
-def test_whose_answer_has_ended_hears_of_no_crash(tmp_path: Path, tiny: str) -> None:
-    with running_server(tmp_path, tiny) as server:
+def test_whose_answer_has_ended_hears_of_no_crash(tmp_path: Path, endless_model: str) -> None:
+    with running_server(tmp_path, endless_model) as server:
         (child,) = children(server.process.pid)
         with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":")[-1]))) as client:
             client.sendall(post("/v1/completions", BODY))
@@ -102,16 +91,18 @@ def test_whose_answer_has_ended_hears_of_no_crash(tmp_path: Path, tiny: str) -> 
             assert client.recv(1) == b""
 
 
-def test_a_body_that_was_being_sent_does_not_cost_the_answer(tmp_path: Path, tiny: str) -> None:
-    with running_server(tmp_path, tiny) as server:
+def test_a_body_that_was_being_sent_does_not_cost_the_answer(
+    tmp_path: Path, endless_model: str
+) -> None:
+    with running_server(tmp_path, endless_model) as server:
         (child,) = children(server.process.pid)
         os.kill(child, signal.SIGKILL)
         answer = httpx.post(f"{server.url}/v1/completions", content=b"x" * 3_000_000, timeout=60)
         assert answer.status_code == 503
 
 
-def test_the_server_does_not_outlive_its_supervisor(tmp_path: Path, tiny: str) -> None:
-    with running_server(tmp_path, tiny) as server:
+def test_the_server_does_not_outlive_its_supervisor(tmp_path: Path, endless_model: str) -> None:
+    with running_server(tmp_path, endless_model) as server:
         (child,) = children(server.process.pid)
         server.process.kill()
         server.process.wait()

@@ -10,19 +10,9 @@ from medusa.engine.config import EngineConfig
 from medusa.errors import DeviceMemoryError, ModelLoadError
 from medusa.fitting import Needs, fitted, open_where_it_fits
 from medusa.llama import devices, free_memory
-from medusa.llama.footprint import Footprint
 from medusa.llama.params import ALL_LAYERS, Placement
+from tests.medusa.footprints import GIB, LARGE
 
-GIB = 2**30
-NEEDS = Footprint(
-    weights=40 * GIB,
-    cache=8 * GIB,
-    host_buffers=GIB,
-    gpu_buffers=GIB,
-    n_ctx=65536,
-    n_layers=80,
-    gpu_layers=80,
-)
 MODEL, CONFIG = Path("model.gguf"), EngineConfig()
 
 
@@ -35,7 +25,7 @@ def free_on_gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> Needs:
         layers = placement.gpu_layers
         wanted = 80 if layers in (None, ALL_LAYERS) else layers
-        return Needs(replace(NEEDS, gpu_layers=wanted), request.param)
+        return Needs(replace(LARGE, gpu_layers=wanted), request.param)
 
     monkeypatch.setattr(fitting, "needs_of", needs_of)
     monkeypatch.setattr(free_memory, "of_host", lambda: 200 * GIB)
@@ -65,7 +55,7 @@ def test_of_what_does_not_fit_a_part_does(
     layers = fitted(MODEL, CONFIG).gpu_layers
     assert layers is not None
     assert 30 < layers < 40
-    assert replace(NEEDS, gpu_layers=layers).on_gpu < 24 * GIB
+    assert replace(LARGE, gpu_layers=layers).on_gpu < 24 * GIB
     assert f"{layers} of 80 layers go to the GPU: 49.0 GiB are needed" in caplog.text
 
 

@@ -8,28 +8,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
-import pytest
 
 from benchmarks.servers import free_port
 from tests.app.conftest import Server, running_server
-from tests.app.exact_model import write_long_model
 from tests.rpc.workers import Worker, needs_rpc, running_worker
 
 pytestmark = needs_rpc
 
 BODY = {"prompt": "ab", "max_tokens": 8, "ignore_eos": True, "temperature": 0}
 ENDLESS = BODY | {"max_tokens": 10**6, "stream": True}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_long_model(path, 400_000)
-    return str(path)
-
-
-def answer_of(server: Server) -> object:
-    return httpx.post(f"{server.url}/v1/completions", json=BODY, timeout=60).json()["choices"]
 
 
 def wait_for(server: Server, status: int, message: str = "") -> None:
@@ -45,9 +32,9 @@ def app(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "app", *arguments], capture_output=True, text=True)
 
 
-def test_a_server_waits_for_its_worker_and_outlives_it(tmp_path: Path, tiny: str) -> None:
+def test_a_server_waits_for_its_worker_and_outlives_it(tmp_path: Path, endless_model: str) -> None:
     port = free_port()
-    options = (tiny, "-c", "200000", "--rpc", f"127.0.0.1:{port}")
+    options = (endless_model, "-c", "200000", "--rpc", f"127.0.0.1:{port}")
     away = f"the worker at 127.0.0.1:{port} cannot be reached"
     with ExitStack() as stack:
 
@@ -59,7 +46,7 @@ def test_a_server_waits_for_its_worker_and_outlives_it(tmp_path: Path, tiny: str
         )
         worker = start_worker()
         wait_for(server, 200)
-        before = answer_of(server)
+        before = server.choices(BODY)
         with server.http.stream("POST", "/v1/completions", json=ENDLESS) as stream:
             lines = stream.iter_lines()
             next(lines)
@@ -70,27 +57,27 @@ def test_a_server_waits_for_its_worker_and_outlives_it(tmp_path: Path, tiny: str
         wait_for(server, 503, away)
         worker = start_worker()
         wait_for(server, 200)
-        assert answer_of(server) == before
+        assert server.choices(BODY) == before
         worker.kill()  # while nobody asks for anything
         wait_for(server, 503, away)
         start_worker()
         wait_for(server, 200)
-        assert answer_of(server) == before
+        assert server.choices(BODY) == before
     log = server.log.read_text()
     assert f"layers on GPU: 2 of 2 on RPC0 (127.0.0.1:{port})" in log
     assert f"{away}: Connection refused; trying again in 1 s" in log
     assert f"the worker at 127.0.0.1:{port} has gone" in log
 
 
-def test_what_cannot_be_used_ends_in_one_line(tmp_path: Path, tiny: str) -> None:
+def test_what_cannot_be_used_ends_in_one_line(tmp_path: Path, endless_model: str) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    refused = app("generate", tiny, "ab", "--raw", "--rpc", nowhere)
+    refused = app("generate", endless_model, "ab", "--raw", "--rpc", nowhere)
     assert (refused.returncode, refused.stderr) == (
         1,
         f"error: the worker at {nowhere} cannot be reached: Connection refused\n",
     )
     with running_worker(tmp_path) as worker:
-        options = ("generate", tiny, "ab", "--raw", "-n", "4", "--rpc", worker.endpoint)
+        options = ("generate", endless_model, "ab", "--raw", "-n", "4", "--rpc", worker.endpoint)
         unknown = app(*options, "--device", "CUDA0")
         assert unknown.returncode == 1
         assert unknown.stderr == (
@@ -100,7 +87,7 @@ def test_what_cannot_be_used_ends_in_one_line(tmp_path: Path, tiny: str) -> None
         alone = app(*options, "--device", "none")
         assert (chosen.returncode, alone.returncode) == (0, 0), chosen.stderr + alone.stderr
         assert chosen.stdout == alone.stdout
-        with running_server(tmp_path, tiny, "--rpc", worker.endpoint):
+        with running_server(tmp_path, endless_model, "--rpc", worker.endpoint):
             busy = app(*options)
         assert busy.returncode == 1
         assert busy.stderr.startswith(f"error: the worker at {worker.endpoint} does not answer")

@@ -10,22 +10,12 @@ from medusa.engine.config import EngineConfig
 from medusa.errors import ModelLoadError
 from medusa.fitting import fitted
 from medusa.llama import footprint, free_memory
-from medusa.llama.footprint import Footprint
 from medusa.llama.model import Model
 from medusa.llama.params import CacheType, ContextParams
 from tests.architectures.models import MODELS
 from tests.architectures.writer import write_model
+from tests.medusa.footprints import GIB, LARGE
 
-GIB = 2**30
-LARGE = Footprint(
-    weights=40 * GIB,
-    cache=8 * GIB,
-    host_buffers=GIB,
-    gpu_buffers=GIB,
-    n_ctx=65536,
-    n_layers=80,
-    gpu_layers=0,
-)
 PARAMS = ContextParams(n_ctx=1024, n_seq_max=4, n_batch=64, n_threads=1)
 
 
