@@ -98,7 +98,8 @@ def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
 
 
 guard = library("libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"])
-extensions = [guard]
+tensors = library("libmedusa_tensors", Path("medusa/llama/csrc/tensors.cpp"))
+extensions = [guard, tensors]
 if sys.platform.startswith("linux") and platform.machine() in ISAS:
     ours, limits = (
         [source for source in folder.glob("*.cpp") if is_for(platform.machine(), source)]

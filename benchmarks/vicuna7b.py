@@ -33,6 +33,7 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.llama.threads import default_threads
+from medusa.loading import load_model
 from medusa.speculation.heads.guessing import Heads
 from medusa.speculation.heads.loading import load_heads
 from medusa.speculation.heads.numpy_heads import NumpyHeads
@@ -124,7 +125,7 @@ def vicuna7b(
 def _measure_model(path: Path, rounds: int) -> ModelFigures:
     before = _memory_gb()
     began = time.perf_counter()
-    model = Model(path)
+    model = load_model(path)
     context = Context(
         model, ContextParams(n_ctx=1024, n_seq_max=1, n_batch=512, n_threads=default_threads())
     )
@@ -169,7 +170,7 @@ def _median_ms(work: Callable[[], object], rounds: int) -> float:
 
 def _measure_heads(official: Path, base: Path, rounds: int, t1_ms: float) -> Iterator[HeadsFigures]:
     out = official.with_name("heads.gguf")
-    model = Model(base)
+    model = load_model(base)
     hidden = np.random.default_rng(2).standard_normal((1, model.n_embd)).astype(np.float32)
     for outtype, draft_vocab in _HEADS:
         convert_heads(HeadsConversion(official, base, out, outtype, "random heads", draft_vocab))
@@ -204,7 +205,7 @@ def _time_heads(heads: Heads, hidden: np.ndarray, rounds: int) -> float:
 
 
 def _measure_speed(base: Path, heads_path: Path, n_tokens: int) -> Iterator[ProjectedFigures]:
-    model = Model(base)
+    model = load_model(base)
     heads = load_heads(heads_path, model, default_threads())
     for draft_nodes in _DRAFT_NODES:
         reports: list[StepReport] = []

@@ -1,4 +1,4 @@
-"""What Medusa heads need from their base model's GGUF: rows of its lm_head and a fingerprint."""
+"""What Medusa heads need from their base model: two of its matrices, and a fingerprint."""
 
 import hashlib
 from functools import cached_property
@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
+from medusa.llama.backend import Backend, Tensor
 from medusa.llama.gguf_files import GgufFile, StoredTensor
 from medusa.llama.model import Model
+from medusa.llama.resident import resident
+
+_LM_HEAD, _EMBEDDINGS = "output.weight", "token_embd.weight"
 
 
 class BaseWeights:
-    """Lazy reader of a base model's output weights.
+    """Lazy reader of a base model's matrices.
 
     Args:
         path: the model's GGUF file.
+        loaded: the same, where it is loaded: what a device has of it need not be read.
 
     Raises:
         ModelLoadError: the file is no GGUF.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, loaded: Model | None = None) -> None:
+        self._path, self._loaded = path, loaded
 
     @cached_property
     def _file(self) -> GgufFile:
@@ -41,18 +46,32 @@ class BaseWeights:
         Returns:
             [n, n_embd] float32. Models with tied weights use their token embeddings.
         """
-        name = "output.weight" if "output.weight" in self._file.tensors else "token_embd.weight"
-        tensor = self._file.tensor(name)
+        tensor = self._file.tensor(self._lm_head)
         return tensor.values if rows is None else tensor.rows(rows)
+
+    def lm_head_on(self, backend: Backend) -> Tensor | None:
+        """[n_embd, n_vocab] if it lies whole in the backend's memory; good while the model is."""
+        return self._on(self._lm_head, backend)
 
     @cached_property
     def token_embeddings(self) -> StoredTensor:
         """The token embeddings as they lie in the file, quantised and memory-mapped."""
-        return self._file.tensor("token_embd.weight")
+        return self._file.tensor(_EMBEDDINGS)
+
+    def token_embeddings_on(self, backend: Backend) -> Tensor | None:
+        """As `lm_head_on`. llama.cpp keeps them on the CPU, but for those that are lm_head too."""
+        return self._on(_EMBEDDINGS, backend)
 
     def embeddings(self, rows: np.ndarray) -> np.ndarray:
         """Token embeddings, dequantised. [n] token ids -> [n, n_embd] float32."""
         return self.token_embeddings.rows(rows)
+
+    @property
+    def _lm_head(self) -> str:
+        return _LM_HEAD if _LM_HEAD in self._file.tensors else _EMBEDDINGS
+
+    def _on(self, name: str, backend: Backend) -> Tensor | None:
+        return None if self._loaded is None else resident(self._loaded, name, backend)
 
 
 def fingerprint(model: Model, weights: BaseWeights) -> str:

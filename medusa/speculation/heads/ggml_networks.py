@@ -26,6 +26,14 @@ class BaseTensors(BaseRows, Protocol):
         """[n_vocab, n_embd], of any type."""
         ...
 
+    def lm_head_on(self, backend: Backend) -> Tensor | None:
+        """[n_embd, n_vocab] where the backend has it already."""
+        ...
+
+    def token_embeddings_on(self, backend: Backend) -> Tensor | None:
+        """The same of the token embeddings."""
+        ...
+
 
 class Constants:
     """Tensors of the heads and their base."""
@@ -56,8 +64,12 @@ class Constants:
         return self._constant(tensor.kind, tensor.data)
 
     def lm_head(self) -> Tensor:
-        """[n_embd, n_draft]."""
+        """[n_embd, n_draft], the base model's own if all tokens are guessed on its device."""
         header = self.header
+        if header.draft_tokens is None:
+            there = self._base.lm_head_on(self._backend)
+            if there is not None:
+                return there
         tokens = np.arange(header.n_vocab) if header.draft_tokens is None else header.draft_tokens
         parts = np.split(tokens, range(_LM_HEAD_CHUNK, len(tokens), _LM_HEAD_CHUNK))
         whole_blocks = header.n_embd % block_size(self._lm_head_kind) == 0
@@ -66,7 +78,10 @@ class Constants:
         return self._constant(kind, np.concatenate(rows))
 
     def embeddings(self) -> Tensor:
-        """[n_embd, n_vocab], on the CPU in the base model's own memory."""
+        """[n_embd, n_vocab], in the base model's own memory where that is possible."""
+        there = self._base.token_embeddings_on(self._backend)
+        if there is not None:
+            return there
         table = self._base.token_embeddings
         return self._backend.constant_in_place(table.kind, table.data)
 

@@ -44,7 +44,7 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
             "llama.cpp does not give for this model beside logits"
         )
     weights = read_heads(path)
-    base = BaseWeights(model.path)
+    base = BaseWeights(model.path, model)
     weights.header.check_fits(
         n_embd=model.n_embd,
         n_vocab=model.n_vocab,

@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from medusa.llama.backend import Backend, Tensor
 from medusa.llama.gguf_files import Kind, StoredTensor
 from medusa.speculation.heads.ggml_heads import GgmlHeads
 from medusa.speculation.heads.header import HeadsHeader, Variant
@@ -40,6 +41,12 @@ class FakeBase:
 
     def lm_head(self, rows: np.ndarray | None = None) -> np.ndarray:
         return self._output.values[... if rows is None else rows]
+
+    def lm_head_on(self, _backend: Backend) -> Tensor | None:
+        return None
+
+    def token_embeddings_on(self, _backend: Backend) -> Tensor | None:
+        return None
 
     def embeddings(self, rows: np.ndarray) -> np.ndarray:
         return self._embeddings.values[rows]

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.servers import free_port
 from tests.app.conftest import Server, running_server
-from tests.rpc.workers import Worker, needs_rpc, running_worker
+from tests.devices.workers import Worker, needs_rpc, running_worker
 
 pytestmark = needs_rpc
 

@@ -1,15 +1,12 @@
 """What workers compute is what llama.cpp computes on them, guesses or not."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.app.exact_model import write_exact_model
-from tests.rpc.workers import needs_rpc, running_worker
+from tests.devices.programs import computed, printed
+from tests.devices.workers import needs_rpc, running_worker
 
 pytestmark = needs_rpc
 
@@ -19,18 +16,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     write_exact_model(path)
     return path
-
-
-def printed(module: str, *arguments: object) -> tuple[Any, str]:
-    """The JSON that a program prints, and what it says besides."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
-
-
-def computed(model: Path, heads: Path | None, endpoints: str, layers: str = "auto") -> Any:
-    return printed("tests.rpc.compute", model, heads or "none", endpoints, layers)[0]
 
 
 def test_the_default_model_on_a_worker(tmp_path: Path, model_path: Path, heads_path: Path) -> None:
@@ -61,7 +46,7 @@ def test_a_worker_without_layers_changes_no_result(tmp_path: Path, tiny: Path) -
 
 def test_a_worker_short_of_memory_gets_fewer_layers(tmp_path: Path, model_path: Path) -> None:
     with running_worker(tmp_path) as worker:
-        program = ("tests.rpc.short_of_memory", model_path, worker.endpoint, worker.process.pid)
+        program = ("tests.devices.short_of_memory", model_path, worker.endpoint, worker.process.pid)
         short, said = printed(*program, 170)
         enough, _ = printed(*program, 2000)
     assert enough["tried"] == [31]
@@ -75,7 +60,7 @@ def test_heads_on_a_worker_guess_as_they_do_here(
     tmp_path: Path, model_path: Path, heads_path: Path
 ) -> None:
     with running_worker(tmp_path) as worker:
-        (there, here), _ = printed("tests.rpc.heads", model_path, heads_path, worker.endpoint)
+        (there, here), _ = printed("tests.devices.heads", model_path, heads_path, worker.endpoint)
     assert (there.pop("device"), here.pop("device")) == ("RPC0", "CPU")
     assert there == here
     assert there["accepted"] > 0

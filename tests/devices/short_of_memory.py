@@ -1,6 +1,6 @@
 """A model on a worker that turns out to have less memory than it reports; prints what became of it.
 
-`python -m tests.rpc.short_of_memory MODEL ENDPOINT PID MIB`: so many MiB are left to the worker.
+`python -m tests.devices.short_of_memory MODEL ENDPOINT PID MIB`: so many MiB the worker has left.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""A model computed on workers, beside llama.cpp alone on the same ones; prints what came out.
+"""A model computed on devices, beside llama.cpp alone on the same ones; prints what came out.
 
-`python -m tests.rpc.compute MODEL HEADS|none ENDPOINTS GPU_LAYERS`
+`python -m tests.devices.compute MODEL HEADS|none ENDPOINTS|gpu GPU_LAYERS`: on these workers, or on
+the GPUs of this machine.
 """
 
 import json
@@ -28,7 +29,8 @@ N_TOKENS = 24
 
 def main(path: str, heads: str, endpoints: str, layers: str) -> dict[str, Any]:
     """What the model says, with guesses and without, and what llama.cpp says alone."""
-    rpc.connect(endpoints.split(","))
+    if endpoints != "gpu":
+        rpc.connect(endpoints.split(","))
     placement = Placement(None if layers == "auto" else int(layers))
     said: dict[str, Any] = {"fitted": fitted(Path(path), EngineConfig(), placement).gpu_layers}
     for name, draft_nodes in (("guessed", 16), ("plain", 0)):
