@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medusa.training.fit import Fitted
     from medusa.training.shards import ShardStore
 
-_PROMPT_TOKENS = 256
+_PROMPT_TOKENS = 512
 """Cells of the KV cache set aside for each prompt, on average."""
 
 

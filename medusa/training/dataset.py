@@ -32,27 +32,30 @@ class Window:
 class Dataset:
     """Answers one after the other: the model wrote token i from hidden state i."""
 
-    hidden: np.ndarray  # [n, n_embd] float16
-    tokens: np.ndarray  # [n] int32
-    ends: np.ndarray  # [n] int64: where the answer of position i ends
+    hidden: torch.Tensor  # [n, n_embd] float16
+    tokens: torch.Tensor  # [n] int64
+    ends: torch.Tensor  # [n] int64: where the answer of position i ends
 
     @classmethod
     def join(cls, answers: list[Answer]) -> "Dataset":
         """Put answers together."""
         lengths = np.array([len(a.tokens) for a in answers])
         return cls(
-            np.concatenate([a.hidden for a in answers]),
-            np.concatenate([a.tokens for a in answers]),
-            np.repeat(lengths.cumsum(), lengths),
+            torch.from_numpy(np.concatenate([a.hidden for a in answers])),
+            torch.from_numpy(np.concatenate([a.tokens for a in answers])).long(),
+            torch.from_numpy(np.repeat(lengths.cumsum(), lengths)),
         )
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def to(self, device: torch.device) -> "Dataset":
+        """The same in that device's memory, where windows are taken then."""
+        return Dataset(self.hidden.to(device), self.tokens.to(device), self.ends.to(device))
+
     def hidden_sample(self, count: int) -> torch.Tensor:
         """At most `count` hidden states from everywhere, [n, n_embd] float32."""
-        rows = self.hidden[:: -(-len(self) // count)]
-        return torch.from_numpy(rows.astype(np.float32))
+        return self.hidden[:: -(-len(self) // count)].float()
 
     def n_batches(self, batch_size: int) -> int:
         """Batches of a pass over all whole segments."""
@@ -68,25 +71,23 @@ class Dataset:
 
     def window(self, starts: np.ndarray, n_heads: int) -> Window:
         """The segments at `starts`, and what heads should guess there."""
-        last = len(self) - 1
+        last, device = len(self) - 1, self.hidden.device
         span = SEGMENT + n_heads
-        wide = np.minimum(starts[:, None] + np.arange(span), last)  # [segments, span]
-        here = np.minimum(starts[:, None] + np.arange(SEGMENT), last).ravel()
-        place = (np.arange(len(starts))[:, None] * span + np.arange(SEGMENT)).ravel()
-        heads = np.arange(n_heads)[:, None]
+        first = torch.from_numpy(starts).to(device)[:, None]
+        wide = (first + torch.arange(span, device=device)).clamp(max=last)  # [segments, span]
+        inside = torch.arange(SEGMENT, device=device)
+        here = (first + inside).clamp(max=last).flatten()
+        segments = torch.arange(len(starts), device=device)[:, None]
+        place = (segments * span + inside).flatten()
+        heads = torch.arange(n_heads, device=device)[:, None]
         ahead = here + heads + 1
-        valid = ahead < self.ends[here]
-
-        def tokens_at(places: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(self.tokens[np.minimum(places, last)].astype(np.int64))
-
         return Window(
-            hidden=torch.from_numpy(self.hidden[here].astype(np.float32)),
-            tokens=tokens_at(here + heads),
-            targets=tokens_at(ahead),
-            valid=torch.from_numpy(valid),
-            hidden_ahead=torch.from_numpy(self.hidden[wide.ravel()].astype(np.float32)),
-            ahead=torch.from_numpy(place + heads + 1),
+            hidden=self.hidden[here].float(),
+            tokens=self.tokens[(here + heads).clamp(max=last)],
+            targets=self.tokens[ahead.clamp(max=last)],
+            valid=ahead < self.ends[here],
+            hidden_ahead=self.hidden[wide.flatten()].float(),
+            ahead=place + heads + 1,
         )
 
 

@@ -51,8 +51,8 @@ def _count(
         probs = torch.softmax(scores[head][valid], dim=1)
         best = probs.topk(min(DEFAULT_TOP_K, probs.shape[1]), dim=1)
         wanted = matrices.to_draft[window.targets[head][valid]][:, None]
-        right = (best.indices == wanted).numpy()
-        bins = bin_of(best.values.numpy())
+        right = (best.indices == wanted).cpu().numpy()
+        bins = bin_of(best.values.cpu().numpy())
         for rank in range(right.shape[1]):
             np.add.at(counts[0, head, rank], bins[:, rank], right[:, rank])
             np.add.at(counts[1, head, rank], bins[:, rank], 1)

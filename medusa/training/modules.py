@@ -33,6 +33,12 @@ class BaseMatrices:
             torch.from_numpy(rows.lm_head(header.draft_tokens)), torch.from_numpy(table), to_draft
         )
 
+    def to(self, device: torch.device) -> "BaseMatrices":
+        """The same in that device's memory."""
+        return BaseMatrices(
+            self.lm_head.to(device), self.table.to(device), self.to_draft.to(device)
+        )
+
     def embeddings(self, tokens: torch.Tensor) -> torch.Tensor:
         """[...] token ids -> [..., n_embd] float32."""
         return self.table[tokens].float()
@@ -92,7 +98,7 @@ class _MedusaModule(HeadsModule):
                 found[f"head.{k}.block.{i}.bias"] = self.biases[k, i]
             if self._own_outputs:
                 found[f"head.{k}.output.weight"] = self.outputs[k]
-        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+        return {name: tensor.detach().cpu().numpy() for name, tensor in found.items()}
 
 
 _RIDGE = 1e-4
@@ -168,7 +174,7 @@ class _HydraModule(HeadsModule):
             found[f"cell.{j}.in.weight"] = inner.weight
             found[f"cell.{j}.in.bias"] = inner.bias
             found[f"cell.{j}.out.weight"] = outer
-        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+        return {name: tensor.detach().cpu().numpy() for name, tensor in found.items()}
 
 
 def _rms_norm(x: torch.Tensor) -> torch.Tensor:

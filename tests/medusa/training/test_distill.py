@@ -28,8 +28,8 @@ def engine(model: Model):  # type: ignore[no-untyped-def]
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch, n_tokens: int) -> None:
-    """Let answers and invented user turns be that long."""
-    for limit in ("ANSWER_TOKENS", "TURN_TOKENS"):
+    """Let answers, texts and invented user turns be that long."""
+    for limit in ("ANSWER_TOKENS", "TEXT_TOKENS", "TURN_TOKENS"):
         monkeypatch.setattr(conversations_module, limit, n_tokens)
 
 

@@ -94,9 +94,10 @@ def test_heads_learn_what_can_be_learnt(
     heads = NumpyHeads(fitted.weights, ROWS)
     _, held_out = load_datasets(store)
     places = np.arange(20)
-    proposals = heads.propose(held_out.hidden[places].astype(np.float32), held_out.tokens[places])
+    hidden = held_out.hidden[places].float().numpy()
+    proposals = heads.propose(hidden, held_out.tokens[places].numpy())
     guesses = np.array([p.tokens[:, 0] for p in proposals])
-    expected = held_out.tokens[places[:, None] + [1, 2]]
+    expected = held_out.tokens.numpy()[places[:, None] + [1, 2]]
     assert (guesses == expected).mean() > 0.9, "NumPy and PyTorch disagree"
 
 
