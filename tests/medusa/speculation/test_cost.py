@@ -67,7 +67,7 @@ def test_measuring_takes_the_best_of_a_few_rounds_up_to_the_largest_size() -> No
     assert max(decode.sizes.count(size) for size in (2, 4, 8, 16, 24)) <= 9
     assert cost.seconds(24) == pytest.approx(0.0034)
 
-    slow_first = iter([0.09, *[0.02] * 4, *[0.03, 0.01] * 4])
+    slow_first = iter([0.09, *[0.02] * 6, *[0.03, 0.03, 0.01] * 4])
     assert MeasuredCost.measure(lambda _n: next(slow_first), 2).seconds(2) == 0.01
 
 
