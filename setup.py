@@ -97,7 +97,9 @@ def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
     )
 
 
-guard = library("llama.libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"])
+guard = library(
+    "llama.libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"]
+)
 tensors = library("llama.libmedusa_tensors", Path("medusa/llama/csrc/tensors.cpp"))
 passes = library("sampling.libmedusa_passes", Path("medusa/sampling/csrc/passes.cpp"))
 extensions = [guard, tensors, passes]

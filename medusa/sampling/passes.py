@@ -21,7 +21,7 @@ _FUNCTIONS = {
     "medusa_block_sums": ([_P, _N, _P], None),
     "medusa_crossing": ([_P, _N, _P, _D], _N),
     "medusa_reaching": ([_P, _N, _F, _P], _N),
-    "medusa_nucleus": ([_P, _N, _D, _P], _N),
+    "medusa_nucleus": ([_P, _N, _D, _D, _P], _N),
 }
 
 
@@ -94,9 +94,7 @@ def crossing(weights: Weights, share: float) -> int:
     values, sums = weights.values, weights.sums
     if compiled is None:
         return selecting.crossing(values, sums, share)
-    return int(
-        compiled.medusa_crossing(values.ctypes.data, len(values), sums.ctypes.data, share)
-    )
+    return int(compiled.medusa_crossing(values.ctypes.data, len(values), sums.ctypes.data, share))
 
 
 def reaching(values: np.ndarray, limit: float) -> np.ndarray:
@@ -105,9 +103,7 @@ def reaching(values: np.ndarray, limit: float) -> np.ndarray:
         return np.flatnonzero(values >= np.float32(limit))
     values = np.ascontiguousarray(values)
     indices = np.empty(len(values), np.int64)
-    count = compiled.medusa_reaching(
-        values.ctypes.data, len(values), limit, indices.ctypes.data
-    )
+    count = compiled.medusa_reaching(values.ctypes.data, len(values), limit, indices.ctypes.data)
     return indices[:count]
 
 
@@ -121,12 +117,12 @@ def nucleus(weights: Weights, share: float) -> np.ndarray:
     Returns:
         Ascending indices.
     """
-    values, target = weights.values, share * weights.total
+    values, total = weights.values, weights.total
     if compiled is None:
-        return selecting.nucleus(values, target)
+        return selecting.nucleus(values, share * total)
     indices = np.empty(len(values), np.int64)
     count = compiled.medusa_nucleus(
-        values.ctypes.data, len(values), target, indices.ctypes.data
+        values.ctypes.data, len(values), total, share, indices.ctypes.data
     )
     return indices[:count]
 

@@ -12,9 +12,7 @@ BLOCK = 256
 
 def block_sums(values: np.ndarray) -> np.ndarray:
     """[n] float32 -> [n / BLOCK, rounded up] float64."""
-    sums: np.ndarray = np.add.reduceat(
-        values, np.arange(0, len(values), BLOCK), dtype=np.float64
-    )
+    sums: np.ndarray = np.add.reduceat(values, np.arange(0, len(values), BLOCK), dtype=np.float64)
     return sums
 
 

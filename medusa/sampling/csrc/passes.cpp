@@ -63,6 +63,33 @@ INLINED void weigh_block(const float * logits, float peak, float scale, float * 
     for (size_t i = 0; i < kBlock; i++) weights[i] = exp_of((logits[i] - peak) * scale);
 }
 
+// Whether any of [n] numbers is at least the limit.
+VECTORS bool any_reaches(const float * values, size_t n, float limit) {
+    int any = 0;
+    for (size_t i = 0; i < n; i++) any |= values[i] >= limit;
+    return any;
+}
+
+// visit(i) for each of [n] numbers, save in groups of which none reaches the limit.
+template <class Visit> void visit_groups_reaching(const float * values, size_t n, float limit, Visit visit) {
+    constexpr size_t kGroup = 64;
+    for (size_t begin = 0; begin < n; begin += kGroup) {
+        const size_t end = begin + kGroup < n ? begin + kGroup : n;
+        if (!any_reaches(values + begin, end - begin, limit)) continue;
+        for (size_t i = begin; i < end; i++) visit(i);
+    }
+}
+
+// Ascending indices of those for which `is` says so, wherever the limit is reached; how many.
+template <class Is> size_t list(const float * values, size_t n, float limit, int64_t * indices, Is is) {
+    size_t count = 0;
+    visit_groups_reaching(values, n, limit, [&](size_t i) {
+        indices[count] = static_cast<int64_t>(i);
+        count += is(values[i]);
+    });
+    return count;
+}
+
 // Weights are told apart by ten of their bits at a time; none is above 1, which has thirty.
 constexpr int kBits = 10;
 constexpr size_t kBuckets = 1 << kBits;
@@ -144,27 +171,23 @@ PUBLIC size_t medusa_crossing(const float * weights, size_t n, const double * su
 
 // Ascending indices of those of [n] numbers that are at least the limit; how many.
 PUBLIC size_t medusa_reaching(const float * values, size_t n, float limit, int64_t * indices) {
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        indices[count] = static_cast<int64_t>(i);
-        count += values[i] >= limit;
-    }
-    return count;
+    return list(values, n, limit, indices, [&](float value) { return value >= limit; });
 }
 
-// Ascending indices of the smallest set of largest weights that reach the target together, equal ones by index; how
-// many. weights: [n], from 0 to 1 and not all 0. The smallest that is needed is found bits by bits, from the highest.
-PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double target, int64_t * indices) {
+// Ascending indices of the smallest set of largest weights that hold a share of the sum of all, equal ones by index; how
+// many. weights: [n], from 0 to 1. The smallest that is needed is found ten bits at a time, from the highest.
+PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double sum, double share, int64_t * indices) {
+    const double target = share * sum;
+    // All that is below an equal share of what is cut off is never needed; the half is for rounding.
+    const float lowest = static_cast<float>(0.5 * (sum - target) / static_cast<double>(n));
     double above = 0.0, buckets[2][kBuckets] = {};
-    // Neighbours apart, so that hardly one waits for the other's sum.
-    for (size_t i = 0; i < n; i++) buckets[i & 1][bucket_of(weights[i], 2 * kBits)] += weights[i];
+    visit_groups_reaching(weights, n, lowest, [&](size_t i) {  // neighbours apart: hardly one waits for the other's sum
+        buckets[i & 1][bucket_of(weights[i], 2 * kBits)] += weights[i];
+    });
     for (size_t bucket = 0; bucket < kBuckets; bucket++) buckets[0][bucket] += buckets[1][bucket];
     size_t found = bucket_that_reaches(buckets[0], target, above);
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        indices[count] = static_cast<int64_t>(i);
-        count += bucket_of(weights[i], 2 * kBits) == found;
-    }
+    const float least = float_of(static_cast<uint32_t>(found << (2 * kBits)));
+    size_t count = list(weights, n, least, indices, [&](float weight) { return bucket_of(weight, 2 * kBits) == found; });
     for (int shift = kBits; shift >= 0; shift -= kBits) {
         std::memset(buckets, 0, sizeof buckets);
         for (size_t i = 0; i < count; i++) {
@@ -175,15 +198,9 @@ PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double target, int
     }
     const float smallest = float_of(static_cast<uint32_t>(found));
     size_t equal = 1;
-    while (above + equal * static_cast<double>(smallest) < target && equal < n) equal++;
-    count = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (weights[i] == smallest) {
-            if (equal == 0) continue;
-            equal--;
-        }
-        indices[count] = static_cast<int64_t>(i);
-        count += weights[i] >= smallest;
-    }
-    return count;
+    while (above + static_cast<double>(equal) * smallest < target && equal < n) equal++;
+    return list(weights, n, smallest, indices, [&](float weight) {
+        if (weight != smallest) return weight > smallest;
+        return equal > 0 && equal-- > 0;
+    });
 }
