@@ -58,8 +58,8 @@ class BuildKernels(build_ext):
             self.build_library(ext)
         except (CompileError, LinkError):
             self.warn(
-                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without our kernels "
-                "llama.cpp's own run, at a half to a fifth of the speed; "
+                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without ours "
+                "llama.cpp's kernels and NumPy's run, at a half to a fifth of the speed; "
                 "`llama-medusa doctor` tells which are in use."
             )
             raise

@@ -98,8 +98,8 @@ size_t bucket_of(float weight, int shift) {
     return bits_of(weight) >> shift & (kBuckets - 1);
 }
 
-// The largest bucket at or above which a sum reaches the target, else the last with anything in it; adds to `above` what
-// the larger ones hold.
+// The largest bucket at or above which a sum reaches the target, else the last with anything in it. Adds to `above`
+// what the larger ones hold.
 size_t bucket_that_reaches(const double * buckets, double target, double & above) {
     size_t last = 0;
     double before = above;
@@ -142,8 +142,8 @@ PUBLIC VECTORS void medusa_block_sums(const float * weights, size_t n, double * 
     *sums = sum_of_block(last);
 }
 
-// The first of [n] weights at which a running sum of all exceeds a share of them; where rounding keeps it from that, the
-// largest of the last block that weighs anything. sums: of blocks.
+// The first of [n] weights at which a running sum of all exceeds a share of them; where rounding keeps it from that,
+// the largest of the last block that weighs anything. sums: of blocks.
 PUBLIC size_t medusa_crossing(const float * weights, size_t n, const double * sums, double share) {
     const size_t blocks = (n + kBlock - 1) / kBlock;
     double all = 0.0;
@@ -174,8 +174,8 @@ PUBLIC size_t medusa_reaching(const float * values, size_t n, float limit, int64
     return list(values, n, limit, indices, [&](float value) { return value >= limit; });
 }
 
-// Ascending indices of the smallest set of largest weights that hold a share of the sum of all, equal ones by index; how
-// many. weights: [n], from 0 to 1. The smallest that is needed is found ten bits at a time, from the highest.
+// Ascending indices of the smallest set of largest weights that hold a share of the sum of all, equal ones by index;
+// how many. weights: [n], from 0 to 1. The smallest that is needed is found ten bits at a time, from the highest.
 PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double sum, double share, int64_t * indices) {
     const double target = share * sum;
     // All that is below an equal share of what is cut off is never needed; the half is for rounding.
@@ -187,7 +187,8 @@ PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double sum, double
     for (size_t bucket = 0; bucket < kBuckets; bucket++) buckets[0][bucket] += buckets[1][bucket];
     size_t found = bucket_that_reaches(buckets[0], target, above);
     const float least = float_of(static_cast<uint32_t>(found << (2 * kBits)));
-    size_t count = list(weights, n, least, indices, [&](float weight) { return bucket_of(weight, 2 * kBits) == found; });
+    const auto is_found = [&](float weight) { return bucket_of(weight, 2 * kBits) == found; };
+    size_t count = list(weights, n, least, indices, is_found);
     for (int shift = kBits; shift >= 0; shift -= kBits) {
         std::memset(buckets, 0, sizeof buckets);
         for (size_t i = 0; i < count; i++) {

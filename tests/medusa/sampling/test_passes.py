@@ -25,14 +25,17 @@ def row(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [1.0, 1.25, 7.0])
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000, 49_152])
-def test_weights_are_exponentials_to_two_units_in_the_last_place(count: int, scale: float) -> None:
+def test_weights_are_exponentials_to_the_last_place(
+    count: int, scale: float, passes_of: str
+) -> None:
+    units = 1 if passes_of == "compiled" else 3  # NumPy's own are
     logits = row(count)
     weights = weigh(logits, logits.max(), np.float32(scale))
     scaled = (logits - logits.max()) * np.float32(scale)
     true = np.exp(scaled.astype(np.float64))
     normal = scaled > -87
     unit = np.spacing(true[normal].astype(np.float32))
-    assert (np.abs(weights.values[normal] - true[normal]) <= 2 * unit).all()
+    assert (np.abs(weights.values[normal] - true[normal]) <= units * unit).all()
     assert (weights.values[~normal] < 2e-38).all()
     for block, sum_of_block in enumerate(weights.sums):
         part = weights.values[256 * block : 256 * block + 256].astype(np.float64)
