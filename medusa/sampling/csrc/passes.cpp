@@ -63,47 +63,49 @@ INLINED void weigh_block(const float * logits, float peak, float scale, float * 
     for (size_t i = 0; i < kBlock; i++) weights[i] = exp_of((logits[i] - peak) * scale);
 }
 
-// Whether any of [n] numbers is at least the limit.
-VECTORS bool any_reaches(const float * values, size_t n, float limit) {
+constexpr float kInfinity = __builtin_inff();
+
+// Whether any of [n] numbers is in [low, high].
+VECTORS bool any_within(const float * values, size_t n, float low, float high) {
     int any = 0;
-    for (size_t i = 0; i < n; i++) any |= values[i] >= limit;
+    for (size_t i = 0; i < n; i++) any |= (values[i] >= low) & (values[i] <= high);
     return any;
 }
 
-// visit(i) for each of [n] numbers, save in groups of which none reaches the limit.
-template <class Visit> void visit_groups_reaching(const float * values, size_t n, float limit, Visit visit) {
-    constexpr size_t kGroup = 64;
+// visit(i) for each of [n] numbers, save in groups of which none is in [low, high].
+template <class Visit> void visit_groups(const float * values, size_t n, float low, float high, Visit visit) {
+    constexpr size_t kGroup = 32;
     for (size_t begin = 0; begin < n; begin += kGroup) {
         const size_t end = begin + kGroup < n ? begin + kGroup : n;
-        if (!any_reaches(values + begin, end - begin, limit)) continue;
+        if (!any_within(values + begin, end - begin, low, high)) continue;
         for (size_t i = begin; i < end; i++) visit(i);
     }
 }
 
-// Ascending indices of those for which `is` says so, wherever the limit is reached; how many.
-template <class Is> size_t list(const float * values, size_t n, float limit, int64_t * indices, Is is) {
+// Ascending indices of those in [low, high] for which `is` says so; how many. It says no to what is beyond.
+template <class Is> size_t list(const float * values, size_t n, float low, float high, int64_t * indices, Is is) {
     size_t count = 0;
-    visit_groups_reaching(values, n, limit, [&](size_t i) {
+    visit_groups(values, n, low, high, [&](size_t i) {
         indices[count] = static_cast<int64_t>(i);
         count += is(values[i]);
     });
     return count;
 }
 
-// Weights are told apart by ten of their bits at a time; none is above 1, which has thirty.
-constexpr int kBits = 10;
-constexpr size_t kBuckets = 1 << kBits;
+// Weights are told apart by some of their bits at a time; none is above 1, which has thirty.
+constexpr int kFirstBits = 12, kNextBits = 9, kFirstShift = 2 * kNextBits;
+constexpr size_t kFirstBuckets = 1 << kFirstBits, kNextBuckets = 1 << kNextBits;
 
-size_t bucket_of(float weight, int shift) {
-    return bits_of(weight) >> shift & (kBuckets - 1);
+float first_of(size_t bucket) {
+    return float_of(static_cast<uint32_t>(bucket << kFirstShift));
 }
 
 // The largest bucket at or above which a sum reaches the target, else the last with anything in it. Adds to `above`
 // what the larger ones hold.
-size_t bucket_that_reaches(const double * buckets, double target, double & above) {
+size_t bucket_that_reaches(const double * buckets, size_t n, double target, double & above) {
     size_t last = 0;
     double before = above;
-    for (size_t bucket = kBuckets; bucket-- > 0;) {
+    for (size_t bucket = n; bucket-- > 0;) {
         if (buckets[bucket] == 0.0) continue;
         last = bucket;
         before = above;
@@ -171,36 +173,36 @@ PUBLIC size_t medusa_crossing(const float * weights, size_t n, const double * su
 
 // Ascending indices of those of [n] numbers that are at least the limit; how many.
 PUBLIC size_t medusa_reaching(const float * values, size_t n, float limit, int64_t * indices) {
-    return list(values, n, limit, indices, [&](float value) { return value >= limit; });
+    return list(values, n, limit, kInfinity, indices, [&](float value) { return value >= limit; });
 }
 
 // Ascending indices of the smallest set of largest weights that hold a share of the sum of all, equal ones by index;
-// how many. weights: [n], from 0 to 1. The smallest that is needed is found ten bits at a time, from the highest.
+// how many. weights: [n], from 0 to 1. The smallest that is needed is found some bits at a time, from the highest.
 PUBLIC size_t medusa_nucleus(const float * weights, size_t n, double sum, double share, int64_t * indices) {
     const double target = share * sum;
     // All that is below an equal share of what is cut off is never needed; the half is for rounding.
     const float lowest = static_cast<float>(0.5 * (sum - target) / static_cast<double>(n));
-    double above = 0.0, buckets[2][kBuckets] = {};
-    visit_groups_reaching(weights, n, lowest, [&](size_t i) {  // neighbours apart: hardly one waits for the other's sum
-        buckets[i & 1][bucket_of(weights[i], 2 * kBits)] += weights[i];
+    double above = 0.0, buckets[2][kFirstBuckets] = {};
+    visit_groups(weights, n, lowest, kInfinity, [&](size_t i) {  // neighbours apart: hardly one waits for another's sum
+        buckets[i & 1][bits_of(weights[i]) >> kFirstShift] += weights[i];
     });
-    for (size_t bucket = 0; bucket < kBuckets; bucket++) buckets[0][bucket] += buckets[1][bucket];
-    size_t found = bucket_that_reaches(buckets[0], target, above);
-    const float least = float_of(static_cast<uint32_t>(found << (2 * kBits)));
-    const auto is_found = [&](float weight) { return bucket_of(weight, 2 * kBits) == found; };
-    size_t count = list(weights, n, least, indices, is_found);
-    for (int shift = kBits; shift >= 0; shift -= kBits) {
-        std::memset(buckets, 0, sizeof buckets);
+    for (size_t bucket = 0; bucket < kFirstBuckets; bucket++) buckets[0][bucket] += buckets[1][bucket];
+    size_t found = bucket_that_reaches(buckets[0], kFirstBuckets, target, above);
+    const float low = first_of(found), high = float_of(bits_of(first_of(found + 1)) - 1);
+    size_t count = list(weights, n, low, high, indices, [&](float weight) { return low <= weight && weight <= high; });
+    for (int shift = kNextBits; shift >= 0; shift -= kNextBits) {
+        double parts[kNextBuckets] = {};
         for (size_t i = 0; i < count; i++) {
             const float weight = weights[indices[i]];
-            if (bits_of(weight) >> (shift + kBits) == found) buckets[0][bucket_of(weight, shift)] += weight;
+            const size_t bits = bits_of(weight) >> shift;
+            if (bits >> kNextBits == found) parts[bits % kNextBuckets] += weight;
         }
-        found = found << kBits | bucket_that_reaches(buckets[0], target, above);
+        found = found << kNextBits | bucket_that_reaches(parts, kNextBuckets, target, above);
     }
     const float smallest = float_of(static_cast<uint32_t>(found));
     size_t equal = 1;
     while (above + static_cast<double>(equal) * smallest < target && equal < n) equal++;
-    return list(weights, n, smallest, indices, [&](float weight) {
+    return list(weights, n, smallest, kInfinity, indices, [&](float weight) {
         if (weight != smallest) return weight > smallest;
         return equal > 0 && equal-- > 0;
     });
