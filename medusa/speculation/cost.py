@@ -7,6 +7,9 @@ from typing import Protocol
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDS = 3
+_RUN = 3
+"""Decodes of one size after the other: after a change llama.cpp plans the first one anew, and a GPU
+records the second one to repeat it from then on."""
 _MEASURING_SECONDS = 1.0
 _RATE, _RATE_DOWN = 0.1, 0.3
 """How fast the figures follow. Other work can only make a decode look slower than it is, so one
@@ -46,12 +49,18 @@ class MeasuredCost:
         seconds: how long each took.
         change_seconds: how much longer it takes after a decode of another size, for which
             llama.cpp builds its graph anew.
+        settling_seconds: how much longer the one after that takes.
     """
 
     def __init__(
-        self, sizes: Sequence[int], seconds: Sequence[float], change_seconds: float = 0.0
+        self,
+        sizes: Sequence[int],
+        seconds: Sequence[float],
+        change_seconds: float = 0.0,
+        settling_seconds: float = 0.0,
     ) -> None:
         self._change = change_seconds
+        self._settling = settling_seconds
         self._changes_again = 0.0  # how often a change follows a change
         self._has_changed = False
         self._last_size = 0
@@ -77,21 +86,24 @@ class MeasuredCost:
         decode(1)  # the first one also warms up
         best: dict[int, float] = {}
         changes: list[float] = []
+        settlings: list[float] = []
         spent = 0.0
         for size in sizes * _ROUNDS:
-            pair: list[float] = []
-            while len(pair) < 2 and spent <= _MEASURING_SECONDS:
-                pair.append(decode(size))
-                spent += pair[-1]
-                best[size] = min(best.get(size, pair[-1]), pair[-1])
-            if len(pair) == 2:
-                changes.append(pair[0] - pair[1])
-        return cls(list(best), list(best.values()), max(0.0, median(changes or [0.0])))
+            run: list[float] = []
+            while len(run) < _RUN and spent <= _MEASURING_SECONDS:
+                run.append(decode(size))
+                spent += run[-1]
+                best[size] = min(best.get(size, run[-1]), run[-1])
+            if len(run) == _RUN:
+                changes.append(run[0] - run[-1])
+                settlings.append(run[1] - run[-1])
+        change, settling = (max(0.0, median(each or [0.0])) for each in (changes, settlings))
+        return cls(list(best), list(best.values()), change, settling)
 
     @property
     def change_seconds(self) -> float:
         """As `StepCost.change_seconds`."""
-        return self._change * (1 + self._changes_again)
+        return (self._change + self._settling) * (1 + self._changes_again)
 
     def seconds(self, n_tokens: int) -> float:
         """Time of a whole step whose decode has so many tokens."""
@@ -106,11 +118,15 @@ class MeasuredCost:
         self._beside += _RATE * (other_seconds - self._beside)
         is_change = n_tokens != self._last_size
         self.note(n_tokens)
+        unchanged = self._decode_seconds(n_tokens)
+        expected = unchanged
+        if is_change:
+            expected += self._change
+        elif self._has_changed:
+            expected += self._settling
         if self._has_changed:
             self._changes_again += _RATE * (is_change - self._changes_again)
         self._has_changed = is_change
-        unchanged = self._decode_seconds(n_tokens)
-        expected = unchanged + is_change * self._change
         error = min(decode_seconds, OUTLIER * expected) - expected
         step = error * (_RATE_DOWN if error < 0 else _RATE)
         if is_change:
