@@ -26,14 +26,15 @@ _FUNCTIONS = {
 
 
 def opened(library: Path) -> ctypes.PyDLL | None:
-    """The compiled library; None: there is none."""
-    if not library.exists():
+    """The compiled library; None: there is none for this machine."""
+    try:
+        functions = ctypes.PyDLL(str(library))
+    except OSError:
         return None
-    opened = ctypes.PyDLL(str(library))
     for name, (arguments, result) in _FUNCTIONS.items():
-        function = getattr(opened, name)
+        function = getattr(functions, name)
         function.argtypes, function.restype = arguments, result
-    return opened
+    return functions
 
 
 compiled = opened(LIBRARY)
