@@ -14,7 +14,10 @@ from medusa.engine.config import EngineConfig
 from medusa.engine.requests import GenerationRequest
 from medusa.fitting import fitted
 from medusa.llama import rpc
-from medusa.llama.params import Placement
+from medusa.llama.batch import Batch
+from medusa.llama.context import Context
+from medusa.llama.model import Model
+from medusa.llama.params import ContextParams, Placement
 from medusa.loading import open_model
 from medusa.sampling.params import SamplingParams
 from tests.architectures.reference import evaluate
@@ -57,10 +60,29 @@ def main(path: str, heads: str, endpoints: str, layers: str) -> dict[str, Any]:
         said["results"] = str(loaded.engine.exactness)
         said["devices"] = [str(device) for device in model.devices]
         said["offloaded"] = model.offloaded_layers
+        said[f"behind, {name}"] = max(
+            _behind(model, request, answer.tokens)
+            for request, answer in zip(requests, answers, strict=True)
+        )
         if not draft_nodes:
             said["alone"] = [evaluate(model, request).tokens for request in requests]
         loaded.close()
     return said
+
+
+def _behind(model: Model, request: GenerationRequest, tokens: list[int]) -> float:
+    """By how much a token of an answer is less likely than the likeliest, in logits at most.
+
+    As llama.cpp sees it when it reads the answer at once.
+    """
+    size = len(request.prompt) + len(tokens)
+    params = ContextParams(n_ctx=size, n_seq_max=1, n_batch=size, n_threads=1)
+    context, batch = Context(model, params), Batch(size, 1)
+    batch.add_run([*request.prompt, *tokens], 0, [0], output=True)
+    logits = context.decode(batch).logits[len(request.prompt) - 1 : -1]
+    behind = float((logits.max(axis=1) - logits[range(len(tokens)), tokens]).max())
+    context.close()
+    return behind
 
 
 if __name__ == "__main__":

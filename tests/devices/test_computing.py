@@ -25,6 +25,7 @@ def test_the_default_model_on_a_worker(tmp_path: Path, model_path: Path, heads_p
     assert said["devices"] == [f"RPC0 ({worker.endpoint})"]
     assert said["results"] == "not exact: layers on RPC0"  # nobody watches there
     assert said["accepted, guessed"] > 0 == said["accepted, plain"]
+    assert said["behind, guessed"] == said["behind, plain"] == 0.0
     # The worker's kernels are ours, so what it computes does not depend on the batch.
     assert said["guessed"] == said["plain"] == said["alone"]
 

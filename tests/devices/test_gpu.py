@@ -1,7 +1,7 @@
 """What this machine's GPU computes; where there is none, these tests are left out.
 
-A GPU rounds by the size of a batch, so that texts may part from each other where two tokens are
-about as likely: they begin alike.
+A GPU rounds by the size of a batch, so texts part from each other where tokens are about as likely:
+every token is one that llama.cpp finds as likely as the likeliest, but for rounding.
 """
 
 from pathlib import Path
@@ -12,14 +12,10 @@ from medusa.llama import devices
 from tests.devices.programs import computed, printed
 
 GPUS = [each for each in devices.that_hold_layers() if not each.is_worker]
-ALIKE = 6
-"""How many tokens at least are the same."""
+ROUNDING = 1.0
+"""Of logits, which differ by ten and more between likely tokens and others."""
 
 pytestmark = pytest.mark.skipif(not GPUS, reason="there is no GPU, or none that is in the build")
-
-
-def begins(texts: list[list[int]]) -> list[list[int]]:
-    return [tokens[:ALIKE] for tokens in texts]
 
 
 def test_the_default_model_on_the_gpu(model_path: Path, heads_path: Path) -> None:
@@ -28,7 +24,8 @@ def test_the_default_model_on_the_gpu(model_path: Path, heads_path: Path) -> Non
     assert said["devices"] == [str(each) for each in GPUS]
     assert said["results"] == f"not exact: layers on {', '.join(each.name for each in GPUS)}"
     assert said["accepted, guessed"] > 0 == said["accepted, plain"]
-    assert begins(said["guessed"]) == begins(said["plain"]) == begins(said["alone"])
+    assert said["behind, guessed"] < ROUNDING
+    assert said["behind, plain"] < ROUNDING
 
 
 def test_a_part_of_the_layers_on_the_gpu(model_path: Path) -> None:
@@ -36,11 +33,11 @@ def test_a_part_of_the_layers_on_the_gpu(model_path: Path) -> None:
     assert said["offloaded"] == 10
     assert "layers on" in said["results"]
     assert "large products on" in said["results"]
-    assert begins(said["guessed"]) == begins(said["plain"]) == begins(said["alone"])
+    assert said["behind, guessed"] < ROUNDING
+    assert said["behind, plain"] < ROUNDING
 
 
 def test_heads_on_the_gpu_guess_as_they_do_here(model_path: Path, heads_path: Path) -> None:
     (there, here), _ = printed("tests.devices.heads", model_path, heads_path, "gpu")
     assert (there["device"], here["device"]) == (GPUS[0].name, "CPU")
-    assert begins([there["tokens"]]) == begins([here["tokens"]])
-    assert there["accepted"] > 0
+    assert there["accepted"] == pytest.approx(here["accepted"], rel=0.5)
