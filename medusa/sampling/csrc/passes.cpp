@@ -96,9 +96,7 @@ template <class Is> size_t list(const float * values, size_t n, float low, float
 constexpr int kFirstBits = 12, kNextBits = 9, kFirstShift = 2 * kNextBits;
 constexpr size_t kFirstBuckets = 1 << kFirstBits, kNextBuckets = 1 << kNextBits;
 
-float first_of(size_t bucket) {
-    return float_of(static_cast<uint32_t>(bucket << kFirstShift));
-}
+float first_of(size_t bucket) { return float_of(static_cast<uint32_t>(bucket << kFirstShift)); }
 
 // The largest bucket at or above which a sum reaches the target, else the last with anything in it. Adds to `above`
 // what the larger ones hold.
