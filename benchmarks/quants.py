@@ -23,7 +23,7 @@ from medusa.llama.params import ContextParams
 from medusa.llama.quantising import quantize
 from medusa.llama.threads import default_threads
 from medusa.loading import load_template
-from medusa.sampling.draw import log_softmax
+from medusa.sampling.softmax import log_softmax
 from medusa.speculation.heads.loading import load_heads
 from models import DEFAULT_MODEL, resolve
 

@@ -28,7 +28,7 @@ from medusa.engine.requests import GenerationRequest
 from medusa.errors import EngineStoppedError, NotNumbersError
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.constraints import CostlyConstraintError, NothingAllowedError
-from medusa.sampling.draw import log_softmax
+from medusa.sampling.softmax import log_softmax
 from medusa.speculation.alignment import Alignment
 from medusa.text.pieces import TextStream
 

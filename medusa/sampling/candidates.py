@@ -4,8 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
-from medusa.sampling.draw import checked_peak, draw
-from medusa.sampling.passes import Weights, weigh
+from medusa.sampling.passes import Weights, crossing, weigh
+from medusa.sampling.softmax import checked_peak
 
 
 class Candidates:
@@ -83,7 +83,7 @@ class Candidates:
 
         In the order of the vocabulary; so a number always selects the same token.
         """
-        return self.token(draw(self.weighed, uniform))
+        return self.token(crossing(self.weighed, uniform))
 
     def probability(self, token: int) -> float:
         """Of one of them, by its token id."""

@@ -18,11 +18,11 @@ from medusa.sampling.bans import Bans
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.chain import filters_of, is_greedy
 from medusa.sampling.constraints import NothingAllowedError, TokenConstraint
-from medusa.sampling.draw import checked_peak
 from medusa.sampling.history import History
 from medusa.sampling.mirostat import Mirostat
 from medusa.sampling.params import SamplingParams, Stage
 from medusa.sampling.penalties import Penalties
+from medusa.sampling.softmax import checked_peak
 
 _CERTAIN = Candidates.of(np.zeros(1, np.float32))
 """Drawing from these chooses nothing, but all that remembers goes on."""

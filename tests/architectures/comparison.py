@@ -8,7 +8,7 @@ import numpy as np
 from medusa.engine.client import Generated
 from medusa.engine.events import TokenLogprob
 from medusa.llama.model import Model
-from medusa.sampling.draw import log_softmax
+from medusa.sampling.softmax import log_softmax
 from tests.architectures.numerics import Tolerance
 from tests.architectures.reference import Expected, make_sampler
 

@@ -7,10 +7,10 @@ from hypothesis.extra import numpy as hnp
 from medusa.errors import NotNumbersError
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.chain import filters_of
-from medusa.sampling.draw import draw, log_softmax
 from medusa.sampling.params import SamplingParams
-from medusa.sampling.passes import Weights
+from medusa.sampling.passes import Weights, crossing
 from medusa.sampling.sampler import Sampler
+from medusa.sampling.softmax import log_softmax
 
 rows = hnp.arrays(np.float32, st.integers(2, 400), elements=st.floats(-20, 20, width=32))
 
@@ -95,7 +95,7 @@ def test_temperatures_that_are_as_good_as_0_are_greedy(temperature: float, row: 
 )
 def test_draw_inverts_the_cumulated_weights(weights: np.ndarray, uniform: float) -> None:
     weights[-1] = 1
-    index = draw(Weights.of(weights), uniform)
+    index = crossing(Weights.of(weights), uniform)
     mass = np.cumsum(weights.astype(np.float64))
     assert weights[index] > 0
     assert mass[index] >= uniform * mass[-1]

@@ -1,11 +1,10 @@
-"""Probabilities of a row of logits, and drawing."""
+"""Probabilities of a row of logits."""
 
 import math
 
 import numpy as np
 
 from medusa.errors import NotNumbersError
-from medusa.sampling.passes import Weights, crossing
 
 
 def checked_peak(largest: float) -> float:
@@ -31,8 +30,3 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """
     shifted = logits.astype(np.float64) - checked_peak(float(logits.max()))
     return shifted - np.log(np.exp(shifted).sum())
-
-
-def draw(weights: Weights, uniform: float) -> int:
-    """The index that a uniform number in [0, 1) selects: the inverse of the cumulated weights."""
-    return crossing(weights, uniform)
