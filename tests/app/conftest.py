@@ -55,8 +55,13 @@ class Server:
                     total += sample.value
         return total
 
+    def wait_for(self, name: str, value: float, **labels: str) -> None:
+        """Wait until a metric is at least so much: a step is counted after its answers are sent."""
+        while self.metric(name, **labels) < value:
+            time.sleep(0.01)
+
     def wait_idle(self) -> None:
-        """Wait until nothing runs and nothing waits."""
+        """Wait until nothing runs and nothing waits; the last step may not be counted yet."""
         while self.metric("active_slots") or self.metric("queue_length"):
             time.sleep(0.01)
 

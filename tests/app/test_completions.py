@@ -167,7 +167,7 @@ def test_usage_tells_how_the_drafts_fared(tmp_path: Path) -> None:
         details = answer.usage.completion_tokens_details
         assert details.accepted_prediction_tokens > 0
         assert details.rejected_prediction_tokens > 0
-        server.wait_idle()
+        server.wait_for("generated_tokens_total", answer.usage.completion_tokens)
         accepted = server.metric("draft_tokens_accepted_total")
         assert accepted == details.accepted_prediction_tokens
         proposed = server.metric("draft_tokens_proposed_total")

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import httpx
 from openai import OpenAI
 
 from medusa.llama.model import Model
-from tests.app.conftest import Server
+from tests.app.conftest import Server, running_server
 
 
 def test_the_start_says_what_runs_and_how_to_try_it(server: Server) -> None:
@@ -35,15 +37,16 @@ def test_health(server: Server) -> None:
     assert health["slots"] == 4
 
 
-def test_metrics_follow_what_happens(server: Server, client: OpenAI) -> None:
-    server.wait_idle()
-    names = ("generated_tokens_total", "prompt_tokens_total", "time_to_first_token_seconds_count")
-    before = [server.metric(name) for name in names]
-    client.completions.create(model="default", prompt="Hi there", max_tokens=10, temperature=0)
-    server.wait_idle()
-    after = [server.metric(name) for name in names]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [10, 2, 1]
-    text = server.http.get("/metrics").text
+def test_metrics_follow_what_happens(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        server.client().completions.create(
+            model="default", prompt="Hi there", max_tokens=10, temperature=0
+        )
+        server.wait_for("generated_tokens_total", 10)
+        assert server.metric("generated_tokens_total") == 10
+        assert server.metric("prompt_tokens_total") == 2
+        assert server.metric("time_to_first_token_seconds_count") == 1
+        text = server.http.get("/metrics").text
     for name in ("inter_token_seconds_bucket", "batch_tokens_bucket", "queue_length", "slots"):
         assert f"llama_medusa_{name}" in text
 

@@ -48,6 +48,7 @@ def test_twelve_conversations_over_two_slots(tiny: str, tmp_path: Path) -> None:
         assert max(talks.go_on(server)) < 100
         for _ in range(TURNS - 1):
             assert min(talks.go_on(server)) >= 200
+        server.wait_for("prompt_cache_hits_total", (TURNS - 1) * len(TOPICS))
         assert server.metric("prompt_cache_hits_total") == (TURNS - 1) * len(TOPICS)
         assert server.metric("prompt_cache_tokens_total") >= 200 * (TURNS - 1) * len(TOPICS)
         assert server.metric("prompt_cache_prompts") == len(TOPICS) - 2
