@@ -35,6 +35,7 @@ class Guesses(DraftSource):
     name = HEADS
     runs_heads = False  # their time is part of no cost here
     optional = False
+    rests = True
 
     def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Chain]:
         """See DraftSource."""

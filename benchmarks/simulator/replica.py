@@ -95,7 +95,7 @@ class Replica:
         self._scheduler.settle(result)
         plan_drafts(self._drafter, result)
         if self._drafter is not None:
-            teach(self._drafter, result, 0.0)
+            teach(self._drafter, result, 0.0, 0.0)
         return got
 
 

@@ -68,21 +68,27 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     return drafted
 
 
-def teach(drafter: Drafter, result: StepResult, other_seconds: float) -> None:
+def teach(drafter: Drafter, result: StepResult, heads_seconds: float, other_seconds: float) -> None:
     """Tell a drafter what a step took, as far as that says what a decode of its size takes.
 
     Args:
         drafter: that guessed for it.
         result: of the step.
+        heads_seconds: of its guesses for the next one.
         other_seconds: what it spent beside llama.cpp and the heads.
     """
     if not result.verified:
         return
+    decode_seconds = result.decode_seconds
     n_rows = result.plan.n_scored + sum(len(verified.tree) for verified in result.verified)
     if result.plan.n_prefilled or result.switched:
         drafter.note(n_rows)
     else:
-        drafter.learn(n_rows, result.decode_seconds, other_seconds)
+        drafter.learn(n_rows, decode_seconds, other_seconds)
+    if not (result.plan.n_scored or result.switched):
+        n_emitted = sum(len(verified.path) for verified in result.verified)
+        seconds = decode_seconds + heads_seconds + other_seconds
+        drafter.compare(len(result.verified), n_emitted, seconds)
 
 
 def cut_drafts(slots: list[Slot], *, alone: bool) -> None:

@@ -245,7 +245,7 @@ class Engine(Intake):
         drafted = plan_drafts(drafter, result)  # 5 guess what comes next
         report = StepReport.of(result, drafted, time.perf_counter() - began)
         if drafter is not None:
-            teach(drafter, result, report.overhead_seconds)
+            teach(drafter, result, report.heads_seconds, report.overhead_seconds)
         self._observe(report)
 
     def _erase(self) -> None:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from medusa.speculation.cost import OUTLIER, MeasuredCost, StepCost
+from medusa.speculation.cost import MeasuredCost, StepCost
+from medusa.speculation.expectation import Expectation, Expected
 from medusa.speculation.fuse import Fuse
 from medusa.speculation.growth import LEAST_GAIN, TreePlan, TreeRequest, plan_trees
 from medusa.speculation.heads.guessing import Heads
@@ -23,11 +24,8 @@ _ASKING_STEPS, _JUDGING_STEPS = 16, 8
 """Every so many steps the heads are asked even if they do not seem to pay: guesses that got better
 would not come to light else. How often it is judged what they gain, while they are asked."""
 _TRYING_STEPS, _TRIED_NODES = 128, 2
-"""Every so many steps some guesses are verified even if they do not seem to pay, and soon after
-nothing is guessed for three steps even if it would seem to pay: a cost that was measured in a bad
-moment would not come to light else."""
-_EXCESS_RATE = 0.2
-"""How fast it is followed what steps take longer than expected, changes of size included."""
+"""Every so many steps some guesses are verified even if they do not seem to pay: a cost that was
+measured in a bad moment would not come to light else."""
 _GAIN_RATE = 0.3
 """How fast the estimate of what the heads gain follows the last comparison."""
 
@@ -57,6 +55,7 @@ class _Step:
     """What is gathered for the requests of a step."""
 
     requests: Sequence[DraftRequest]
+    guesses: bool  # from all sources, not just from those that never rest
     asks: bool  # the heads in any case
     judges: bool  # what they gain, if they are asked
     drafts: list[list[Draft]] = field(init=False)  # of each request
@@ -74,14 +73,6 @@ class _Step:
         return any(chance >= _SURE for draft in drafts for chance in draft.guesses(ROOT).values())
 
 
-@dataclass(frozen=True)
-class _Expected:
-    """What is expected of a step."""
-
-    seconds: float  # without the heads, the size unchanged
-    asked: bool  # the heads, for its guesses
-
-
 class Drafter:
     """Proposes what a step verifies. Never raises: what fails in here costs guesses only.
 
@@ -96,13 +87,11 @@ class Drafter:
         self._fuse = Fuse("trees")
         self._cost_fuse = Fuse("cost of a step")
         self._cost = cost
+        self._expectation = Expectation(cost)
         self._max_nodes = max_nodes
         self._last_size = 0
         self._steps = 0
         self._gain = LEAST_GAIN  # speed with the optional source over speed without
-        self._planned: _Expected | None = None  # of the next step
-        self._decoded: _Expected | None = None  # of the one before
-        self._excess = {True: 0.0, False: 0.0}  # seconds of a step, by whether heads were asked
         self._reported = 0  # failures
 
     @classmethod
@@ -138,25 +127,26 @@ class Drafter:
     def draft(self, requests: Sequence[DraftRequest]) -> Drafted:
         """The trees to verify next, one for each request."""
         if not requests:
+            self._expectation.plan(None)
             return Drafted([], 0.0, self._new_failures())
         self._steps += 1
         step = _Step(
             requests,
+            guesses=self._expectation.guesses(len(requests)),
             asks=self._steps % _ASKING_STEPS == 0,
             judges=self._steps % _JUDGING_STEPS == 0,
         )
-        plan = None
+        plan = expected = None
         if not self._fuse.blown:
             with self._fuse("growing"):
-                if not self._is_without_guesses:
-                    self._gather(step)
+                self._gather(step)
                 plan = self._grow(step)
-        self._decoded, self._planned = self._planned, None
         if plan is None:
             trees = [TokenTree.root_only(request.tokens[-1]) for request in requests]
         else:
             trees, heads_seconds = plan.trees, step.heads_seconds
-            self._planned = _Expected(plan.seconds - heads_seconds, asked=heads_seconds > 0.0)
+            expected = Expected(plan.seconds - heads_seconds, step.guesses, heads_seconds > 0.0)
+        self._expectation.plan(expected)
         self._last_size = sum(map(len, trees))
         return Drafted(trees, step.heads_seconds, self._new_failures())
 
@@ -191,31 +181,34 @@ class Drafter:
         if isinstance(self._cost, MeasuredCost) and not self._cost_fuse.blown:
             with self._cost_fuse("learning"):
                 self._cost.observe(n_tokens, decode_seconds, other_seconds)
-                self._learn_excess(decode_seconds + other_seconds)
+                self._expectation.learn_excess(decode_seconds + other_seconds)
 
     def note(self, n_tokens: int) -> None:
         """Know how many tokens were decoded last, in a step whose time says nothing."""
         if isinstance(self._cost, MeasuredCost):
             self._cost.note(n_tokens)
 
-    def _learn_excess(self, seconds: float) -> None:
-        """Compare what the last step took with what it was expected to."""
-        decoded, planned = self._decoded, self._planned
-        if decoded is None or planned is None or decoded.asked != planned.asked:
-            return  # the decode is of one kind, what was done behind it of the other
-        error = min(seconds, OUTLIER * decoded.seconds) - decoded.seconds
-        asked = decoded.asked
-        self._excess[asked] += _EXCESS_RATE * (error - self._excess[asked])
+    def compare(self, n_requests: int, n_emitted: int, seconds: float) -> None:
+        """Learn whether guessing pays, if the cost is measured.
 
-    @property
-    def _is_without_guesses(self) -> bool:
-        learns = isinstance(self._cost, MeasuredCost)
-        return learns and self._steps > _TRYING_STEPS and self._steps % _TRYING_STEPS in (2, 3, 4)
+        Args:
+            n_requests: in the decode of a step.
+            n_emitted: tokens that they got.
+            seconds: time of everything but prefill.
+        """
+        if isinstance(self._cost, MeasuredCost) and not self._cost_fuse.blown:
+            with self._cost_fuse("comparing"):
+                self._expectation.learn_payoff(n_requests, n_emitted, seconds)
 
     def _gather(self, step: _Step) -> None:
         """Ask the sources; the optional one where the others leave doubts, while it pays."""
         everybody = range(len(step.requests))
         sources = [source for source in self._sources if not source.is_off]
+        if not step.guesses:
+            for source in sources:
+                if source.rests:
+                    self._keep_up(source, step)
+            sources = [source for source in sources if not source.rests]
         for source in sources:
             if not source.optional:
                 self._ask(source, step, everybody)
@@ -227,6 +220,12 @@ class Drafter:
                     self._ask(source, step, doubtful)
                     if step.judges:
                         self._judge_gain(step, plain)
+
+    @staticmethod
+    def _keep_up(source: GuardedSource, step: _Step) -> None:
+        """Have a source read what it is not asked about, which it would have to later."""
+        for request in step.requests:
+            source.prefilled(request.key, request.tokens)
 
     @staticmethod
     def _ask(source: GuardedSource, step: _Step, which: Sequence[int]) -> None:
@@ -256,10 +255,10 @@ class Drafter:
             requests = self._tree_requests(step, drafts)
             return plan_trees(requests, self._max_nodes, self._cost, other_seconds=other_seconds)
 
-        ratio = (
-            plan(step.drafts, step.heads_seconds + self._excess[True]).tokens_per_second
-            / plan(plain, self._excess[False]).tokens_per_second
-        )
+        excess = self._expectation.excess
+        with_it = plan(step.drafts, step.heads_seconds + excess(asked=True))
+        without = plan(plain, excess(asked=False))
+        ratio = with_it.tokens_per_second / without.tokens_per_second
         self._gain += _GAIN_RATE * (ratio - self._gain)
 
     def _tree_requests(self, step: _Step, drafts: list[list[Draft]]) -> list[TreeRequest]:

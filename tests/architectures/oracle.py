@@ -22,6 +22,7 @@ class Oracle(DraftSource):
     name = "oracle"
     runs_heads = False
     optional = False
+    rests = False
 
     def __init__(self, expected: Sequence[Expected], dice: random.Random) -> None:
         self._texts = [[*each.request.prompt, *each.tokens] for each in expected]

@@ -55,6 +55,7 @@ class FixedSource(DraftSource):
     name = "fixed tree"
     runs_heads = True
     optional = False
+    rests = False
 
     def __init__(self, heads: Heads, shape: StaticShape) -> None:
         self._heads = heads

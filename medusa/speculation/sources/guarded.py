@@ -17,6 +17,7 @@ class GuardedSource(DraftSource):
         self.name = source.name
         self.runs_heads = source.runs_heads
         self.optional = source.optional
+        self.rests = source.rests
         self._source = source
         self._fuse = Fuse(source.name)
 

@@ -53,6 +53,7 @@ class HeadsSource(DraftSource):
     name = HEADS
     runs_heads = True
     optional = True
+    rests = True
 
     def __init__(self, heads: Heads) -> None:
         self._heads = heads

@@ -130,6 +130,7 @@ class LookupSource(DraftSource):
     name = LOOKUP
     runs_heads = False
     optional = False
+    rests = True
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens

@@ -112,6 +112,7 @@ class PredictionSource(DraftSource):
     name = PREDICTION
     runs_heads = False
     optional = False
+    rests = False
 
     def __init__(self) -> None:
         self._chances: WeakKeyDictionary[object, Chances] = WeakKeyDictionary()

@@ -62,6 +62,7 @@ class DraftSource(Protocol):
     name: str  # in the log
     runs_heads: bool  # its time counts as the heads'
     optional: bool  # asked only for requests in doubt, and only while that pays
+    rests: bool  # not asked while guessing does not pay
 
     def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Draft | None]:
         """A draft for each request, None where there is nothing to guess."""

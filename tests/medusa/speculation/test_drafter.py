@@ -1,7 +1,9 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
+from medusa.speculation.alignment import Alignment
 from medusa.speculation.cost import FixedCost, MeasuredCost, StepCost
 from medusa.speculation.drafter import DraftConfig, Drafter
 from medusa.speculation.heads.guessing import Heads
@@ -197,19 +199,59 @@ def test_heads_that_make_steps_slower_than_expected_are_asked_no_more() -> None:
     """Whatever it is that slows them: the cost by size knows nothing of it."""
     heads = FakeHeads()
     drafts, key = drafter(heads, 8, cost=MeasuredCost((1, 16), (0.01, 0.0101))), Key()
-    asked = []
-    for _ in range(800):
+    asked, decoded = [], TokenTree.root_only(2)
+    for _ in range(1600):
         before = len(heads.roots)
-        tree = draft_one(drafts, NEW, key)
+        tree = draft_one(drafts, REPEATING, key)
         asked.append(len(heads.roots) > before)
-        drafts.learn(len(tree), 0.01, 0.0 if not any(asked[-2:]) else 0.1)
-    assert asked[:64].count(True) > 32
+        other = 0.1 if any(asked[-2:]) else 0.0
+        drafts.learn(len(decoded), 0.01, other)
+        drafts.compare(1, len(decoded), 0.01 + other)
+        decoded = tree
+    assert all(asked[:8])
     assert asked[-160:].count(True) <= 12
+    assert decoded.n_drafts, "copies alone pay"
 
 
-def test_now_and_then_nothing_is_guessed_so_that_plain_steps_are_measured() -> None:
+def run(drafts: Drafter, n_steps: int, brings: Callable[[TokenTree], int]) -> list[bool]:
+    """Whether there were guesses for each of so many steps, which take 10 ms and 2 more if so."""
+    key, guessed = Key(), []
+    tree = draft_one(drafts, REPEATING, key)
+    for _ in range(n_steps):
+        decoded = tree
+        tree = draft_one(drafts, REPEATING, key)
+        guessed.append(decoded.n_drafts > 0)
+        drafts.compare(1, brings(decoded), 0.012 if guessed[-1] else 0.010)
+    return guessed
+
+
+def measured() -> Drafter:
     config = DraftConfig(max_nodes=4, max_requests=2, lookup=True, shape=None, cost=None)
-    drafts = Drafter.create(None, config, flat)
-    counts = [draft_one(drafts, REPEATING).n_drafts for _ in range(512)]
-    plain = [step for step, count in enumerate(counts) if not count]
-    assert plain == [first + more for first in (129, 257, 385) for more in range(3)]
+    return Drafter.create(None, config, flat)
+
+
+def test_now_and_then_nothing_is_guessed_though_guesses_pay() -> None:
+    guessed = run(measured(), 2000, len)
+    assert 0.95 < guessed.count(True) / 2000 < 0.98
+
+
+def test_guesses_that_cost_more_than_they_bring_rest() -> None:
+    guessed = run(measured(), 4000, lambda _tree: 1)
+    assert guessed[:100].count(False) == 0
+    assert guessed[-2000:].count(True) / 2000 < 0.03, "and are tried now and then"
+
+
+def test_guesses_that_got_better_are_made_again() -> None:
+    drafts = measured()
+    run(drafts, 4000, lambda _tree: 1)
+    guessed = run(drafts, 2000, len)
+    assert guessed[-500:].count(True) / 500 > 0.95
+
+
+def test_a_prediction_is_followed_while_other_guesses_rest() -> None:
+    drafts = measured()
+    run(drafts, 1000, lambda _tree: 1)
+    assert draft_one(drafts, REPEATING) == TokenTree.root_only(2)
+    predicted = replace(wanted(REPEATING), alignment=Alignment((7, 8, 9)))
+    (tree,) = drafts.draft([predicted]).trees
+    assert tree.tokens == (2, 7, 8, 9)

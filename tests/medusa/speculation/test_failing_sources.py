@@ -116,6 +116,7 @@ class Source(DraftSource):
     name = "test"
     runs_heads = False
     optional = False
+    rests = True
 
     def __init__(
         self,

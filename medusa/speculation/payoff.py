@@ -1,0 +1,111 @@
+"""Whether guessing pays, seen by going without it now and then. Pure bookkeeping.
+
+What a step is expected to bring and to cost is known in parts (chances, sizes of decodes, heads);
+here steps of both kinds are compared as they came out, with everything that they took.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+_STRETCH = 128
+"""Steps with guesses, as long as they pay, until some without are looked at."""
+_REST, _LONGEST_REST = 64, 1024
+"""The same without guesses while they do not pay: twice as many each time that is seen again."""
+_LOOKS = {True: 16, False: 4}
+"""Steps that are looked at of the other kind, by whether that is the one with guesses: what guesses
+bring differs from step to step, what a plain step takes hardly does."""
+_MEMORY = 128
+"""So many steps ago, one counts a third of what it did."""
+
+
+class _Speed:
+    """Progress by seconds, of steps of one kind."""
+
+    def __init__(self) -> None:
+        self._progress = 0.0
+        self._seconds = 0.0
+
+    def fade(self) -> None:
+        self._progress *= 1.0 - 1.0 / _MEMORY
+        self._seconds *= 1.0 - 1.0 / _MEMORY
+
+    def add(self, progress: float, seconds: float) -> None:
+        self._progress += progress
+        self._seconds += seconds
+
+    def __ge__(self, other: "_Speed") -> bool:
+        return self._progress * other._seconds >= other._progress * self._seconds
+
+
+class Payoff:
+    """For steps of about the same number of requests: with guesses or without, whichever is faster.
+
+    Attributes:
+        guesses: whether there should be guesses for the next step.
+    """
+
+    def __init__(self) -> None:
+        self.guesses = True
+        self._speeds = {True: _Speed(), False: _Speed()}
+        self._looks = False  # at the kind that seemed slower
+        self._left = _STRETCH
+        self._rest = _REST
+
+    def observe(self, guessed: bool, progress: float, seconds: float) -> None:
+        """Take in a step.
+
+        Args:
+            guessed: whether there were guesses for it, or might have been.
+            progress: what it brought, in any unit that is the same for both kinds.
+            seconds: what it took, with everything.
+        """
+        for speed in self._speeds.values():
+            speed.fade()
+        self._speeds[guessed].add(progress, seconds)
+        self._left -= guessed == self.guesses
+        if self._left <= 0:
+            self._turn()
+
+    def _turn(self) -> None:
+        """After a stretch a look at the other kind, after the look a stretch of the faster one."""
+        if not self._looks:
+            self._looks, self.guesses = True, not self.guesses
+            self._left = _LOOKS[self.guesses]
+            return
+        pays = self._speeds[True] >= self._speeds[False]
+        confirmed = not pays and self.guesses
+        self._rest = min(2 * self._rest, _LONGEST_REST) if confirmed else _REST
+        self._looks, self.guesses = False, pays
+        self._left = _STRETCH if pays else self._rest
+
+
+class Payoffs:
+    """The same for steps of any number of requests.
+
+    Args:
+        plain_seconds: about what a step of so many requests takes without guesses.
+    """
+
+    def __init__(self, plain_seconds: Callable[[int], float]) -> None:
+        self._plain_seconds = plain_seconds
+        self._by_requests: defaultdict[int, Payoff] = defaultdict(Payoff)
+
+    def guesses(self, n_requests: int) -> bool:
+        """Whether there should be guesses for the next step of so many requests."""
+        return self._of(n_requests).guesses
+
+    def observe(self, n_requests: int, n_tokens: int, seconds: float, *, guessed: bool) -> None:
+        """Take in a step.
+
+        Args:
+            n_requests: at least one.
+            n_tokens: that it brought to all of them.
+            seconds: what it took, with everything.
+            guessed: whether there were guesses for it, or might have been.
+        """
+        progress = n_tokens / n_requests * self._plain_seconds(n_requests)
+        self._of(n_requests).observe(guessed, progress, seconds)
+
+    def _of(self, n_requests: int) -> Payoff:
+        """One for each of 1, 2, 3 to 4, 5 to 8, ... requests."""
+        return self._by_requests[(n_requests - 1).bit_length()]
