@@ -41,10 +41,6 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     """Tell the drafter what became of its guesses and give every slot that goes on new ones."""
     if drafter is None:
         return Drafted([], 0.0, 0)
-    plan = result.plan
-    for chunk in (*plan.prefill, *plan.scored):
-        if not chunk.slot.is_idle:
-            drafter.prefilled(chunk.slot.sequence, chunk.slot.tokens)
     survivors = result.survivors
     for verified in survivors:
         sequence = verified.sequence

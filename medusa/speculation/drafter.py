@@ -160,16 +160,6 @@ class Drafter:
         for source in self._sources:
             source.observe(key, accepted)
 
-    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
-        """Take in a prompt while it is prefilled.
-
-        Args:
-            key: the request's.
-            tokens: the text from its beginning, as far as it is in the KV cache now.
-        """
-        for source in self._sources:
-            source.prefilled(key, tokens)
-
     def learn(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
         """Learn what a step costs, if that was measured: a cost of another kind stays as it is.
 
@@ -203,12 +193,11 @@ class Drafter:
     def _gather(self, step: _Step) -> None:
         """Ask the sources; the optional one where the others leave doubts, while it pays."""
         everybody = range(len(step.requests))
-        sources = [source for source in self._sources if not source.is_off]
-        if not step.guesses:
-            for source in sources:
-                if source.rests:
-                    self._keep_up(source, step)
-            sources = [source for source in sources if not source.rests]
+        sources = [
+            source
+            for source in self._sources
+            if not source.is_off and (step.guesses or not source.rests)
+        ]
         for source in sources:
             if not source.optional:
                 self._ask(source, step, everybody)
@@ -220,12 +209,6 @@ class Drafter:
                     self._ask(source, step, doubtful)
                     if step.judges:
                         self._judge_gain(step, plain)
-
-    @staticmethod
-    def _keep_up(source: GuardedSource, step: _Step) -> None:
-        """Have a source read what it is not asked about, which it would have to later."""
-        for request in step.requests:
-            source.prefilled(request.key, request.tokens)
 
     @staticmethod
     def _ask(source: GuardedSource, step: _Step, which: Sequence[int]) -> None:

@@ -4,18 +4,19 @@ What a step is expected to bring and to cost is known in parts (chances, sizes o
 here steps of both kinds are compared as they came out, with everything that they took.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 
 _STRETCH = 128
 """Steps with guesses, as long as they pay, until some without are looked at."""
 _REST, _LONGEST_REST = 64, 1024
 """The same without guesses while they do not pay: twice as many each time that is seen again."""
-_LOOKS = {True: 16, False: 4}
-"""Steps that are looked at of the other kind, by whether that is the one with guesses: what guesses
-bring differs from step to step, what a plain step takes hardly does."""
-_MEMORY = 128
-"""So many steps ago, one counts a third of what it did."""
+_PLAIN_LOOK = 4
+"""Steps without guesses that are looked at: what a plain step takes hardly differs."""
+_GUESSING_LOOK = 32
+"""Steps of one request with guesses that are looked at; of more requests as many fewer, as it is
+their sum that counts, but no fewer than of the other kind."""
+_MEMORY = 4
+"""So many of these looks ago, a step counts a third of what it did."""
 
 
 class _Speed:
@@ -25,9 +26,9 @@ class _Speed:
         self._progress = 0.0
         self._seconds = 0.0
 
-    def fade(self) -> None:
-        self._progress *= 1.0 - 1.0 / _MEMORY
-        self._seconds *= 1.0 - 1.0 / _MEMORY
+    def fade(self, rate: float) -> None:
+        self._progress *= 1.0 - rate
+        self._seconds *= 1.0 - rate
 
     def add(self, progress: float, seconds: float) -> None:
         self._progress += progress
@@ -40,15 +41,21 @@ class _Speed:
 class Payoff:
     """For steps of about the same number of requests: with guesses or without, whichever is faster.
 
+    Args:
+        n_requests: how many.
+
     Attributes:
         guesses: whether there should be guesses for the next step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_requests: int = 1) -> None:
+        guessing = max(_PLAIN_LOOK, _GUESSING_LOOK // n_requests)
+        self._look_steps = {True: guessing, False: _PLAIN_LOOK}
+        self._fading = 1.0 / (_MEMORY * guessing)
         self.guesses = True
         self._speeds = {True: _Speed(), False: _Speed()}
         self._looks = False  # at the kind that seemed slower
-        self._left = _STRETCH
+        self._left = guessing
         self._rest = _REST
 
     def observe(self, guessed: bool, progress: float, seconds: float) -> None:
@@ -60,7 +67,7 @@ class Payoff:
             seconds: what it took, with everything.
         """
         for speed in self._speeds.values():
-            speed.fade()
+            speed.fade(self._fading)
         self._speeds[guessed].add(progress, seconds)
         self._left -= guessed == self.guesses
         if self._left <= 0:
@@ -70,7 +77,7 @@ class Payoff:
         """After a stretch a look at the other kind, after the look a stretch of the faster one."""
         if not self._looks:
             self._looks, self.guesses = True, not self.guesses
-            self._left = _LOOKS[self.guesses]
+            self._left = self._look_steps[self.guesses]
             return
         pays = self._speeds[True] >= self._speeds[False]
         confirmed = not pays and self.guesses
@@ -88,7 +95,7 @@ class Payoffs:
 
     def __init__(self, plain_seconds: Callable[[int], float]) -> None:
         self._plain_seconds = plain_seconds
-        self._by_requests: defaultdict[int, Payoff] = defaultdict(Payoff)
+        self._by_requests: dict[int, Payoff] = {}
 
     def guesses(self, n_requests: int) -> bool:
         """Whether there should be guesses for the next step of so many requests."""
@@ -108,4 +115,7 @@ class Payoffs:
 
     def _of(self, n_requests: int) -> Payoff:
         """One for each of 1, 2, 3 to 4, 5 to 8, ... requests."""
-        return self._by_requests[(n_requests - 1).bit_length()]
+        most = 1 << (n_requests - 1).bit_length()
+        if most not in self._by_requests:
+            self._by_requests[most] = Payoff(most)
+        return self._by_requests[most]

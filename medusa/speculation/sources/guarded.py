@@ -46,9 +46,3 @@ class GuardedSource(DraftSource):
         if not self._fuse.blown:
             with self._fuse("learning"):
                 self._source.observe(key, accepted)
-
-    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
-        """As `DraftSource.prefilled`."""
-        if not self._fuse.blown:
-            with self._fuse("reading a prompt"):
-                self._source.prefilled(key, tokens)

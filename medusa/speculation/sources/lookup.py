@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from medusa.speculation.sources.ngrams import Evidence, NgramIndex
+from medusa.speculation.sources.ngrams import Evidence, NgramText
 from medusa.speculation.sources.source import LOOKUP, Draft, DraftRequest, DraftSource
-
-PIECE = 512
-"""Most tokens that are indexed in a call, for all its requests together: as many as are prefilled
-at once, so that the index keeps up. A token takes about 10 us. A prompt of 100,000 that is taken
-over from the cache would hold everybody up for a second; so it takes 5 ms of every step."""
 
 _LENGTHS = (2, 3, 4, 5, 8, 16)  # where the next bucket begins; the first holds 1
 _PRIOR_TRIALS = 8.0
@@ -48,24 +43,17 @@ class Lookup:
     """Continuations for one request, and how often they were right in it."""
 
     def __init__(self) -> None:
-        self.index = NgramIndex()
+        self.text = NgramText()
         self._trials = [[_PRIOR_TRIALS] * len(row) for row in _PRIOR]
         self._hits = [[_PRIOR_TRIALS * chance for chance in row] for row in _PRIOR]
 
-    def __len__(self) -> int:
-        """Tokens indexed so far."""
-        return len(self.index)
-
-    def read(self, text: Sequence[int], most: int) -> int:
-        """Index the next tokens of a text that has grown, up to `most`; returns how many."""
-        known = len(self.index)
-        piece = text[known : known + most]
-        self.index.extend(piece)
-        return len(piece)
+    def read(self, tokens: Sequence[int]) -> None:
+        """Take in how far the request's text has grown."""
+        self.text.extend(tokens[len(self.text) :])
 
     def continuation(self, count: int) -> "Continuation | None":
         """Up to `count` tokens that may come next."""
-        end, length = self.index.match()
+        end, length = self.text.match()
         return Continuation(self, end, length, count) if length and count > 0 else None
 
     def chance(self, ground: Ground) -> float:
@@ -104,11 +92,11 @@ class Continuation:
 
     def token(self, depth: int) -> int:
         """One of the tokens."""
-        return self.lookup.index.token(self.end, depth)
+        return self.lookup.text.token(self.end, depth)
 
     def ground(self, depth: int) -> Ground:
         """What its chance is estimated from."""
-        evidence = self.lookup.index.evidence(self.end, self.length, depth)
+        evidence = self.lookup.text.evidence(self.end, self.length, depth)
         return Ground.of(evidence, self.length + depth)
 
     def observe(self, accepted: Sequence[int]) -> None:
@@ -121,7 +109,7 @@ class Continuation:
 
 
 class LookupSource(DraftSource):
-    """Copies from each request's own text, once the text is indexed up to its newest token.
+    """Copies from each request's own text.
 
     Args:
         max_tokens: most tokens of a copy.
@@ -136,18 +124,16 @@ class LookupSource(DraftSource):
         self._max_tokens = max_tokens
         self._lookups: WeakKeyDictionary[object, Lookup] = WeakKeyDictionary()
         # What was found last and not observed yet. It refers to its lookup, which must not refer
-        # to it: an index of many megabytes would wait for the garbage collector.
+        # to it: a long text would wait for the garbage collector.
         self._open: WeakKeyDictionary[object, Continuation] = WeakKeyDictionary()
 
     def propose(self, requests: Sequence[DraftRequest]) -> Sequence[Draft | None]:
         """As `DraftSource.propose`."""
-        lookups = [self._lookup(request.key) for request in requests]
-        self._catch_up(lookups, requests)
         found = []
-        for lookup, request in zip(lookups, requests, strict=True):
-            copied = None
-            if len(lookup) == len(request.tokens):
-                copied = lookup.continuation(min(self._max_tokens, request.max_depth))
+        for request in requests:
+            lookup = self._lookup(request.key)
+            lookup.read(request.tokens)
+            copied = lookup.continuation(min(self._max_tokens, request.max_depth))
             found.append(copied)
             self._open.pop(request.key, None)
             if copied is not None:
@@ -160,22 +146,8 @@ class LookupSource(DraftSource):
         if copied is not None:
             copied.observe(accepted)
 
-    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
-        """As `DraftSource.prefilled`."""
-        self._lookup(key).read(tokens, PIECE)
-
     def _lookup(self, key: object) -> Lookup:
         found = self._lookups.get(key)
         if found is None:
             found = self._lookups[key] = Lookup()
         return found
-
-    @staticmethod
-    def _catch_up(lookups: Sequence[Lookup], requests: Sequence[DraftRequest]) -> None:
-        """Index what is new, where least is missing first."""
-        missing = []
-        for index, (lookup, request) in enumerate(zip(lookups, requests, strict=True)):
-            missing.append((len(request.tokens) - len(lookup), index))
-        room = PIECE
-        for _, index in sorted(missing):
-            room -= lookups[index].read(requests[index].tokens, room)

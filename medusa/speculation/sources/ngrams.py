@@ -1,4 +1,4 @@
-"""Where every n-gram of a text that grows was seen last, and what followed it."""
+"""Where the newest n-gram of a text that grows stood before, and what followed it."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -16,42 +16,38 @@ class Evidence(IntEnum):
     CONTRARY = 2  # another token follows there
 
 
-class NgramIndex:
-    """Where every n-gram of a growing text was seen last. Constant time per token."""
+class NgramText:
+    """A text that grows, in which n-grams are found: as a string with a character for each token.
+
+    Strings are searched so fast, a token in less than a nanosecond, that an index of them would
+    take longer to write than it saves.
+    """
 
     def __init__(self) -> None:
-        self._tokens: list[int] = []
-        self._last: dict[tuple[int, ...], tuple[int, Evidence]] = {}  # where it ends
+        self._text = ""
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Add tokens to the text."""
-        text, last = self._tokens, self._last
-        for token in tokens:
-            end = len(text)  # n-grams that end here can be looked up once something follows them
-            for size in _SIZES:
-                if end >= size:
-                    ngram = tuple(text[end - size :])
-                    before = last.get(ngram)
-                    seen = Evidence.ONCE if before is None else self._compare(before[0], token)
-                    last[ngram] = (end, seen)
-            text.append(token)
+        self._text += "".join(map(chr, tokens))
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._text)
 
     def match(self) -> tuple[int, int]:
         """Where the newest tokens stood last, and how many of them match there (0: no place).
 
         Looks for the newest 4 tokens, then 3, 2 and 1.
         """
-        text = self._tokens
+        text = self._text
         for size in _SIZES:
-            end, _ = self._last.get(tuple(text[-size:]), (0, Evidence.ONCE))
-            if end:
-                length = size
-                while length < min(end, _LONGEST) and text[end - 1 - length] == text[-1 - length]:
-                    length += 1
-                return end, length
+            if len(text) > size:
+                end = self._newest_end(text[-size:], len(text) - 1)
+                if end:
+                    length = size
+                    longest = min(end, _LONGEST)
+                    while length < longest and text[end - 1 - length] == text[-1 - length]:
+                        length += 1
+                    return end, length
         return 0, 0
 
     def token(self, end: int, depth: int) -> int:
@@ -59,20 +55,22 @@ class NgramIndex:
 
         Past the end of the text it goes on from there: text may repeat.
         """
-        return self._tokens[end + depth % (len(self._tokens) - end)]
+        return ord(self._text[end + depth % (len(self._text) - end)])
 
     def evidence(self, end: int, length: int, depth: int) -> Evidence:
         """What speaks for that token, after a match of `length` tokens."""
-        if end + depth >= len(self._tokens):
+        text, place = self._text, end + depth
+        if place >= len(text):
             return Evidence.ONCE
-        return self._evidence(end + depth, length + depth)
+        ngram = text[place - min(length + depth, _SIZES[0]) : place]
+        other = self._newest_end(ngram, len(text) - 1)
+        if other == place:
+            other = self._newest_end(ngram, place - 1)
+        if not other:
+            return Evidence.ONCE
+        return Evidence.TWICE if text[other] == text[place] else Evidence.CONTRARY
 
-    def _evidence(self, place: int, length: int) -> Evidence:
-        """Of the token at `place` after the `length` tokens before it, or the last 4 of them."""
-        text = self._tokens
-        size = min(length, _SIZES[0])
-        end, evidence = self._last[tuple(text[place - size : place])]
-        return evidence if end == place else self._compare(end, text[place])
-
-    def _compare(self, end: int, token: int) -> Evidence:
-        return Evidence.TWICE if self._tokens[end] == token else Evidence.CONTRARY
+    def _newest_end(self, ngram: str, most: int) -> int:
+        """The last place up to `most` before which an n-gram stands; 0: none."""
+        start = self._text.rfind(ngram, 0, most)
+        return start + len(ngram) if start >= 0 else 0

@@ -71,7 +71,3 @@ class DraftSource(Protocol):
     def observe(self, key: object, accepted: Sequence[int]) -> None:
         """Learn from the tokens that the model chose after the root of the last draft."""
         return
-
-    def prefilled(self, key: object, tokens: Sequence[int]) -> None:
-        """Take in a text from its beginning, as far as it is in the KV cache by now."""
-        return

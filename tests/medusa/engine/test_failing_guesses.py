@@ -18,7 +18,7 @@ from medusa.speculation.cost import FixedCost
 from medusa.speculation.growth import TreeGrowth
 from medusa.speculation.heads.guessing import Heads, Proposals
 from medusa.speculation.heads.loading import load_heads
-from medusa.speculation.sources.ngrams import NgramIndex
+from medusa.speculation.sources.ngrams import NgramText
 from medusa.speculation.tree import StaticShape
 from tests.conftest import THREADS, Run, generate
 
@@ -78,7 +78,7 @@ def break_learning(_heads: Heads, patch: pytest.MonkeyPatch) -> None:
 
 
 def break_lookup(_heads: Heads, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(NgramIndex, "match", breaking)
+    patch.setattr(NgramText, "match", breaking)
 
 
 def break_growth(_heads: Heads, patch: pytest.MonkeyPatch) -> None:

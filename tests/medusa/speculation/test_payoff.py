@@ -26,7 +26,7 @@ def seconds_for(
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])
-@pytest.mark.parametrize("gain", [0.5, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.3, 2.0])
+@pytest.mark.parametrize("gain", [0.6, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.3, 2.0])
 def test_little_is_lost_whether_guesses_pay_or_not(gain: float, spread: float) -> None:
     payoff, dice = Payoff(), random.Random(1)
     seconds_for(payoff, 500, gain, dice, spread)
@@ -81,8 +81,10 @@ def test_crowds_are_judged_apart() -> None:
 def test_a_step_of_fewer_requests_counts_for_what_it_would_take_without_guesses() -> None:
     """Else steps in which some of eight requests have ended would seem a loss."""
     payoffs = Payoffs(lambda n_requests: 0.01 * n_requests)
+    kinds = []
     for _ in range(400):
         guessed = payoffs.guesses(8)
+        kinds.append(guessed)
         count = 5 if guessed else 8
         payoffs.observe(count, count, 0.01 * count * (0.9 if guessed else 1.0), guessed=guessed)
-    assert payoffs.guesses(8)
+    assert kinds.count(True) > 350

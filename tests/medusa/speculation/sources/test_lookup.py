@@ -7,26 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medusa.speculation.sources.lookup import (
-    PIECE,
     Continuation,
     Ground,
     Lookup,
     LookupSource,
 )
-from medusa.speculation.sources.ngrams import Evidence, NgramIndex
+from medusa.speculation.sources.ngrams import Evidence
 from medusa.speculation.sources.source import ROOT, Draft
 from tests.medusa.speculation.fakes import REPEATING, Key, wanted
 from tests.medusa.speculation.sources.test_ngrams import (
     brute_force_match,
     following_of,
-    index_of,
+    text_of,
     texts,
 )
 
 
 def lookup_of(text: Sequence[int]) -> Lookup:
     lookup = Lookup()
-    lookup.read(text, len(text))
+    lookup.read(text)
     return lookup
 
 
@@ -79,7 +78,7 @@ def test_chances_lie_strictly_between_0_and_1(
     end, length = brute_force_match(text)
     assert (found is None) == (length == 0 or count <= 0)
     if found is not None:
-        following = following_of(index_of(text), end, length, count)
+        following = following_of(text_of(text), end, length, count)
         assert tokens_of(found) == [token for token, _ in following]
         assert found.count == count
         assert all(0 < chance < 1 for chance in chances_of(found))
@@ -152,88 +151,23 @@ def first_guess(draft: Draft | None) -> Mapping[int, float]:
 
 
 @pytest.mark.parametrize("cut", range(len(REPEATING)))
-def test_a_text_is_continued_however_much_of_it_was_prefilled(cut: int) -> None:
+def test_a_text_is_continued_from_whenever_it_is_asked_for(cut: int) -> None:
     source, key = LookupSource(4), Key()
-    source.prefilled(key, REPEATING[:cut])
+    propose_one(source, key, REPEATING[:cut])
     assert set(first_guess(propose_one(source, key, REPEATING))) == {3}
-
-
-@pytest.mark.parametrize("cuts", [(3, -1), (-1, 3), (-1, 3, -1), (2, 2, 0)])
-def test_a_text_is_continued_though_it_was_prefilled_again_after_a_step_back(
-    cuts: tuple[int, ...],
-) -> None:
-    source, key = LookupSource(4), Key()
-    for cut in cuts:
-        source.prefilled(key, REPEATING[:cut])
-    draft = propose_one(source, key, REPEATING)
-    assert first_guess(draft) == first_guess(propose_one(source, Key(), REPEATING))
-    assert set(first_guess(draft)) == {3}
-
-
-def test_a_text_that_is_prefilled_again_while_it_goes_on_is_not_read_twice() -> None:
-    source, key = LookupSource(4), Key()
-    propose_one(source, key, REPEATING)
-    source.prefilled(key, REPEATING)
     assert set(first_guess(propose_one(source, key, (*REPEATING, 3)))) == {4}
 
 
-class Counting:
-    """Counts the tokens that are indexed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.indexed = 0
-        extend = NgramIndex.extend
-
-        def counted(index: NgramIndex, tokens: Sequence[int]) -> None:
-            self.indexed += len(tokens)
-            extend(index, tokens)
-
-        monkeypatch.setattr(NgramIndex, "extend", counted)
-
-    def take(self) -> int:
-        taken, self.indexed = self.indexed, 0
-        return taken
-
-
-def test_no_call_indexes_more_than_a_piece_of_a_long_prompt_taken_over_from_the_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    counting = Counting(monkeypatch)
-    text = [*range(50_000), *range(50_000)]
-    source, key, other = LookupSource(4), Key(), Key()
-    source.prefilled(key, text)
-    assert counting.take() == PIECE
-    source.prefilled(other, text)
-    assert counting.take() == PIECE
-    requests = [wanted([*text, 0], key), wanted([*text, 0], other)]
-    calls = 0
-    while None in source.propose(requests):
-        assert counting.take() == PIECE
-        calls += 1
-    assert calls == 2 * len(text) // PIECE - 2
-    assert counting.take() <= PIECE
-    assert [set(first_guess(draft)) for draft in source.propose(requests)] == [{1}, {1}]
-
-
-def test_a_prompt_prefilled_in_pieces_is_indexed_at_the_end_of_its_prefill(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    counting = Counting(monkeypatch)
-    text = [*range(3000), 0]
+def test_a_text_that_is_asked_for_again_is_not_read_twice() -> None:
     source, key = LookupSource(4), Key()
-    for start in range(0, 3000, PIECE):
-        source.prefilled(key, text[: min(start + PIECE, 3000)])
-    assert counting.take() == 3000
-    assert set(first_guess(propose_one(source, key, text))) == {1}
+    propose_one(source, key, REPEATING)
+    again = propose_one(source, key, REPEATING)
+    assert first_guess(again) == first_guess(propose_one(source, Key(), REPEATING))
 
 
-def test_requests_that_are_up_to_date_do_not_wait_for_one_that_is_not() -> None:
-    source, late, early = LookupSource(4), Key(), Key()
-    long = wanted(list(range(10 * PIECE)), late)
-    assert source.propose([long]) == [None]
-    drafts = source.propose([long, wanted(REPEATING, early)])
-    assert drafts[0] is None
-    assert set(first_guess(drafts[1])) == {3}
+def test_a_long_prompt_taken_over_from_the_cache_is_continued_at_once() -> None:
+    text = [*range(50_000), *range(50_000), 0]
+    assert set(first_guess(propose_one(LookupSource(4), Key(), text))) == {1}
 
 
 def test_what_is_known_of_a_request_goes_with_it_and_not_when_garbage_is_collected() -> None:
