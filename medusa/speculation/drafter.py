@@ -64,6 +64,16 @@ class _Step:
     def __post_init__(self) -> None:
         self.drafts = [[] for _ in self.requests]
 
+    @property
+    def roots(self) -> list[TokenTree]:
+        """Trees without guesses."""
+        return [TokenTree.root_only(request.tokens[-1]) for request in self.requests]
+
+    @property
+    def has_nothing_to_grow(self) -> bool:
+        """Whether nothing is guessed, and no grammar may say what comes next."""
+        return not any(self.drafts) and all(r.constraint is None for r in self.requests)
+
     def is_sure(self, index: int) -> bool:
         """Whether what comes next in a request is as good as known."""
         constraint = self.requests[index].constraint
@@ -93,6 +103,7 @@ class Drafter:
         self._steps = 0
         self._gain = LEAST_GAIN  # speed with the optional source over speed without
         self._reported = 0  # failures
+        self._heard: list[GuardedSource] = []  # that guessed something for the next step
 
     @classmethod
     def create(
@@ -130,6 +141,7 @@ class Drafter:
             self._expectation.plan(None)
             return Drafted([], 0.0, self._new_failures())
         self._steps += 1
+        self._heard = []
         step = _Step(
             requests,
             guesses=self._expectation.guesses(len(requests)),
@@ -142,7 +154,7 @@ class Drafter:
                 self._gather(step)
                 plan = self._grow(step)
         if plan is None:
-            trees = [TokenTree.root_only(request.tokens[-1]) for request in requests]
+            trees = step.roots
         else:
             trees, heads_seconds = plan.trees, step.heads_seconds
             expected = Expected(plan.seconds - heads_seconds, step.guesses, heads_seconds > 0.0)
@@ -157,7 +169,7 @@ class Drafter:
             key: the request's.
             accepted: the tokens that the model chose, from the one after the root on.
         """
-        for source in self._sources:
+        for source in self._heard:
             source.observe(key, accepted)
 
     def learn(self, n_tokens: int, decode_seconds: float, other_seconds: float) -> None:
@@ -210,18 +222,22 @@ class Drafter:
                     if step.judges:
                         self._judge_gain(step, plain)
 
-    @staticmethod
-    def _ask(source: GuardedSource, step: _Step, which: Sequence[int]) -> None:
+    def _ask(self, source: GuardedSource, step: _Step, which: Sequence[int]) -> None:
         """Add a source's drafts for some of the requests, before those of earlier sources."""
         began = time.perf_counter()
         drafts = source.propose([step.requests[index] for index in which])
         if source.runs_heads:
             step.heads_seconds += time.perf_counter() - began
+        if any(draft is not None for draft in drafts):
+            self._heard.append(source)
         for index, draft in zip(which, drafts, strict=True):
             if draft is not None:
                 step.drafts[index].insert(0, draft)
 
     def _grow(self, step: _Step) -> TreePlan:
+        if step.has_nothing_to_grow:
+            seconds = self._cost.seconds(len(step.requests))
+            return TreePlan(step.roots, len(step.drafts), len(step.drafts) / seconds, seconds)
         return plan_trees(
             self._tree_requests(step, step.drafts),
             self._max_nodes,

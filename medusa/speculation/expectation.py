@@ -8,6 +8,9 @@ from medusa.speculation.payoff import Payoffs
 
 _EXCESS_RATE = 0.2
 """How fast it is followed what steps take longer than expected, changes of size included."""
+_HELD_UP = 1.5
+"""A step that took that many times what was expected counts as no more: the few that are looked at
+would say what else the machine did."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,6 @@ class Expectation:
             self._payoffs.observe(
                 n_requests,
                 n_emitted,
-                min(seconds, OUTLIER * decoded.seconds),
+                min(seconds, _HELD_UP * decoded.seconds),
                 guessed=decoded.guessed,
             )

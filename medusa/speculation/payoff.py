@@ -6,17 +6,15 @@ here steps of both kinds are compared as they came out, with everything that the
 
 from collections.abc import Callable
 
-_STRETCH = 128
-"""Steps with guesses, as long as they pay, until some without are looked at."""
-_REST, _LONGEST_REST = 64, 1024
-"""The same without guesses while they do not pay: twice as many each time that is seen again."""
-_PLAIN_LOOK = 4
-"""Steps without guesses that are looked at: what a plain step takes hardly differs."""
+_PLAIN_LOOK = 8
+"""Steps without guesses that are looked at."""
 _GUESSING_LOOK = 32
-"""Steps of one request with guesses that are looked at; of more requests as many fewer, as it is
-their sum that counts, but no fewer than of the other kind."""
-_MEMORY = 4
-"""So many of these looks ago, a step counts a third of what it did."""
+"""Steps of one request with guesses that are looked at, as what they bring differs; of more
+requests as many fewer, since it is their sum that counts, but no fewer than of the other kind."""
+_LONGEST = {True: 256, False: 1024}
+"""Steps of the faster kind between two looks at the other, at most: with guesses, without."""
+_MEMORY = 128
+"""So many steps ago, one counts a third of what it did."""
 
 
 class _Speed:
@@ -26,9 +24,9 @@ class _Speed:
         self._progress = 0.0
         self._seconds = 0.0
 
-    def fade(self, rate: float) -> None:
-        self._progress *= 1.0 - rate
-        self._seconds *= 1.0 - rate
+    def fade(self) -> None:
+        self._progress *= 1.0 - 1.0 / _MEMORY
+        self._seconds *= 1.0 - 1.0 / _MEMORY
 
     def add(self, progress: float, seconds: float) -> None:
         self._progress += progress
@@ -41,6 +39,10 @@ class _Speed:
 class Payoff:
     """For steps of about the same number of requests: with guesses or without, whichever is faster.
 
+    A stretch of the faster kind and a look at the other take turns. The stretch is twice as long
+    each time that the same kind is faster again: where both are as good it does not matter which
+    is taken, and where they are not, soon little is lost.
+
     Args:
         n_requests: how many.
 
@@ -49,14 +51,15 @@ class Payoff:
     """
 
     def __init__(self, n_requests: int = 1) -> None:
-        guessing = max(_PLAIN_LOOK, _GUESSING_LOOK // n_requests)
-        self._look_steps = {True: guessing, False: _PLAIN_LOOK}
-        self._fading = 1.0 / (_MEMORY * guessing)
-        self.guesses = True
+        self._look_steps = {
+            True: max(_PLAIN_LOOK, _GUESSING_LOOK // n_requests),
+            False: _PLAIN_LOOK,
+        }
         self._speeds = {True: _Speed(), False: _Speed()}
-        self._looks = False  # at the kind that seemed slower
-        self._left = guessing
-        self._rest = _REST
+        self._faster = True  # kind, as far as is known
+        self._stretch = self._look_steps[True]
+        self.guesses = True
+        self._left = self._stretch
 
     def observe(self, guessed: bool, progress: float, seconds: float) -> None:
         """Take in a step.
@@ -67,7 +70,7 @@ class Payoff:
             seconds: what it took, with everything.
         """
         for speed in self._speeds.values():
-            speed.fade(self._fading)
+            speed.fade()
         self._speeds[guessed].add(progress, seconds)
         self._left -= guessed == self.guesses
         if self._left <= 0:
@@ -75,15 +78,15 @@ class Payoff:
 
     def _turn(self) -> None:
         """After a stretch a look at the other kind, after the look a stretch of the faster one."""
-        if not self._looks:
-            self._looks, self.guesses = True, not self.guesses
+        if self.guesses == self._faster:
+            self.guesses = not self._faster
             self._left = self._look_steps[self.guesses]
             return
-        pays = self._speeds[True] >= self._speeds[False]
-        confirmed = not pays and self.guesses
-        self._rest = min(2 * self._rest, _LONGEST_REST) if confirmed else _REST
-        self._looks, self.guesses = False, pays
-        self._left = _STRETCH if pays else self._rest
+        before, self._faster = self._faster, self._speeds[True] >= self._speeds[False]
+        longer = min(2 * self._stretch, _LONGEST[self._faster])
+        self._stretch = longer if self._faster == before else self._look_steps[True]
+        self.guesses = self._faster
+        self._left = self._stretch
 
 
 class Payoffs:

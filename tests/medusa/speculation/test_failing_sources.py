@@ -145,7 +145,7 @@ ERROR = RuntimeError("broken")
         Source([]),
         Source([None]),
         Source([None] * 3),
-        Source([None, None], on_observe=ERROR),
+        Source([Chain(1000), Chain(1000)], on_observe=ERROR),
     ],
 )
 def test_one_source_that_fails_leaves_the_others(source: Source) -> None:

@@ -53,9 +53,9 @@ def kinds(payoff: Payoff, seconds: Callable[[bool], float], count: int) -> Itera
 def test_rests_become_longer_each_time_that_guesses_are_seen_to_lose() -> None:
     looks = list(kinds(Payoff(), lambda guessed: 2.0 if guessed else 1.0, 4000))
     text = "".join("G" if guessed else "." for guessed in looks)
-    first, *rests = [len(rest) for rest in text.split("G") if rest]
-    assert first == 4 + 64
-    assert rests[:5] == [128, 256, 512, 1024, 1024]
+    look, *rests = [len(rest) for rest in text.split("G") if rest]
+    assert look == 8 + 32, "a look that shows it, and the first rest"
+    assert rests[:6] == [64, 128, 256, 512, 1024, 1024]
 
 
 def test_a_machine_that_slows_down_is_no_reason_to_rest_for_long() -> None:
