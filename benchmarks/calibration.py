@@ -7,7 +7,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from benchmarks.report import JsonFile, MarkdownFile, report
+from benchmarks.report import JsonFile, MarkdownFile, PlotFile, report
 from medusa.speculation.calibration import MIDDLES
 from medusa.speculation.heads.reading import read_heads
 from models import DEFAULT_MODEL, resolve
@@ -17,7 +17,7 @@ _FEWEST = 30
 
 
 def calibration(
-    plot: Annotated[Path | None, typer.Option(help="Also draw a reliability plot here.")] = None,
+    plot: PlotFile = None,
     heads: Annotated[Path | None, typer.Option(help="Other heads than the default's.")] = None,
     json: JsonFile = None,
     markdown: MarkdownFile = None,

@@ -22,7 +22,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.report import JsonFile, MarkdownFile, report
+from benchmarks.report import JsonFile, MarkdownFile, PlotFile, report
 from medusa.llama import kernels as cpu_kernels
 from medusa.llama import processor
 from medusa.llama.kernels.library import Enable, Library
@@ -249,7 +249,7 @@ def plot(timings: list[Timing], path: Path) -> None:
 def kernels(
     json: JsonFile = None,
     markdown: MarkdownFile = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw t(n) there.")] = None,
+    figure: PlotFile = None,
     model: Annotated[Path | None, typer.Option(help="GGUF file; default: SmolLM2-135M.")] = None,
     types: Annotated[str, typer.Option(help="Comma-separated quantisations.")] = ",".join(TYPES),
     contexts: Annotated[

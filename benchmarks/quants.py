@@ -14,7 +14,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.report import JsonFile, MarkdownFile, report
+from benchmarks.report import JsonFile, MarkdownFile, PlotFile, report
 from benchmarks.workload import Bench, Timing, run
 from medusa.llama.batch import Batch
 from medusa.llama.context import Context
@@ -52,7 +52,7 @@ def quants(
     markdown: MarkdownFile = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times each speed is measured.")] = 3,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of each answer.")] = 128,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the figures here.")] = None,
+    plot: PlotFile = None,
 ) -> None:
     """Compare quantisations made from the default model's Q4_1, the only form it is shipped in.
 

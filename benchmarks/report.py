@@ -16,11 +16,29 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+
+def ready(path: Path | None) -> Path | None:
+    """A path that something is written to in the end: its folder is made before anything begins."""
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"{path.parent} cannot be made a folder") from error
+    return path
+
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", callback=ready, help="Also write the figures here.")
+]
 MarkdownFile = Annotated[
     Path | None,
-    typer.Option("--markdown", help="Also write the tables here, in place of those of before."),
+    typer.Option(
+        "--markdown",
+        callback=ready,
+        help="Also write the tables here, over those of before.",
+    ),
 ]
+PlotFile = Annotated[Path | None, typer.Option(callback=ready, help="Also draw the figures here.")]
 
 _DESTINATIONS = ("--json", "--markdown", "--readme")
 _ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from benchmarks.compare.peers.llama_cpp_python import is_installed
 from benchmarks.compare.prompts import own_prompts, read_dataset
 from benchmarks.compare.report import publish
 from benchmarks.compare.results import Results
-from benchmarks.report import commit, measured_by
+from benchmarks.report import commit, measured_by, ready
 from models import cache_folder
 
 _Folder = Annotated[
@@ -59,7 +59,8 @@ def compare(
         Path | None, typer.Option(help="Ask what an MT-bench, Spec-Bench or ShareGPT file holds.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here after every round.")
+        Path | None,
+        typer.Option("--json", callback=ready, help="Write the figures here after every round."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Add rounds to those in the --json file.")
@@ -68,9 +69,12 @@ def compare(
         Path | None, typer.Option(help="Measure nothing, take the figures from this file.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write the report here, its plots beside it.")
+        Path | None,
+        typer.Option(callback=ready, help="Write the report here, its plots beside it."),
     ] = None,
-    readme: Annotated[Path | None, typer.Option(help="Write the short table here.")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(callback=ready, help="Write the short table here.")
+    ] = None,
 ) -> None:
     """Ours and other servers on the same model, machine and prompts, in turns."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind

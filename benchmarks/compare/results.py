@@ -12,6 +12,7 @@ from benchmarks.compare.load import Answer, Burst
 from benchmarks.compare.peers.peer import Peer
 from benchmarks.compare.plan import Scenario
 from benchmarks.compare.statistics import common_prefix, percentile
+from medusa.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,8 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write all; a reader sees what was there before until it is whole."""
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(_RESULTS.dump_json(self, indent=1) + b"\n")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_bytes(_RESULTS.dump_json(self, indent=1) + b"\n")
 
     @staticmethod
     def load(path: Path) -> "Results":

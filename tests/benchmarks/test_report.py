@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from rich.table import Table
 
-from benchmarks.report import as_markdown, replace_block, report
+from benchmarks.report import as_markdown, ready, replace_block, report
 
 
 def figures(value: str) -> Table:
@@ -59,3 +60,15 @@ def test_blocks_of_other_benchmarks_are_left_alone() -> None:
     document = replace_block(replace_block("# Figures\n", "step", "old"), "serving", "kept")
     changed = replace_block(document, "step", r"new \1")
     assert changed == document.replace("old", r"new \1")
+
+
+def test_folders_of_what_will_be_written_are_made_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "build" / "more" / "compare.json"
+    assert ready(path) == path
+    assert path.parent.is_dir()
+    assert ready(None) is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(typer.BadParameter, match="cannot be made a folder"):
+        ready(tmp_path / "file" / "compare.json")
