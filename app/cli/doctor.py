@@ -12,12 +12,13 @@ _PACKING = (
 
 
 def run(settings: DoctorSettings) -> None:
-    """Show what this CPU can do, which CPU kernels run, their self-test, and how fast they are.
+    """Show what this CPU can do, which of our compiled code runs, and how fast the kernels are.
 
     Of a model, show what it can do and whether it is computed exactly.
     """
     from medusa.llama import devices, kernels, processor
     from medusa.llama.kernels.doctor import compare_speed, cpu_features
+    from medusa.sampling import passes
 
     console = Console()
     status = kernels.load()
@@ -32,6 +33,8 @@ def run(settings: DoctorSettings) -> None:
         console.print(f"replaced:  {', '.join(status.replaced)}", highlight=False, soft_wrap=True)
     else:
         console.print(f"kernels:   llama.cpp's own ({status.reason})", highlight=False)
+    sampling = "compiled" if passes.compiled else f"NumPy's ({passes.LIBRARY.name} was not built)"
+    console.print(f"sampling:  {sampling}", highlight=False)
     for device in devices.that_hold_layers():
         console.print(f"device:    {device}, {device.free / 2**30:.1f} GiB free", highlight=False)
     for check in status.checks:

@@ -245,5 +245,6 @@ def test_doctor_tells_how_a_model_would_be_served(tmp_path: Path) -> None:
     result = run("doctor", "--seconds", "0", str(path))
     assert result.returncode == 0, result.stderr
     assert "memory:   sliding windows" in result.stdout
+    assert "sampling:  compiled\n" in result.stdout
     ours = "kernels:   ours" in result.stdout
     assert ("results:  exact" in result.stdout) == ours
