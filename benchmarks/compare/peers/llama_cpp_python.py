@@ -10,7 +10,7 @@ from benchmarks.compare.peers.peer import CONTEXT, Peer
 from medusa.llama.processor import tiles_are_doubtful
 
 _TILELESS = "benchmarks.compare.peers.without_tiles"
-_NEEDS = ("pydantic_settings", "starlette_context")
+_NEEDS = ("pydantic_settings", "dotenv", "starlette_context")
 
 
 def is_installed() -> bool:
