@@ -236,8 +236,9 @@ class Drafter:
 
     def _grow(self, step: _Step) -> TreePlan:
         if step.has_nothing_to_grow:
-            seconds = self._cost.seconds(len(step.requests))
-            return TreePlan(step.roots, len(step.drafts), len(step.drafts) / seconds, seconds)
+            n_roots = len(step.requests)
+            seconds = self._cost.seconds(n_roots) + step.heads_seconds
+            return TreePlan(step.roots, n_roots, n_roots / seconds, seconds)
         return plan_trees(
             self._tree_requests(step, step.drafts),
             self._max_nodes,

@@ -19,8 +19,8 @@ class Evidence(IntEnum):
 class NgramText:
     """A text that grows, in which n-grams are found: as a string with a character for each token.
 
-    Strings are searched so fast, a token in less than a nanosecond, that an index of them would
-    take longer to write than it saves.
+    It is searched anew each time, in about a nanosecond a token and search. An index would answer
+    sooner in long texts, but has to be written for every token, also while nobody asks.
     """
 
     def __init__(self) -> None:
