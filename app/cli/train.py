@@ -35,6 +35,7 @@ def run(settings: TrainSettings) -> None:
     from medusa.llama.base_weights import BaseWeights, fingerprint
     from medusa.llama.rpc import connect
     from medusa.loading import load_model
+    from medusa.speculation.heads.reading import read_heads
     from medusa.speculation.heads.weights import write_heads
     from medusa.training.fit import Base, fit
     from medusa.training.shards import ShardStore, load_prompts
@@ -45,6 +46,17 @@ def run(settings: TrainSettings) -> None:
     store = ShardStore(settings.out.with_suffix(".data"))
     connect(settings.workers)
     model = load_model(find_model(settings.model, settings).model, settings.placement)
+    rows = BaseWeights(model.path)
+    name = model.metadata("general.name") or model.path.stem
+    base = Base(rows, model.n_vocab, name, fingerprint(model, rows))
+    start = None if settings.init_from is None else read_heads(settings.init_from)
+    if start is not None:
+        start.header.check_fits(
+            n_embd=model.n_embd,
+            n_vocab=model.n_vocab,
+            base_fingerprint=base.fingerprint,
+            base_name=name,
+        )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,15 +66,14 @@ def run(settings: TrainSettings) -> None:
     )
     with Progress(*columns, console=console) as progress:
         _record(model, settings, prompts, store, progress)
-        rows = BaseWeights(model.path)
-        name = model.metadata("general.name") or model.path.stem
         task = progress.add_task("training heads", total=1.0, note="")
         fitted = fit(
             store,
-            Base(rows, model.n_vocab, name, fingerprint(model, rows)),
+            base,
             settings.fit_config,
             settings.out.with_suffix(".checkpoint"),
             on_progress=lambda done, note: progress.update(task, completed=done, note=note),
+            start=start,
         )
     write_heads(settings.out, fitted.weights, kind=_file_type(fitted.weights.header))
     console.print(accuracy_table(fitted))

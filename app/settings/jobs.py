@@ -27,6 +27,14 @@ class TrainSettings(ComputeSettings, HubSettings):
     prompts: Annotated[TextFile, Opt(help='JSON lines, each {"prompt": "text"}.')]
     out: Annotated[Path, Opt(help="Heads file to write (GGUF).")]
     tokens: Annotated[int, Opt(help="Tokens the model writes to learn from.", ge=1000)] = 150_000
+    init_from: Annotated[
+        ExistingFile | None,
+        Opt(
+            help="Heads of the same model to go on from; kind, sizes and draft vocabulary stay "
+            "theirs.",
+            unset="new heads",
+        ),
+    ] = None
     n_heads: Annotated[int, Opt(help="Heads to train.", ge=1, le=8)] = FitConfig.n_heads
     variant: Annotated[
         Variant,
@@ -57,6 +65,9 @@ class TrainSettings(ComputeSettings, HubSettings):
         ),
     ] = FitConfig.draft_vocab or 0
     epochs: Annotated[int, Opt(help="Passes over the data.", ge=1)] = FitConfig.epochs
+    learning_rate: Annotated[float, Opt(help="The highest, soon after the start.", ge=0)] = (
+        FitConfig.learning_rate
+    )
     parallel: Annotated[
         int, Opt(help="Answers written at the same time.", ge=1, le=MAX_SEQUENCES)
     ] = 32
@@ -72,6 +83,7 @@ class TrainSettings(ComputeSettings, HubSettings):
             rank=self.rank,
             draft_vocab=self.draft_vocab or None,
             epochs=self.epochs,
+            learning_rate=self.learning_rate,
         )
 
 

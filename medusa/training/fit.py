@@ -1,8 +1,10 @@
 """Training Medusa heads on recorded answers (PyTorch, the [train] extra)."""
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -54,6 +56,8 @@ def fit(
     config: FitConfig,
     checkpoint: Path,
     on_progress: Callable[[float, str], None] = lambda _fraction, _note: None,
+    *,
+    start: HeadWeights | None = None,
 ) -> Fitted:
     """Train heads, on the GPU that PyTorch sees or on the CPU.
 
@@ -65,16 +69,35 @@ def fit(
         config: what to train.
         checkpoint: file that holds the state between epochs.
         on_progress: told the fraction done (0 to 1) and a short note.
+        start: heads of the same model to go on from. What they are they stay, whatever `config`
+            says of variant, sizes and draft vocabulary.
 
     Raises:
         ValueError: too little data.
     """
     train, held_out = load_datasets(store)
+    header = _new_header(base, config, train) if start is None else start.header
+    torch.manual_seed(config.seed)
+    matrices = BaseMatrices.read(base.rows, header)
+    module = make_module(header, matrices, train.hidden_sample(_SAMPLE))
+    if start is not None:
+        module.load(start)
+    module = module.to(_DEVICE)
+    matrices, train, held_out = matrices.to(_DEVICE), train.to(_DEVICE), held_out.to(_DEVICE)
+    settings = f"{config} {len(train)} {None if start is None else _checksum(start)}"
+    trainer = _Trainer(module, matrices, config, _Checkpoint(checkpoint, settings))
+    trainer.run(train, held_out, on_progress)
+    evaluation = evaluate(module, matrices, held_out)
+    weights = HeadWeights.of(evaluation.calibrated(header), module.tensors())
+    return Fitted(weights, evaluation, len(train), len(held_out))
+
+
+def _new_header(base: Base, config: FitConfig, train: Dataset) -> HeadsHeader:
     draft_tokens = None
     if config.draft_vocab is not None and config.draft_vocab < base.n_vocab:
         draft_tokens = frequent_tokens(train.tokens.numpy(), config.draft_vocab, base.n_vocab)
     hydra, n_embd = config.variant is Variant.HYDRA, train.hidden.shape[1]
-    header = HeadsHeader(
+    return HeadsHeader(
         variant=config.variant,
         n_heads=config.n_heads,
         n_layers=config.n_layers,
@@ -87,14 +110,10 @@ def fit(
         width=config.width if hydra else 0,
         rank=_fitting_rank(config.rank, n_embd, config.draft_vocab) if hydra else 0,
     )
-    torch.manual_seed(config.seed)
-    matrices = BaseMatrices.read(base.rows, header)
-    module = make_module(header, matrices, train.hidden_sample(_SAMPLE)).to(_DEVICE)
-    matrices, train, held_out = matrices.to(_DEVICE), train.to(_DEVICE), held_out.to(_DEVICE)
-    _Trainer(module, matrices, config, checkpoint).run(train, held_out, on_progress)
-    evaluation = evaluate(module, matrices, held_out)
-    weights = HeadWeights.of(evaluation.calibrated(header), module.tensors())
-    return Fitted(weights, evaluation, len(train), len(held_out))
+
+
+def _checksum(heads: HeadWeights) -> int:
+    return zlib.crc32(b"".join(heads.values(name).tobytes() for name in sorted(heads.tensors)))
 
 
 def _fitting_rank(wanted: int, n_embd: int, n_draft: int | None) -> int:
@@ -107,7 +126,11 @@ class _Trainer:
     """AdamW over epochs of shuffled segments, with a checkpoint after each."""
 
     def __init__(
-        self, module: HeadsModule, matrices: BaseMatrices, config: FitConfig, checkpoint: Path
+        self,
+        module: HeadsModule,
+        matrices: BaseMatrices,
+        config: FitConfig,
+        checkpoint: "_Checkpoint",
     ) -> None:
         self._module = module
         self._matrices = matrices
@@ -126,7 +149,12 @@ class _Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, total_steps=total, pct_start=0.05
         )
-        first_epoch = self._resume(optimizer, schedule, len(train))
+        parts: Mapping[str, _Stateful] = {
+            "module": self._module,
+            "optimizer": optimizer,
+            "schedule": schedule,
+        }
+        first_epoch = self._checkpoint.load(parts)
         note = ""
         for epoch in range(first_epoch, config.epochs):
             for step, batch in enumerate(self._batches(train, epoch)):
@@ -139,7 +167,7 @@ class _Trainer:
                 on_progress((epoch * steps_per_epoch + step + 1) / total, note)
             top1 = evaluate(self._module, self._matrices, held_out).accuracy[:, 0]
             note = "held-out top-1 " + "/".join(f"{100 * a:.1f}" for a in top1) + " %"
-            self._save(epoch + 1, optimizer, schedule, len(train))
+            self._checkpoint.save(epoch + 1, parts)
 
     def _batches(self, train: Dataset, epoch: int) -> Iterator[np.ndarray]:
         rng = np.random.default_rng((self._config.seed, epoch))
@@ -151,7 +179,7 @@ class _Trainer:
         The target of head k at position i is what the model says at position i + k + 1: its
         distribution over the draft vocabulary (its own hidden state times lm_head), or the token.
         """
-        config, n_heads = self._config, self._config.n_heads
+        config, n_heads = self._config, self._module.n_heads
         window = data.window(starts, n_heads)
         with torch.autocast(_DEVICE.type, torch.bfloat16, enabled=_BFLOAT16_IS_FAST):
             scores = self._module(window.hidden, self._matrices.embeddings(window.tokens))
@@ -175,40 +203,33 @@ class _Trainer:
         with torch.no_grad():
             return torch.softmax((window.hidden_ahead @ self._matrices.lm_head.T).float(), dim=1)
 
-    def _settings(self, n_train: int) -> str:
-        """What must be equal for a checkpoint to be resumed."""
-        return f"{self._config} {n_train}"
 
-    def _resume(
-        self,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        n_train: int,
-    ) -> int:
+class _Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object: ...
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The state between epochs, which a run of the same settings goes on from."""
+
+    path: Path
+    settings: str
+
+    def load(self, parts: Mapping[str, _Stateful]) -> int:
         """Restores the state after the last whole epoch; returns how many were finished."""
-        if not self._checkpoint.exists():
+        if not self.path.exists():
             return 0
-        state = torch.load(self._checkpoint, weights_only=True, map_location=_DEVICE)
-        if state["settings"] != self._settings(n_train):
+        state = torch.load(self.path, weights_only=True, map_location=_DEVICE)
+        if state["settings"] != self.settings:
             return 0
-        self._module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         return int(state["epoch"])
 
-    def _save(
-        self,
-        epoch: int,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        n_train: int,
-    ) -> None:
-        state = {
-            "settings": self._settings(n_train),
-            "epoch": epoch,
-            "module": self._module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-        }
-        with whole_file(self._checkpoint) as partial:
-            torch.save(state, partial)
+    def save(self, epoch: int, parts: Mapping[str, _Stateful]) -> None:
+        """Writes the state after so many epochs."""
+        states = {name: part.state_dict() for name, part in parts.items()}
+        with whole_file(self.path) as partial:
+            torch.save({"settings": self.settings, "epoch": epoch, **states}, partial)

@@ -1,4 +1,4 @@
-"""The networks of medusa/heads/weights.py in PyTorch."""
+"""The networks of medusa/speculation/heads/weights.py in PyTorch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from medusa.speculation.heads.guessing import RMS_EPSILON, BaseRows
 from medusa.speculation.heads.header import HeadsHeader, Variant
+from medusa.speculation.heads.weights import HeadWeights
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,18 @@ class HeadsModule(nn.Module, ABC):
         """
 
     @abstractmethod
+    def trained(self) -> Mapping[str, torch.Tensor]:
+        """The tensors of `layout`: what is written to them, the module computes with."""
+
     def tensors(self) -> Mapping[str, np.ndarray]:
-        """The tensors of `layout`."""
+        """Copies of the tensors of `layout`."""
+        return {name: each.detach().cpu().numpy() for name, each in self.trained().items()}
+
+    def load(self, weights: HeadWeights) -> None:
+        """Go on from other heads, whose header is the same."""
+        with torch.no_grad():
+            for name, tensor in self.trained().items():
+                tensor.copy_(torch.from_numpy(weights.values(name)))
 
 
 class _MedusaModule(HeadsModule):
@@ -90,7 +101,7 @@ class _MedusaModule(HeadsModule):
             scores.append(F.linear(x, self.outputs[head if self._own_outputs else 0]))
         return scores
 
-    def tensors(self) -> Mapping[str, np.ndarray]:
+    def trained(self) -> Mapping[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
         for k, blocks in enumerate(self.weights):
             for i, weight in enumerate(blocks):
@@ -98,7 +109,7 @@ class _MedusaModule(HeadsModule):
                 found[f"head.{k}.block.{i}.bias"] = self.biases[k, i]
             if self._own_outputs:
                 found[f"head.{k}.output.weight"] = self.outputs[k]
-        return {name: tensor.detach().cpu().numpy() for name, tensor in found.items()}
+        return found
 
 
 _RIDGE = 1e-4
@@ -167,14 +178,14 @@ class _HydraModule(HeadsModule):
             return F.linear(state, self.lm_head)
         return F.linear(F.linear(state, self.outputs["down"]), self.outputs["up"])
 
-    def tensors(self) -> Mapping[str, np.ndarray]:
+    def trained(self) -> Mapping[str, torch.Tensor]:
         found = {f"output.{part}.weight": matrix for part, matrix in self.outputs.items()}
         for j, (inner, outer) in enumerate(zip(self.inner, self.outer, strict=True)):
             assert isinstance(inner, nn.Linear)
             found[f"cell.{j}.in.weight"] = inner.weight
             found[f"cell.{j}.in.bias"] = inner.bias
             found[f"cell.{j}.out.weight"] = outer
-        return {name: tensor.detach().cpu().numpy() for name, tensor in found.items()}
+        return found
 
 
 def _rms_norm(x: torch.Tensor) -> torch.Tensor:

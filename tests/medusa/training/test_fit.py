@@ -239,3 +239,31 @@ def test_too_little_data_is_reported(tmp_path: Path) -> None:
     store.write([Answer(0, 0, np.array([1], np.int32), np.zeros((1, N_EMBD), np.float16))])
     with pytest.raises(ValueError, match="too few answers"):
         train(store, tmp_path / "state")
+
+
+@pytest.mark.parametrize(("variant", "rank"), KINDS)
+def test_training_goes_on_from_other_heads_and_they_stay_what_they_are(
+    tmp_path: Path, variant: Variant, rank: int
+) -> None:
+    store = cyclic_store(tmp_path / "data")
+    fields: dict[str, object] = {"variant": variant, "rank": rank, "draft_vocab": 20, "n_heads": 3}
+    first = train(store, tmp_path / "a", **fields, epochs=3)
+    others = config(variant=Variant.SHARED, n_heads=1, learning_rate=1e-9, epochs=1)
+    second = fit(store, BASE, others, tmp_path / "b", start=first.weights)
+    np.testing.assert_allclose(second.evaluation.accuracy, first.evaluation.accuracy)
+    for spec in layout(first.weights.header):
+        a, b = second.weights.values(spec.name), first.weights.values(spec.name)
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert second.weights.header.draft_tokens is first.weights.header.draft_tokens
+
+
+def test_a_training_from_other_heads_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    store = cyclic_store(tmp_path / "data")
+    settings = config(epochs=2)
+    one = fit(store, BASE, settings, tmp_path / "state").weights
+    seen: list[float] = []
+    fit(store, BASE, settings, tmp_path / "state", lambda d, _: seen.append(d), start=one)
+    assert min(seen) < 0.1, "new heads' checkpoint"
+    seen.clear()
+    fit(store, BASE, settings, tmp_path / "state", lambda d, _: seen.append(d), start=one)
+    assert not seen, "all epochs were done"
