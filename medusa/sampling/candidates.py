@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from medusa.sampling.passes import Weights, crossing, weigh
+from medusa.sampling.passes import Exponentials, Weights
 from medusa.sampling.softmax import checked_peak
 
 
@@ -35,7 +35,7 @@ class Candidates:
         if peak is not None:
             self.__dict__["peak"] = peak
         if weights is not None:
-            self.__dict__["weighed"] = Weights.of(weights)
+            self.__dict__["weighed"] = Weights(weights)
 
     @classmethod
     def of(cls, row: np.ndarray) -> "Candidates":
@@ -71,7 +71,7 @@ class Candidates:
     @cached_property
     def weighed(self) -> Weights:
         """Probabilities relative to the likeliest of some larger set, and their sums."""
-        return weigh(self.logits, self.peak, self._scale)
+        return Exponentials(self.logits, self.peak, self._scale)
 
     @property
     def weights(self) -> np.ndarray:
@@ -83,7 +83,7 @@ class Candidates:
 
         In the order of the vocabulary; so a number always selects the same token.
         """
-        return self.token(crossing(self.weighed, uniform))
+        return self.token(self.weighed.crossing(uniform))
 
     def probability(self, token: int) -> float:
         """Of one of them, by its token id."""

@@ -5,7 +5,6 @@ than the lock would come back.
 """
 
 import ctypes
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +19,7 @@ _FUNCTIONS = {
     "medusa_weigh": ([_P, _N, _F, _F, _P, _P], None),
     "medusa_block_sums": ([_P, _N, _P], None),
     "medusa_crossing": ([_P, _N, _P, _D], _N),
+    "medusa_crossing_exponentials": ([_P, _N, _F, _F, _P, _D], _N),
     "medusa_reaching": ([_P, _N, _F, _P], _N),
     "medusa_nucleus": ([_P, _N, _D, _D, _P], _N),
 }
@@ -40,40 +40,100 @@ def opened(library: Path) -> ctypes.PyDLL | None:
 compiled = opened(LIBRARY)
 
 
-@dataclass(frozen=True)
 class Weights:
-    """How likely some tokens are beside one another."""
+    """How likely some tokens are beside one another.
 
-    values: np.ndarray  # [n] float32, contiguous, from 0 to 1 and not all 0
-    sums: np.ndarray  # [n / BLOCK, rounded up] float64
+    Args:
+        values: [n] float32, contiguous, from 0 to 1 and not all 0.
+    """
 
-    @classmethod
-    def of(cls, values: np.ndarray) -> "Weights":
-        """Those that are known: [n] float32."""
-        return cls(values, block_sums(values))
+    def __init__(self, values: np.ndarray) -> None:
+        self.__dict__["values"] = values
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """[n] float32."""
+        raise NotImplementedError
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """[n / BLOCK, rounded up] float64: of BLOCK weights each, the last of fewer."""
+        return block_sums(self.values)
 
     @cached_property
     def total(self) -> float:
         """What all weigh together."""
         return float(self.sums.sum())
 
+    def crossing(self, share: float) -> int:
+        """Where a running sum exceeds a share of all, from 0 to below 1.
 
-def weigh(logits: np.ndarray, peak: np.float32, scale: np.float32) -> Weights:
-    """exp((logits - peak) * scale).
+        Returns:
+            An index; where rounding keeps the sum from getting there, one whose weight is not 0.
+        """
+        values, sums = self.values, self.sums
+        if compiled is None:
+            return selecting.crossing(values, sums, share)
+        return int(
+            compiled.medusa_crossing(values.ctypes.data, len(values), sums.ctypes.data, share)
+        )
+
+
+class Exponentials(Weights):
+    """exp((logits - peak) * scale). A draw computes the sums and one block, and keeps no others.
 
     Args:
         logits: [n] float32, none above the peak.
         peak: finite.
         scale: above 0.
     """
-    if compiled is None:
-        return Weights.of(np.exp((logits - peak) * scale))
-    logits = np.ascontiguousarray(logits)
-    values, sums = np.empty(len(logits), np.float32), _empty_sums(len(logits))
-    compiled.medusa_weigh(
-        logits.ctypes.data, len(logits), peak, scale, values.ctypes.data, sums.ctypes.data
-    )
-    return Weights(values, sums)
+
+    def __init__(self, logits: np.ndarray, peak: np.float32, scale: np.float32) -> None:
+        self._logits = np.ascontiguousarray(logits)
+        self._peak = peak
+        self._scale = scale
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """[n] float32."""
+        if compiled is None:
+            weights: np.ndarray = np.exp((self._logits - self._peak) * self._scale)
+            return weights
+        values = np.empty(len(self._logits), np.float32)
+        self.__dict__["sums"] = self._weighed(values)
+        return values
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """[n / BLOCK, rounded up] float64: of BLOCK weights each, the last of fewer."""
+        if compiled is None or "values" in self.__dict__:
+            return block_sums(self.values)
+        return self._weighed(None)
+
+    def crossing(self, share: float) -> int:
+        """As `Weights.crossing`."""
+        if compiled is None or "values" in self.__dict__:
+            return super().crossing(share)
+        logits, sums = self._logits, self.sums
+        return int(
+            compiled.medusa_crossing_exponentials(
+                logits.ctypes.data, len(logits), self._peak, self._scale, sums.ctypes.data, share
+            )
+        )
+
+    def _weighed(self, values: np.ndarray | None) -> np.ndarray:
+        """The sums; also writes the weights, if they are wanted."""
+        assert compiled is not None
+        logits, sums = self._logits, _empty_sums(len(self._logits))
+        compiled.medusa_weigh(
+            logits.ctypes.data,
+            len(logits),
+            self._peak,
+            self._scale,
+            None if values is None else values.ctypes.data,
+            sums.ctypes.data,
+        )
+        return sums
 
 
 def block_sums(values: np.ndarray) -> np.ndarray:
@@ -84,18 +144,6 @@ def block_sums(values: np.ndarray) -> np.ndarray:
     sums = _empty_sums(len(values))
     compiled.medusa_block_sums(values.ctypes.data, len(values), sums.ctypes.data)
     return sums
-
-
-def crossing(weights: Weights, share: float) -> int:
-    """Where a running sum exceeds a share of all, from 0 to below 1.
-
-    Returns:
-        An index; where rounding keeps the sum from getting there, one whose weight is not 0.
-    """
-    values, sums = weights.values, weights.sums
-    if compiled is None:
-        return selecting.crossing(values, sums, share)
-    return int(compiled.medusa_crossing(values.ctypes.data, len(values), sums.ctypes.data, share))
 
 
 def reaching(values: np.ndarray, limit: float) -> np.ndarray:

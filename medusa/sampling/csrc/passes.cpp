@@ -65,6 +65,49 @@ INLINED void weigh_block(const float * logits, float peak, float scale, float * 
 
 constexpr float kInfinity = __builtin_inff();
 
+// The same of at most a block; what is missing to one weighs nothing.
+INLINED void weigh_part(const float * logits, size_t n, float peak, float scale, float * weights) {
+    float block[kBlock];
+    for (size_t i = 0; i < kBlock; i++) block[i] = i < n ? logits[i] : -kInfinity;
+    weigh_block(block, peak, scale, weights);
+}
+
+// The block in which a running sum of all weights exceeds a share of them, else the last that weighs anything.
+struct Crossed {
+    size_t begin, size;
+    double rest;  // of the share, after the blocks before it
+};
+
+Crossed crossed_block(const double * sums, size_t n, double share) {
+    const size_t blocks = (n + kBlock - 1) / kBlock;
+    double all = 0.0;
+    for (size_t block = 0; block < blocks; block++) all += sums[block];
+    const double target = share * all;
+    double before = 0.0, running = 0.0;
+    size_t chosen = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        if (sums[block] == 0.0) continue;
+        chosen = block;
+        before = running;
+        running += sums[block];
+        if (running > target) break;
+    }
+    const size_t begin = chosen * kBlock;
+    return {begin, begin + kBlock < n ? kBlock : n - begin, target - before};
+}
+
+// Where a running sum of [n] weights exceeds a rest, else the heaviest.
+size_t crossing_in(const float * weights, size_t n, double rest) {
+    size_t heaviest = 0;
+    double running = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        running += weights[i];
+        if (running > rest) return i;
+        if (weights[i] > weights[heaviest]) heaviest = i;
+    }
+    return heaviest;
+}
+
 // Whether any of [n] numbers is in [low, high].
 VECTORS bool any_within(const float * values, size_t n, float low, float high) {
     int any = 0;
@@ -116,20 +159,20 @@ size_t bucket_that_reaches(const double * buckets, size_t n, double target, doub
 
 }  // namespace
 
-// exp((logits - peak) * scale) of [n] logits, none above the peak, and the sums of blocks.
+// exp((logits - peak) * scale) of [n] logits, none above the peak, if `weights` is not null, and the sums of blocks.
 PUBLIC VECTORS void medusa_weigh(const float * logits, size_t n, float peak, float scale, float * weights,
                                  double * sums) {
+    float block[kBlock];
     size_t begin = 0;
     for (; begin + kBlock <= n; begin += kBlock) {
-        weigh_block(logits + begin, peak, scale, weights + begin);
-        *sums++ = sum_of_block(weights + begin);
+        float * weighed = weights ? weights + begin : block;
+        weigh_block(logits + begin, peak, scale, weighed);
+        *sums++ = sum_of_block(weighed);
     }
     if (begin == n) return;
-    float last[kBlock], weighed[kBlock] = {};
-    for (size_t i = 0; i < kBlock; i++) last[i] = begin + i < n ? logits[begin + i] : -__builtin_inff();
-    weigh_block(last, peak, scale, weighed);
-    std::memcpy(weights + begin, weighed, (n - begin) * sizeof(float));
-    *sums = sum_of_block(weighed);
+    weigh_part(logits + begin, n - begin, peak, scale, block);
+    if (weights) std::memcpy(weights + begin, block, (n - begin) * sizeof(float));
+    *sums = sum_of_block(block);
 }
 
 // The sums of blocks of [n] weights.
@@ -145,28 +188,17 @@ PUBLIC VECTORS void medusa_block_sums(const float * weights, size_t n, double * 
 // The first of [n] weights at which a running sum of all exceeds a share of them; where rounding keeps it from that,
 // the largest of the last block that weighs anything. sums: of blocks.
 PUBLIC size_t medusa_crossing(const float * weights, size_t n, const double * sums, double share) {
-    const size_t blocks = (n + kBlock - 1) / kBlock;
-    double all = 0.0;
-    for (size_t block = 0; block < blocks; block++) all += sums[block];
-    const double target = share * all;
-    double before = 0.0, running = 0.0;
-    size_t chosen = 0;
-    for (size_t block = 0; block < blocks; block++) {
-        if (sums[block] == 0.0) continue;
-        chosen = block;
-        before = running;
-        running += sums[block];
-        if (running > target) break;
-    }
-    const size_t begin = chosen * kBlock, end = begin + kBlock < n ? begin + kBlock : n;
-    size_t heaviest = begin;
-    running = 0.0;
-    for (size_t i = begin; i < end; i++) {
-        running += weights[i];
-        if (running > target - before) return i;
-        if (weights[i] > weights[heaviest]) heaviest = i;
-    }
-    return heaviest;
+    const Crossed crossed = crossed_block(sums, n, share);
+    return crossed.begin + crossing_in(weights + crossed.begin, crossed.size, crossed.rest);
+}
+
+// The same of the weights that medusa_weigh makes of [n] logits.
+PUBLIC VECTORS size_t medusa_crossing_exponentials(const float * logits, size_t n, float peak, float scale,
+                                                   const double * sums, double share) {
+    const Crossed crossed = crossed_block(sums, n, share);
+    float weights[kBlock];
+    weigh_part(logits + crossed.begin, crossed.size, peak, scale, weights);
+    return crossed.begin + crossing_in(weights, crossed.size, crossed.rest);
 }
 
 // Ascending indices of those of [n] numbers that are at least the limit; how many.

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from medusa.sampling import filters, selecting
 from medusa.sampling.candidates import Candidates
-from medusa.sampling.passes import Weights, crossing
+from medusa.sampling.passes import Weights
 from tests.medusa.sampling import reference
 
 rows = hnp.arrays(np.float32, st.integers(1, 400), elements=st.floats(-20, 20, width=32))
@@ -86,7 +86,7 @@ def test_large_vocabularies_are_cut_as_plainly(
         left = filters.top_k(Candidates.of(row), count)
         assert kept(left) == reference.top_k(row, count), count
     for uniform in rng.random(50):
-        assert crossing(Weights.of(likely), uniform) == reference.draw(likely, uniform)
+        assert Weights(likely).crossing(uniform) == reference.draw(likely, uniform)
 
 
 @given(row=rows | ties, uniform=shares, temperature=temperatures)

@@ -12,7 +12,7 @@ import pytest
 
 from medusa.llama import processor
 from medusa.sampling import passes
-from medusa.sampling.passes import Weights, nucleus, reaching, weigh
+from medusa.sampling.passes import Exponentials, Weights, nucleus, reaching
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "medusa" / "sampling" / "csrc" / "passes.cpp"
@@ -30,7 +30,7 @@ def test_weights_are_exponentials_to_the_last_place(
 ) -> None:
     units = 1 if passes_of == "compiled" else 3  # NumPy's own are
     logits = row(count)
-    weights = weigh(logits, logits.max(), np.float32(scale))
+    weights = Exponentials(logits, logits.max(), np.float32(scale))
     scaled = (logits - logits.max()) * np.float32(scale)
     true = np.exp(scaled.astype(np.float64))
     normal = scaled > -87
@@ -44,11 +44,24 @@ def test_weights_are_exponentials_to_the_last_place(
 
 def test_what_is_impossible_weighs_nothing() -> None:
     logits = np.array([0, -np.inf, -86, -88, -1e30, np.finfo(np.float32).min], np.float32)
-    values = weigh(logits, np.float32(0), np.float32(1)).values
+    values = Exponentials(logits, np.float32(0), np.float32(1)).values
     assert values[0] == 1.0
     assert values[2] > 0.0
     assert values[[1, 4, 5]].tolist() == [0.0, 0.0, 0.0]
     assert values[3] < 2e-38
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 1000, 49_152])
+def test_a_draw_that_keeps_no_weights_is_the_same(count: int, passes_of: str) -> None:
+    logits = row(count)
+    for scale in (0.2, 1.0, 7.0):
+        for share in (0.0, 0.1, 0.5, 0.99, 1 - 2**-53):
+            kept = Exponentials(logits, logits.max(), np.float32(scale))
+            assert len(kept.values) == count
+            bare = Exponentials(logits, logits.max(), np.float32(scale))
+            assert bare.crossing(share) == kept.crossing(share)
+            assert bare.total == kept.total
+            assert ("values" in vars(bare)) == (passes_of == "numpy")
 
 
 def test_what_reaches_a_limit_is_listed() -> None:
@@ -58,7 +71,7 @@ def test_what_reaches_a_limit_is_listed() -> None:
 
 
 def test_of_equal_weights_a_nucleus_has_the_first() -> None:
-    weights = Weights.of(np.array([0.25, 1, 0.25, 0.5, 0.25, 0.25], np.float32))
+    weights = Weights(np.array([0.25, 1, 0.25, 0.5, 0.25, 0.25], np.float32))
     assert nucleus(weights, 0.0).tolist() == [1]
     assert nucleus(weights, 0.7).tolist() == [0, 1, 3]
     assert nucleus(weights, 0.8).tolist() == [0, 1, 2, 3]
@@ -91,9 +104,11 @@ def bits(logits: np.ndarray) -> bytes:
     """All that the passes make of a row."""
     made = b""
     for scale in (0.2, 0.5, 1.0, 1.25, 5.0):
-        weights = weigh(logits, logits.max(), np.float32(scale))
+        weights = Exponentials(logits, logits.max(), np.float32(scale))
         indices = [nucleus(weights, share) for share in (0.3, 0.95, 0.999)]
-        drawn = [passes.crossing(weights, share) for share in (0.0, 0.5, 0.99)]
+        drawn = [weights.crossing(share) for share in (0.0, 0.5, 0.99)]
+        bare = Exponentials(logits, logits.max(), np.float32(scale))
+        drawn += [bare.crossing(share) for share in (0.0, 0.5, 0.99)]
         parts = [weights.values, weights.sums, passes.block_sums(logits), *indices]
         made += b"".join(part.tobytes() for part in (*parts, np.array(drawn)))
     return made

@@ -8,7 +8,7 @@ from medusa.errors import NotNumbersError
 from medusa.sampling.candidates import Candidates
 from medusa.sampling.chain import filters_of
 from medusa.sampling.params import SamplingParams
-from medusa.sampling.passes import Weights, crossing
+from medusa.sampling.passes import Weights
 from medusa.sampling.sampler import Sampler
 from medusa.sampling.softmax import log_softmax
 
@@ -95,7 +95,7 @@ def test_temperatures_that_are_as_good_as_0_are_greedy(temperature: float, row: 
 )
 def test_draw_inverts_the_cumulated_weights(weights: np.ndarray, uniform: float) -> None:
     weights[-1] = 1
-    index = crossing(Weights.of(weights), uniform)
+    index = Weights(weights).crossing(uniform)
     mass = np.cumsum(weights.astype(np.float64))
     assert weights[index] > 0
     assert mass[index] >= uniform * mass[-1]
