@@ -135,6 +135,11 @@ class Drafter:
         """Time of a step by its size, as far as it is known by now."""
         return self._cost
 
+    @property
+    def _is_measured(self) -> bool:
+        """Whether there is something to learn of what steps take."""
+        return isinstance(self._cost, MeasuredCost)
+
     def draft(self, requests: Sequence[DraftRequest]) -> Drafted:
         """The trees to verify next, one for each request."""
         if not requests:
@@ -144,7 +149,7 @@ class Drafter:
         self._heard = []
         step = _Step(
             requests,
-            guesses=self._expectation.guesses(len(requests)),
+            guesses=not self._is_measured or self._expectation.guesses(len(requests)),
             asks=self._steps % _ASKING_STEPS == 0,
             judges=self._steps % _JUDGING_STEPS == 0,
         )
@@ -198,7 +203,7 @@ class Drafter:
             n_emitted: tokens that they got.
             seconds: time of everything but prefill.
         """
-        if isinstance(self._cost, MeasuredCost) and not self._cost_fuse.blown:
+        if self._is_measured and not self._cost_fuse.blown:
             with self._cost_fuse("comparing"):
                 self._expectation.learn_payoff(n_requests, n_emitted, seconds)
 
