@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from medusa.engine.plan import StepResult
+from medusa.engine.sequence import Sequence
 from medusa.engine.slot import Slot
 from medusa.llama.adapters import AdapterSet
 from medusa.speculation.drafter import Drafted, Drafter
@@ -45,6 +46,9 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     for verified in survivors:
         sequence = verified.sequence
         drafter.observe(sequence, sequence.tokens[-len(verified.path) :])
+    count = len(survivors)
+    if count and drafter.rests(count) and not any(_brings_guesses(v.sequence) for v in survivors):
+        return drafter.rest(count)
     drafted = drafter.draft(
         [
             DraftRequest(
@@ -62,6 +66,11 @@ def plan_drafts(drafter: Drafter | None, result: StepResult) -> Drafted:
     for verified, tree in zip(survivors, drafted.trees, strict=True):
         verified.slot.draft = tree
     return drafted
+
+
+def _brings_guesses(sequence: Sequence) -> bool:
+    """Whether something may be known of what comes next though guessing rests."""
+    return sequence.sampler.constraint is not None or sequence.output.alignment is not None
 
 
 def teach(drafter: Drafter, result: StepResult, heads_seconds: float, other_seconds: float) -> None:

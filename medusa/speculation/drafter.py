@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from medusa.speculation.cost import MeasuredCost, StepCost
+from medusa.speculation.cost import FixedCost, MeasuredCost, StepCost
 from medusa.speculation.expectation import Expectation, Expected
 from medusa.speculation.fuse import Fuse
 from medusa.speculation.growth import LEAST_GAIN, TreePlan, TreeRequest, plan_trees
@@ -38,7 +38,8 @@ class DraftConfig:
     max_requests: int  # in a step
     lookup: bool  # whether to copy from the requests' own texts
     shape: StaticShape | None  # a fixed tree of the heads' guesses instead of the best one
-    cost: StepCost | None  # of a step by its size; None: measured, and kept current
+    cost: StepCost | None
+    """Of a step by its size; None: measured and kept current, or of no account for a fixed tree."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Drafter:
             sources += [HeadsSource(heads)] if heads is not None else []
             sources += [LookupSource(config.max_nodes)] if config.lookup else []
             sources += [PredictionSource()]
-        cost = config.cost
+        cost = FixedCost() if config.cost is None and config.shape is not None else config.cost
         if cost is None:
             assert measure is not None, "a cost that is not given must be measured"
             cost = MeasuredCost.measure(measure, config.max_requests + config.max_nodes)
@@ -149,7 +150,7 @@ class Drafter:
         self._heard = []
         step = _Step(
             requests,
-            guesses=not self._is_measured or self._expectation.guesses(len(requests)),
+            guesses=not self.rests(len(requests)),
             asks=self._steps % _ASKING_STEPS == 0,
             judges=self._steps % _JUDGING_STEPS == 0,
         )
@@ -166,6 +167,18 @@ class Drafter:
         self._expectation.plan(expected)
         self._last_size = sum(map(len, trees))
         return Drafted(trees, step.heads_seconds, self._new_failures())
+
+    def rests(self, n_requests: int) -> bool:
+        """Whether sources that rest are not asked for so many requests now."""
+        return self._is_measured and not self._expectation.guesses(n_requests)
+
+    def rest(self, n_requests: int) -> Drafted:
+        """As `draft` of requests for which no source could have anything; makes no trees."""
+        self._steps += 1
+        self._heard = []
+        self._last_size = n_requests
+        self._expectation.plan(Expected(self._cost.seconds(n_requests), guessed=False, asked=False))
+        return Drafted([], 0.0, self._new_failures())
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:
         """Learn from a verification.

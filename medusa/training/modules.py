@@ -74,7 +74,7 @@ class HeadsModule(nn.Module, ABC):
         """Go on from other heads, whose header is the same."""
         with torch.no_grad():
             for name, tensor in self.trained().items():
-                tensor.copy_(torch.from_numpy(weights.values(name)))
+                tensor.copy_(torch.tensor(weights.values(name)))
 
 
 class _MedusaModule(HeadsModule):
