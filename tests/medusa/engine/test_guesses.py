@@ -17,6 +17,7 @@ from medusa.llama.context import Context
 from medusa.llama.model import Model
 from medusa.llama.params import ContextParams
 from medusa.speculation.cost import FixedCost, MeasuredCost
+from medusa.speculation.expectation import Expectation
 from medusa.speculation.heads.loading import load_heads
 from tests.conftest import THREADS, generate
 from tests.medusa.engine.conftest import GREEDY
@@ -62,6 +63,26 @@ def test_lookup_guesses_what_the_prompt_repeats(model: Model) -> None:
     assert usages[True].steps < 20
     assert usages[True].accepted_drafts == 40 - usages[True].steps
     assert (usages[False].steps, usages[False].rejected_drafts) == (40, 0)
+
+
+def test_while_guessing_rests_only_what_a_request_brings_is_guessed(
+    model: Model, heads_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Expectation, "guesses", lambda _self, _count: False)
+    steps: list[StepReport] = []
+    cost = MeasuredCost([1, 2], [1.0, 1.0])
+    config = EngineConfig(n_slots=2, n_ctx=1024, n_threads=THREADS, cost=cost)
+    engine = Engine(model, load_heads(heads_path, model), config, steps.append)
+    request = GenerationRequest((1, 2, 3), GREEDY, 40, ignore_eos=True)
+    alone, beside = generate(engine, [request] * 2)
+    assert alone.finished.usage.steps == 40
+    assert not any(step.drafts_proposed or step.heads_seconds for step in steps)
+    foretold = replace(request, prediction=tuple(alone.tokens))
+    first, second = generate(engine, [foretold, request])
+    engine.close()
+    assert first.finished.usage.accepted_drafts > 20
+    assert second.finished.usage.steps == 40
+    assert alone.tokens == beside.tokens == first.tokens == second.tokens
 
 
 def test_who_asks_is_told_who_guessed_each_token(model: Model, heads_path: Path) -> None:
