@@ -6,6 +6,7 @@ from benchmarks.calibration import calibration
 from benchmarks.compare.command import compare, peers
 from benchmarks.exactness import exactness
 from benchmarks.kernels import kernels
+from benchmarks.payoff import payoff
 from benchmarks.prediction import prediction
 from benchmarks.products import products
 from benchmarks.quants import quants
@@ -27,6 +28,7 @@ cli.command()(step)
 cli.command()(streaming)
 cli.command()(sampling)
 cli.command()(speculation)
+cli.command()(payoff)
 cli.command()(prediction)
 cli.command()(exactness)
 cli.command()(structured)

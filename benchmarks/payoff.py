@@ -1,0 +1,173 @@
+"""Whether guesses pay over HTTP: a server with them against one without, by number of clients."""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import httpx
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.compare.load import Generator, Job, generator
+from benchmarks.compare.peers.ours import ours
+from benchmarks.compare.peers.peer import CONTEXT, Running, running
+from benchmarks.compare.prompts import Prompt, draw, in_turns
+from benchmarks.report import JsonFile, MarkdownFile, commit, report
+from benchmarks.speculation import load_prompts
+from models import DEFAULT_MODEL
+
+_CLIENTS = (1, 2, 4, 8, 16, 32)
+_GUESSES, _PLAIN, _CONTROL = "guesses", "none", "none again"
+_LEAST_REQUESTS = 8
+_EMITTED = "llama_medusa_generated_tokens_total"
+_ROWS = "llama_medusa_batch_tokens_sum"
+_DECODED = "llama_medusa_batch_requests_sum"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one server did with one round's prompts."""
+
+    tokens_per_second: float
+    cpu_ms: float  # of all threads, a token
+    tokens_per_step: float  # of one request
+    rows_per_step: float  # likewise
+
+
+@dataclass(frozen=True)
+class Payoff:
+    """All rounds of a number of clients: medians; ratios are medians of those of neighbours."""
+
+    clients: int
+    name: str
+    tokens_per_second: float
+    ratio: float  # to the server without guesses
+    lower: float  # quartile of the ratios
+    upper: float
+    cpu_ms: float
+    tokens_per_step: float
+    rows_per_step: float
+
+
+def payoff(
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 96,
+    starts: Annotated[int, typer.Option(min=1, help="Times that servers are started.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds after each start.")] = 3,
+    json: JsonFile = None,
+    markdown: MarkdownFile = None,
+) -> None:
+    """Servers with and without guesses in turns, and a second one without for the noise."""
+    found: dict[tuple[int, str], list[Timing]] = {}
+    prompts = in_turns([Prompt(kind, (text,)) for kind, text in load_prompts(12)])
+    for start in track(range(starts), "starting servers"):
+        with ExitStack() as stack:
+            logs = Path(stack.enter_context(TemporaryDirectory()))
+            load = stack.enter_context(generator())
+            servers = [
+                stack.enter_context(_serving(name, logs)) for name in (_GUESSES, _PLAIN, _CONTROL)
+            ]
+            for number in range(rounds):
+                edition = start * rounds + number
+                for clients in _CLIENTS:
+                    count = max(_LEAST_REQUESTS, 2 * clients)
+                    asked = draw(prompts, count, edition)
+                    for server in _in_turns(servers, edition):
+                        timing = _time(server, load, asked, clients, tokens)
+                        found.setdefault((clients, server.name), []).append(timing)
+    rows = [_payoff(clients, name, found) for clients, name in found]
+    rows.sort(key=lambda row: (row.clients, row.name != _PLAIN, row.name))
+    report("payoff", [_table(rows)], {"payoff": [asdict(row) for row in rows]}, json, markdown)
+
+
+def _serving(name: str, logs: Path) -> AbstractContextManager[Running]:
+    peer = ours(DEFAULT_MODEL, commit(), name=name, guesses=name == _GUESSES)
+    slots = max(_CLIENTS)
+    room = ("--parallel", str(slots), "--ctx-size", str(slots * CONTEXT))
+    return running(replace(peer, command=(*peer.command, *room)), logs)
+
+
+def _in_turns(servers: Sequence[Running], edition: int) -> Sequence[Running]:
+    first = edition % len(servers)
+    return (*servers[first:], *servers[:first])
+
+
+def _time(
+    server: Running, load: Generator, prompts: tuple[Prompt, ...], clients: int, tokens: int
+) -> Timing:
+    assert server.processes is not None
+    with server.alone():
+        before, cpu = _metrics(server), server.processes.cpu_seconds()
+        job = Job(server.url, server.model, prompts, (0.0,) * len(prompts), clients, tokens)
+        burst = load.run(job)
+        spent = (server.processes.cpu_seconds() or 0.0) - (cpu or 0.0)
+        after = _metrics(server)
+    errors = [answer.error for answer in burst.answers if answer.error]
+    if errors:
+        raise RuntimeError(f"{server.name}: {errors[0]}")
+    written = sum(answer.completion_tokens or 0 for answer in burst.answers)
+    gained = {name: after[name] - before[name] for name in after}
+    return Timing(
+        written / burst.seconds,
+        1000 * spent / written,
+        gained[_EMITTED] / gained[_DECODED],
+        gained[_ROWS] / gained[_DECODED],
+    )
+
+
+def _metrics(server: Running) -> dict[str, float]:
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in (_EMITTED, _ROWS, _DECODED)
+    }
+
+
+def _payoff(clients: int, name: str, found: dict[tuple[int, str], list[Timing]]) -> Payoff:
+    own, plain = found[clients, name], found[clients, _PLAIN]
+    ratios = sorted(
+        one.tokens_per_second / other.tokens_per_second
+        for one, other in zip(own, plain, strict=True)
+    )
+
+    def median(part: str) -> float:
+        return statistics.median(getattr(each, part) for each in own)
+
+    return Payoff(
+        clients,
+        name,
+        median("tokens_per_second"),
+        statistics.median(ratios),
+        ratios[len(ratios) // 4],
+        ratios[-1 - len(ratios) // 4],
+        median("cpu_ms"),
+        median("tokens_per_step"),
+        median("rows_per_step"),
+    )
+
+
+def _table(rows: Sequence[Payoff]) -> Table:
+    table = Table(
+        "clients", "guesses", "tokens/s", "ratio", "quartiles", "processor ms a token",
+        "tokens/step", "rows/step",
+        title="guesses over HTTP; tokens and rows a step are those of one request",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            str(row.clients),
+            {_GUESSES: "yes"}.get(row.name, row.name),
+            f"{row.tokens_per_second:.0f}",
+            f"{row.ratio:.2f}",
+            f"{row.lower:.2f} to {row.upper:.2f}",
+            f"{row.cpu_ms:.2f}",
+            f"{row.tokens_per_step:.2f}",
+            f"{row.rows_per_step:.2f}",
+        )
+    return table
