@@ -22,7 +22,7 @@ from benchmarks.report import JsonFile, MarkdownFile, commit, report
 from benchmarks.speculation import load_prompts
 from models import DEFAULT_MODEL
 
-_CLIENTS = (1, 2, 4, 8, 16, 32)
+_MOST_CLIENTS = 32
 _GUESSES, _PLAIN, _CONTROL = "guesses", "none", "none again"
 _LEAST_REQUESTS = 8
 _EMITTED = "llama_medusa_generated_tokens_total"
@@ -56,6 +56,9 @@ class Payoff:
 
 
 def payoff(
+    clients: Annotated[
+        str, typer.Option(help="Comma-separated numbers of them.")
+    ] = "1,2,4,8,16,32",
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 96,
     starts: Annotated[int, typer.Option(min=1, help="Times that servers are started.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds after each start.")] = 3,
@@ -63,6 +66,7 @@ def payoff(
     markdown: MarkdownFile = None,
 ) -> None:
     """Servers with and without guesses in turns, and a second one without for the noise."""
+    crowds = [min(int(number), _MOST_CLIENTS) for number in clients.split(",")]
     found: dict[tuple[int, str], list[Timing]] = {}
     prompts = in_turns([Prompt(kind, (text,)) for kind, text in load_prompts(12)])
     for start in track(range(starts), "starting servers"):
@@ -74,21 +78,19 @@ def payoff(
             ]
             for number in range(rounds):
                 edition = start * rounds + number
-                for clients in _CLIENTS:
-                    count = max(_LEAST_REQUESTS, 2 * clients)
-                    asked = draw(prompts, count, edition)
+                for crowd in crowds:
+                    asked = draw(prompts, max(_LEAST_REQUESTS, 2 * crowd), edition)
                     for server in _in_turns(servers, edition):
-                        timing = _time(server, load, asked, clients, tokens)
-                        found.setdefault((clients, server.name), []).append(timing)
-    rows = [_payoff(clients, name, found) for clients, name in found]
+                        timing = _time(server, load, asked, crowd, tokens)
+                        found.setdefault((crowd, server.name), []).append(timing)
+    rows = [_payoff(crowd, name, found) for crowd, name in found]
     rows.sort(key=lambda row: (row.clients, row.name != _PLAIN, row.name))
     report("payoff", [_table(rows)], {"payoff": [asdict(row) for row in rows]}, json, markdown)
 
 
 def _serving(name: str, logs: Path) -> AbstractContextManager[Running]:
     peer = ours(DEFAULT_MODEL, commit(), name=name, guesses=name == _GUESSES)
-    slots = max(_CLIENTS)
-    room = ("--parallel", str(slots), "--ctx-size", str(slots * CONTEXT))
+    room = ("--parallel", str(_MOST_CLIENTS), "--ctx-size", str(_MOST_CLIENTS * CONTEXT))
     return running(replace(peer, command=(*peer.command, *room)), logs)
 
 

@@ -10,7 +10,8 @@ _PLAIN_LOOK = 8
 """Steps without guesses that are looked at."""
 _GUESSING_LOOK = 32
 """Steps of one request with guesses that are looked at, as what they bring differs; of more
-requests as many fewer, since it is their sum that counts, but no fewer than of the other kind."""
+requests as many fewer, since it is their sum that counts."""
+_LEAST_LOOK = 4
 _LONGEST = {True: 256, False: 1024}
 """Steps of the faster kind between two looks at the other, at most: with guesses, without."""
 _GROWTH = 4
@@ -57,12 +58,12 @@ class Payoff:
 
     def __init__(self, n_requests: int = 1) -> None:
         self._look_steps = {
-            True: max(_PLAIN_LOOK, _GUESSING_LOOK // n_requests),
+            True: max(_LEAST_LOOK, _GUESSING_LOOK // n_requests),
             False: _PLAIN_LOOK,
         }
         self._speeds = {True: _Speed(), False: _Speed()}
         self._faster = n_requests <= _FEW  # kind, as far as is known
-        self._stretch = self._look_steps[True]
+        self._stretch = self._shortest = max(self._look_steps.values())
         self.guesses = self._faster
         self._left = self._stretch
 
@@ -89,7 +90,7 @@ class Payoff:
             return
         before, self._faster = self._faster, self._speeds[True] >= self._speeds[False]
         longer = min(_GROWTH * self._stretch, _LONGEST[self._faster])
-        self._stretch = longer if self._faster == before else self._look_steps[True]
+        self._stretch = longer if self._faster == before else self._shortest
         self.guesses = self._faster
         self._left = self._stretch
 
