@@ -48,12 +48,12 @@ class Weights:
     """
 
     def __init__(self, values: np.ndarray) -> None:
-        self.__dict__["values"] = values
+        self._values = values
 
-    @cached_property
+    @property
     def values(self) -> np.ndarray:
         """[n] float32."""
-        raise NotImplementedError
+        return self._values
 
     @cached_property
     def sums(self) -> np.ndarray:

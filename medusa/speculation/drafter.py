@@ -177,7 +177,10 @@ class Drafter:
         self._steps += 1
         self._heard = []
         self._last_size = n_requests
-        self._expectation.plan(Expected(self._cost.seconds(n_requests), guessed=False, asked=False))
+        expected = None
+        with self._cost_fuse("resting"):
+            expected = Expected(self._cost.seconds(n_requests), guessed=False, asked=False)
+        self._expectation.plan(expected)
         return Drafted([], 0.0, self._new_failures())
 
     def observe(self, key: object, accepted: Sequence[int]) -> None:
