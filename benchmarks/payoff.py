@@ -8,26 +8,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import httpx
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.compare import plan
 from benchmarks.compare.load import Generator, Job, generator
 from benchmarks.compare.peers.ours import ours
 from benchmarks.compare.peers.peer import CONTEXT, Running, running
 from benchmarks.compare.prompts import Prompt, draw, in_turns
+from benchmarks.compare.statistics import percentile
 from benchmarks.report import JsonFile, MarkdownFile, commit, report
+from benchmarks.servers import EMITTED, counted
 from benchmarks.speculation import load_prompts
 from models import DEFAULT_MODEL
 
 _MOST_CLIENTS = 32
 _GUESSES, _PLAIN, _CONTROL = "guesses", "none", "none again"
 _LEAST_REQUESTS = 8
-_EMITTED = "llama_medusa_generated_tokens_total"
 _ROWS = "llama_medusa_batch_tokens_sum"
 _DECODED = "llama_medusa_batch_requests_sum"
+_COUNTS = (EMITTED, _ROWS, _DECODED)
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,10 @@ def payoff(
             ]
             for number in range(rounds):
                 edition = start * rounds + number
-                for crowd in crowds:
+                for crowd, server in plan.in_turns(crowds, servers, edition):
                     asked = draw(prompts, max(_LEAST_REQUESTS, 2 * crowd), edition)
-                    for server in _in_turns(servers, edition):
-                        timing = _time(server, load, asked, crowd, tokens)
-                        found.setdefault((crowd, server.name), []).append(timing)
+                    timing = _time(server, load, asked, crowd, tokens)
+                    found.setdefault((crowd, server.name), []).append(timing)
     rows = [_payoff(crowd, name, found) for crowd, name in found]
     rows.sort(key=lambda row: (row.clients, row.name != _PLAIN, row.name))
     report("payoff", [_table(rows)], {"payoff": [asdict(row) for row in rows]}, json, markdown)
@@ -94,21 +94,16 @@ def _serving(name: str, logs: Path) -> AbstractContextManager[Running]:
     return running(replace(peer, command=(*peer.command, *room)), logs)
 
 
-def _in_turns(servers: Sequence[Running], edition: int) -> Sequence[Running]:
-    first = edition % len(servers)
-    return (*servers[first:], *servers[:first])
-
-
 def _time(
     server: Running, load: Generator, prompts: tuple[Prompt, ...], clients: int, tokens: int
 ) -> Timing:
     assert server.processes is not None
     with server.alone():
-        before, cpu = _metrics(server), server.processes.cpu_seconds()
+        before, cpu = counted(server.url, *_COUNTS), server.processes.cpu_seconds()
         job = Job(server.url, server.model, prompts, (0.0,) * len(prompts), clients, tokens)
         burst = load.run(job)
         spent = (server.processes.cpu_seconds() or 0.0) - (cpu or 0.0)
-        after = _metrics(server)
+        after = counted(server.url, *_COUNTS)
     errors = [answer.error for answer in burst.answers if answer.error]
     if errors:
         raise RuntimeError(f"{server.name}: {errors[0]}")
@@ -117,27 +112,17 @@ def _time(
     return Timing(
         written / burst.seconds,
         1000 * spent / written,
-        gained[_EMITTED] / gained[_DECODED],
+        gained[EMITTED] / gained[_DECODED],
         gained[_ROWS] / gained[_DECODED],
     )
 
 
-def _metrics(server: Running) -> dict[str, float]:
-    text = httpx.get(f"{server.url}/metrics", timeout=60).text
-    return {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name in (_EMITTED, _ROWS, _DECODED)
-    }
-
-
 def _payoff(clients: int, name: str, found: dict[tuple[int, str], list[Timing]]) -> Payoff:
     own, plain = found[clients, name], found[clients, _PLAIN]
-    ratios = sorted(
+    ratios = [
         one.tokens_per_second / other.tokens_per_second
         for one, other in zip(own, plain, strict=True)
-    )
+    ]
 
     def median(part: str) -> float:
         return statistics.median(getattr(each, part) for each in own)
@@ -147,8 +132,8 @@ def _payoff(clients: int, name: str, found: dict[tuple[int, str], list[Timing]])
         name,
         median("tokens_per_second"),
         statistics.median(ratios),
-        ratios[len(ratios) // 4],
-        ratios[-1 - len(ratios) // 4],
+        percentile(ratios, 0.25),
+        percentile(ratios, 0.75),
         median("cpu_ms"),
         median("tokens_per_step"),
         median("rows_per_step"),

@@ -12,6 +12,10 @@ from itertools import count
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+EMITTED = "llama_medusa_generated_tokens_total"
+"""The sample that counts the tokens our server has generated."""
 
 _START_SECONDS = 180
 _STOP_SECONDS = 30
@@ -71,6 +75,17 @@ def started(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def counted(url: str, *names: str) -> dict[str, float]:
+    """What our server has counted so far, of metrics without labels, by the samples' names."""
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in names
+    }
 
 
 def free_port() -> int:

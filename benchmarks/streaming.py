@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from benchmarks.compare.peers.ours import ours
 from benchmarks.compare.peers.peer import Running, running
 from benchmarks.compare.revision import checked_out, commit_of
 from benchmarks.report import JsonFile, MarkdownFile, commit, report
+from benchmarks.servers import EMITTED, counted
 from benchmarks.workload import question
 from models import DEFAULT_MODEL
 
@@ -168,10 +168,4 @@ def _read(http: httpx.Client, path: str, body: _Body) -> None:
 
 def _generated(server: Running) -> int:
     """Tokens that a server has generated so far."""
-    text = httpx.get(f"{server.url}/metrics", timeout=60).text
-    return next(
-        int(sample.value)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "llama_medusa_generated_tokens_total"
-    )
+    return int(counted(server.url, EMITTED)[EMITTED])

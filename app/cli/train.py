@@ -35,7 +35,7 @@ def run(settings: TrainSettings) -> None:
     from medusa.llama.base_weights import BaseWeights, fingerprint
     from medusa.llama.rpc import connect
     from medusa.loading import load_model
-    from medusa.speculation.heads.reading import read_heads
+    from medusa.speculation.heads.loading import read_fitting_heads
     from medusa.speculation.heads.weights import write_heads
     from medusa.training.fit import Base, fit
     from medusa.training.shards import ShardStore, load_prompts
@@ -49,14 +49,8 @@ def run(settings: TrainSettings) -> None:
     rows = BaseWeights(model.path)
     name = model.metadata("general.name") or model.path.stem
     base = Base(rows, model.n_vocab, name, fingerprint(model, rows))
-    start = None if settings.init_from is None else read_heads(settings.init_from)
-    if start is not None:
-        start.header.check_fits(
-            n_embd=model.n_embd,
-            n_vocab=model.n_vocab,
-            base_fingerprint=base.fingerprint,
-            base_name=name,
-        )
+    init = settings.init_from
+    start = None if init is None else read_fitting_heads(init, model, rows)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -15,6 +15,7 @@ _LEAST_PROMPTS = 12
 _N_CONVERSATIONS = 18  # more than there are slots
 _N_MATRIX = 5
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -118,9 +119,7 @@ def matrix(tokens: int) -> list[Scenario]:
     ]
 
 
-def in_turns(
-    scenarios: Sequence[Scenario], servers: Sequence[T], number: int
-) -> Iterator[tuple[Scenario, T]]:
+def in_turns(scenarios: Sequence[S], servers: Sequence[T], number: int) -> Iterator[tuple[S, T]]:
     """Each scenario by all servers, A B C, in the next round B C A."""
     first = number % len(servers)
     for scenario in scenarios:

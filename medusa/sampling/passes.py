@@ -106,9 +106,7 @@ class Exponentials(Weights):
     @cached_property
     def sums(self) -> np.ndarray:
         """[n / BLOCK, rounded up] float64: of BLOCK weights each, the last of fewer."""
-        if compiled is None or "values" in self.__dict__:
-            return block_sums(self.values)
-        return self._weighed(None)
+        return block_sums(self.values) if compiled is None else self._weighed(None)
 
     def crossing(self, share: float) -> int:
         """As `Weights.crossing`."""

@@ -43,14 +43,8 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
             f"{can.architecture} can have no Medusa heads: they read the input of lm_head, which "
             "llama.cpp does not give for this model beside logits"
         )
-    weights = read_heads(path)
     base = BaseWeights(model.path, model)
-    weights.header.check_fits(
-        n_embd=model.n_embd,
-        n_vocab=model.n_vocab,
-        base_fingerprint=fingerprint(model, base),
-        base_name=model.metadata("general.name") or model.path.name,
-    )
+    weights = read_fitting_heads(path, model, base)
     try:
         heads = _fastest(weights, base, model.output_device, n_threads)
     except GgmlUnavailableError as error:
@@ -58,6 +52,28 @@ def load_heads(path: Path, model: Model, n_threads: int = 1) -> Heads:
         return NumpyHeads(weights, base)
     log.info("heads: %d MB on %s", heads.n_bytes >> 20, heads.device)
     return heads
+
+
+def read_fitting_heads(path: Path, model: Model, base: BaseWeights) -> HeadWeights:
+    """Read Medusa heads that were made for `model`.
+
+    Args:
+        path: the heads' file.
+        model: what they guess for.
+        base: its weights.
+
+    Raises:
+        ModelLoadError: the file cannot be read, or something in it is not as it should be.
+        HeadsMismatchError: the heads were made for another base model.
+    """
+    weights = read_heads(path)
+    weights.header.check_fits(
+        n_embd=model.n_embd,
+        n_vocab=model.n_vocab,
+        base_fingerprint=fingerprint(model, base),
+        base_name=model.metadata("general.name") or model.path.name,
+    )
+    return weights
 
 
 def _fastest(
